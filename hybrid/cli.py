@@ -1,0 +1,59 @@
+"""The command line: run experiments, rebuild figures."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hybrid.experiments import fault_tolerance
+from hybrid.experiments.base import results_folder
+from hybrid.runs.store import Store
+
+app = typer.Typer(
+    help="Brain-inspired global-local learning: the paper's experiments.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+
+EXPERIMENTS = {fault_tolerance.EXPERIMENT: fault_tolerance.run}
+
+
+@app.callback()
+def _logging() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+
+
+@app.command()
+def run(
+    experiment: Annotated[str, typer.Argument(help=f"One of: {', '.join(EXPERIMENTS)}.")],
+    profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "smoke",
+    method: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes; one thread each.")] = os.cpu_count() or 1,
+    store: Annotated[Path | None, typer.Option(help="Folder of records.")] = None,
+    recompute: Annotated[bool, typer.Option(help="Ignore and replace finished records.")] = False,
+) -> None:
+    """Run an experiment, or what is left of it, and keep its records.
+
+    A run that was stopped goes on from its last finished epochs when it is started again.
+    """
+    if experiment not in EXPERIMENTS:
+        names = ", ".join(EXPERIMENTS)
+        raise typer.BadParameter(f"{experiment!r} is unknown: choose one of {names}")
+    folder = store or results_folder(profile)
+    try:
+        EXPERIMENTS[experiment](
+            profile,
+            seed=seed,
+            methods=method,
+            datasets=dataset,
+            store=Store(folder, recompute=recompute),
+            jobs=jobs,
+        )
+    except (ValueError, OSError, ArithmeticError) as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"records are in {folder}")

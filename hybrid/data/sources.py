@@ -1,0 +1,93 @@
+"""Where files come from: a data directory, a registry of checksums, and mirrors.
+
+`HYBRID_DATA` names the data directory (default: the user's cache). A file that is there and has
+the registered SHA-256 is used as it is, without a network; a missing one is fetched with pooch
+from the first mirror that answers; a damaged one is never used.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pooch
+
+SETTING = "HYBRID_DATA"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One registered file."""
+
+    name: str  # path below the data directory
+    sha256: str
+    urls: tuple[str, ...]
+
+
+class MissingDataError(FileNotFoundError):
+    """A data file is neither there nor to be had; the message names it and the remedy."""
+
+
+class DamagedDataError(ValueError):
+    """A data file is there but is not what it should be; the message names it and the remedy."""
+
+
+def data_directory() -> Path:
+    """Return the data directory: `HYBRID_DATA`, else the user's cache folder."""
+    setting = os.environ.get(SETTING)
+    return Path(setting).expanduser() if setting else Path(pooch.os_cache("hybrid"))
+
+
+@cache
+def registry() -> dict[str, Source]:
+    """Return all registered files by name, from `data/registry.txt`."""
+    here = Path(__file__).resolve()
+    candidates = (here.parents[2] / "data" / "registry.txt", here.parent / "registry.txt")
+    text = next(path for path in candidates if path.exists()).read_text(encoding="utf-8")
+    entries = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: Source(name, digest, tuple(urls)) for name, digest, *urls in entries}
+
+
+def fetch(name: str) -> Path:
+    """Return the path of a registered file, fetching it first if it is not there.
+
+    Raises:
+        KeyError: if `name` is not registered.
+        DamagedDataError: if the file is there but its checksum does not match.
+        MissingDataError: if it is not there and no mirror gave it.
+    """
+    source = registry()[name]
+    path = data_directory() / name
+    if path.exists():
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != source.sha256:
+            raise DamagedDataError(
+                f"{path} is damaged: its SHA-256 is {found[:12]}…, it should be "
+                f"{source.sha256[:12]}…. Delete the file and run again to fetch it anew."
+            )
+        return path
+    return _download(source, path)
+
+
+def _download(source: Source, path: Path) -> Path:
+    failures = []
+    for url in source.urls:
+        try:
+            pooch.retrieve(
+                url,
+                known_hash=f"sha256:{source.sha256}",
+                fname=path.name,
+                path=path.parent,
+                downloader=pooch.HTTPDownloader(timeout=30, progressbar=True),
+            )
+        except (OSError, ValueError) as error:  # no network, a refusal, or wrong content
+            failures.append(f"  {url}: {type(error).__name__}")
+        else:
+            return path
+    tried = "\n".join(failures)
+    raise MissingDataError(
+        f"{source.name} is not in {data_directory()} and could not be fetched:\n{tried}\n"
+        f"Connect to the network and run again, or put the file there by hand, or set {SETTING} "
+        "to a folder that has it."
+    )

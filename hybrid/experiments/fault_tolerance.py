@@ -1,0 +1,423 @@
+"""Fault tolerance (paper Fig. 3): train on clean images, test on cropped and noisy ones.
+
+Fully connected spiking networks learn by LP, GP or HP with the constants of the authors' simple
+example (fully connected, 784-512-10). No network ever sees a fault during training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from hybrid import __version__
+from hybrid.data.faults import FAULTS, corrupt
+from hybrid.data.images import DATA_NAMES, Images, load_images
+from hybrid.experiments.base import (
+    GP,
+    HP,
+    HP_SAMPLE,
+    LP,
+    Method,
+    Profile,
+    choose_methods,
+    choose_profile,
+    require,
+    results_folder,
+    timed,
+)
+from hybrid.learning.evaluation import Protocol, evaluate
+from hybrid.learning.training import Schedule, Split, train
+from hybrid.model.coding import LastMembrane
+from hybrid.model.networks import FullyConnected
+from hybrid.model.neurons import LIF
+from hybrid.model.plasticity import Hebbian
+from hybrid.runs.fanout import fan_out
+from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
+from hybrid.runs.seeds import numpy_stream, torch_stream
+from hybrid.runs.store import Json, Store, read_record
+
+EXPERIMENT = "fault_tolerance"
+METHODS: tuple[Method, ...] = (LP, GP, HP, HP_SAMPLE)
+
+# The authors' axes, v = 0.01 i: salt v, pepper 6 v, salt & pepper 2 v, speckle 10,000 v.
+_FULL_LEVELS = (
+    ("gaussian", (0.0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06)),
+    ("crop", tuple(float(half_width) for half_width in range(15))),
+    ("salt", (0.02, 0.04, 0.06)),
+    ("pepper", (0.12, 0.24, 0.36)),
+    ("salt_pepper", (0.04, 0.08, 0.12)),
+    ("speckle", (200.0, 400.0, 600.0)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All constants of one network on one data set; the defaults are the authors' simple example.
+
+    Raises ValueError, naming the field, for values that make no sense.
+    """
+
+    dataset: str = "digits"
+    validation: int = 5_000  # training images held out to watch learning
+    hidden: int = 512
+    steps: int = 10
+    v_th: float = 0.35
+    decay: float = 0.4
+    tau: float = 40.0
+    trace_decay: float = 0.95
+    trace_clip: float = 4.0
+    initial_meta: float = 0.01
+    ceiling: float = 1.1
+    epochs: int = 30
+    batch_size: int = 100
+    lr_weight: float = 1e-3
+    lr_meta: float = 5e-4
+    faults: tuple[tuple[str, tuple[float, ...]], ...] = _FULL_LEVELS
+
+    def __post_init__(self) -> None:
+        require(self, "dataset", self.dataset in DATA_NAMES, f"one of {', '.join(DATA_NAMES)}")
+        for name in ("validation", "hidden", "steps", "epochs", "batch_size"):
+            require(self, name, getattr(self, name) >= 1, ">= 1")
+        names = ", ".join(FAULTS)
+        require(self, "faults", all(n in FAULTS for n, _ in self.faults), f"pairs of ({names})")
+        levels = [level for _, levels in self.faults for level in levels]
+        require(self, "faults", min(levels, default=0.0) >= 0.0, "free of negative levels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a profile runs: these methods and seeds, for each config."""
+
+    configs: tuple[Config, ...]
+    methods: tuple[str, ...] = ("LP", "GP", "HP")
+    seeds: int = 5
+
+
+_SMOKE = Config(
+    validation=500,
+    epochs=3,
+    faults=(
+        ("gaussian", (0.0, 0.02, 0.04, 0.06)),
+        ("crop", (0.0, 3.0, 6.0, 9.0)),
+    ),
+)
+_LAPTOP = Config(dataset="fashion_mnist")
+# The authors' fault-tolerance folder, with the paper's T = 8 (their code runs T = 5).
+_PAPER = Config(
+    dataset="fashion_mnist", steps=8, v_th=0.4, trace_decay=0.99, epochs=100
+)
+
+PLANS: dict[Profile, Plan] = {
+    "smoke": Plan(configs=(_SMOKE,), seeds=3),
+    "laptop": Plan(
+        configs=(_LAPTOP, replace(_LAPTOP, dataset="mnist")),
+        methods=("LP", "GP", "HP", "HP-sample"),
+    ),
+    "paper": Plan(
+        configs=(_PAPER, replace(_PAPER, dataset="mnist")),
+        methods=("LP", "GP", "HP", "HP-sample"),
+        seeds=10,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One network: a config, a method and a seed."""
+
+    config: Config
+    method: Method
+    seed: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.config.dataset}-{self.method.name}-seed{self.seed}"
+
+    def request(self, data_sha256: str) -> Json:
+        """Return the full description that the trial's record is stored under."""
+        return {
+            "experiment": EXPERIMENT,
+            "label": self.title,
+            "config": _jsonable(self.config),
+            "method": self.method.request(),
+            "seed": self.seed,
+            "data": data_sha256,
+            "version": __version__,
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """All finished trials of one config, with named axes."""
+
+    config: Config
+    records: tuple[Json, ...]
+    methods: tuple[str, ...] = field(default=())
+
+    def seeds(self, method: str) -> tuple[int, ...]:
+        """Return the seeds that finished, in order."""
+        return tuple(sorted(record["request"]["seed"] for record in self._of(method)))
+
+    def protocols(self, method: str) -> tuple[Protocol, ...]:
+        """Return the protocols that `method` was tested under."""
+        return tuple(self._of(method)[0]["result"]["tests"])
+
+    def levels(self, fault: str) -> NDArray[np.float64]:
+        """Return the levels of a fault [levels]."""
+        return np.array(dict(self.config.faults)[fault])
+
+    def confusion(self, method: str, protocol: str, fault: str) -> NDArray[np.int64]:
+        """Return counts [seeds, levels, true class, predicted class]."""
+        return np.array([t[fault]["confusion"] for t in self._tests(method, protocol)])
+
+    def accuracy(self, method: str, protocol: str, fault: str) -> NDArray[np.float64]:
+        """Return accuracies in per cent [seeds, levels]."""
+        counts = self.confusion(method, protocol, fault)
+        correct = np.trace(counts, axis1=-2, axis2=-1)
+        return np.asarray(100.0 * correct / counts.sum(axis=(-2, -1)))
+
+    def rates(self, method: str, protocol: str, fault: str) -> NDArray[np.float64]:
+        """Return firing rates in spikes per neuron and step [seeds, levels, layers]."""
+        return np.array([t[fault]["rates"] for t in self._tests(method, protocol)])
+
+    def learning(self, method: str) -> NDArray[np.float64]:
+        """Return validation accuracies in per cent [seeds, epochs]."""
+        epochs = [record["result"]["epochs"] for record in self._of(method)]
+        return np.array([[100.0 * log["validation"] for log in logs] for logs in epochs])
+
+    def meta(self, method: str) -> list[dict[str, float]]:
+        """Return, per seed, the learned local gain of each layer and means of the other θ."""
+        return [record["result"]["meta"] for record in self._of(method)]
+
+    def _of(self, method: str) -> list[Json]:
+        found = [r for r in self.records if r["request"]["method"]["name"] == method]
+        if not found:
+            raise KeyError(f"no finished trial of {method} on {self.config.dataset}")
+        return sorted(found, key=lambda record: record["request"]["seed"])
+
+    def _tests(self, method: str, protocol: str) -> list[Json]:
+        return [record["result"]["tests"][protocol] for record in self._of(method)]
+
+
+def run(
+    profile: str,
+    *,
+    seed: int = 0,
+    methods: Sequence[str] | None = None,
+    datasets: Sequence[str] | None = None,
+    store: Store | None = None,
+    jobs: int = 1,
+) -> tuple[Result, ...]:
+    """Run a profile, or what is left of it, and return one result per data set.
+
+    Args:
+        profile: "smoke", "laptop" or "paper".
+        seed: the trials use seeds seed + 1 … seed + n.
+        methods, datasets: subsets of the profile's, by name; None for all.
+        store: where records are looked up and kept; None computes all and keeps nothing.
+        jobs: processes.
+
+    Raises:
+        ValueError: if a name is unknown. Other errors as of the data and training modules.
+    """
+    plan = choose_profile(profile, PLANS)
+    chosen = choose_methods(tuple(methods or plan.methods), METHODS)
+    configs = [c for c in plan.configs if datasets is None or c.dataset in datasets]
+    unknown = set(datasets or ()) - {c.dataset for c in plan.configs}
+    if unknown:
+        names = ", ".join(c.dataset for c in plan.configs)
+        raise ValueError(f"profile {profile!r} has no data set {unknown.pop()!r}: it has {names}")
+    tasks = [
+        (Trial(config, method, seed + 1 + i), store)
+        for config in configs
+        for i in range(plan.seeds)
+        for method in chosen
+    ]
+    records = fan_out(_run_task, tasks, jobs=jobs, title=f"{EXPERIMENT} ({profile})")
+    return tuple(
+        Result(
+            config,
+            tuple(r for r in records if r["request"]["config"] == _jsonable(config)),
+            tuple(method.name for method in chosen),
+        )
+        for config in configs
+    )
+
+
+def load(profile: str, *, folder: Path | None = None) -> tuple[Result, ...]:
+    """Read the committed records of a profile, without data and without training.
+
+    Returns one result per data set, holding the methods for which there are records.
+
+    Raises:
+        DamagedFileError: if a record is damaged.
+        FileNotFoundError: if there is no record for a data set of the profile's present plan.
+    """
+    plan = choose_profile(profile, PLANS)
+    folder = (folder or results_folder(profile)) / EXPERIMENT
+    records = [read_record(path) for path in sorted(folder.glob("*.json"))]
+    results = []
+    for config in plan.configs:
+        own = tuple(r for r in records if r["request"]["config"] == _jsonable(config))
+        if not own:
+            raise FileNotFoundError(
+                f"{folder} holds no record of {config.dataset} with the constants of profile "
+                f"{profile!r}: compute them with `hybrid run {EXPERIMENT} --profile {profile}`"
+            )
+        present = {record["request"]["method"]["name"] for record in own}
+        names = tuple(name for name in plan.methods if name in present)
+        results.append(Result(config, own, names))
+    return tuple(results)
+
+
+def build(config: Config, method: Method, seed: int) -> FullyConnected:
+    """Return the untrained network of a trial."""
+    rule = Hebbian(
+        trace_decay=config.trace_decay,
+        trace_clip=config.trace_clip,
+        nominal_batch=config.batch_size,
+    )
+    return FullyConnected(
+        (28 * 28, config.hidden, 10),
+        neuron=LIF(decay=config.decay, v_th=config.v_th),
+        rule=rule if method.local else None,
+        readout=LastMembrane(ceiling=config.ceiling),
+        steps=config.steps,
+        tau=config.tau,
+        trained=(method.hidden_trained, True),
+        lifetime="call" if method.pool == "sample" else "carry",
+        pool=method.pool,
+        initial_meta=config.initial_meta,
+        generator=torch_stream(seed, "initial values"),
+    )
+
+
+def run_trial(trial: Trial, checkpoint: Path | None = None) -> tuple[Json, FullyConnected]:
+    """Train and test one network; see `train` for what `checkpoint` does."""
+    config, seed = trial.config, trial.seed
+    images = _images(config.dataset)
+    network = build(config, trial.method, seed)
+    data, validation = _splits(images, config, seed)
+    schedule = Schedule(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        lr_weight=config.lr_weight,
+        lr_meta=config.lr_meta,
+    )
+    logs = train(
+        network,
+        data,
+        validation,
+        schedule,
+        lambda epoch: torch_stream(seed, "order", epoch),
+        checkpoint=checkpoint,
+        title=trial.title,
+    )
+    sets, labels = test_sets(images, config, seed), torch.from_numpy(images.test_labels)
+    tests = {p: _test(network, sets, labels, p, config) for p in trial.method.protocols}
+    meta = {
+        f"{name} (mean)" if value.ndim else name: round(value.mean().item(), 6)
+        for name, value in network.named_parameters()
+        if name.rsplit(".", 1)[-1] in ("local_gain", "local_rate", "sliding_threshold")
+    }
+    return {"epochs": [vars(log) for log in logs], "meta": meta, "tests": tests}, network
+
+
+def test_sets(images: Images, config: Config, seed: int) -> torch.Tensor:
+    """Return every faulty version of the test set [versions, N, 784], in the config's order.
+
+    The noise depends on the seed, the fault and the level, not on the method: methods of one seed
+    are compared on the very same pixels.
+    """
+    count = sum(len(levels) for _, levels in config.faults)
+    sets = torch.empty(count, len(images.test_labels), 28 * 28)
+    rows = iter(sets)
+    for name, levels in config.faults:
+        for i, level in enumerate(levels):
+            faulty = corrupt(images.test, name, level, numpy_stream(seed, "fault", name, i))
+            next(rows).copy_(torch.from_numpy(faulty).flatten(1))
+    return sets
+
+
+def _test(
+    network: FullyConnected,
+    sets: torch.Tensor,
+    labels: torch.Tensor,
+    protocol: Protocol,
+    config: Config,
+) -> Json:
+    """Return, per fault, confusion counts and firing rates at each level."""
+    outcome = evaluate(network, sets, labels, protocol, config.batch_size)
+    result, first = {}, 0
+    for name, levels in config.faults:
+        part = slice(first, first + len(levels))
+        rates = [[round(rate, 6) for rate in row] for row in outcome.rates[part].tolist()]
+        result[name] = {"confusion": outcome.confusion[part].tolist(), "rates": rates}
+        first += len(levels)
+    return result
+
+
+def _splits(images: Images, config: Config, seed: int) -> tuple[Split, Split]:
+    state = int(numpy_stream(seed, "validation split").integers(2**31))
+    kept, held_out = train_test_split(
+        np.arange(len(images.train_labels)),
+        test_size=config.validation,
+        stratify=images.train_labels,
+        random_state=state,
+    )
+    inputs = torch.from_numpy(images.train).flatten(1)
+    labels = torch.from_numpy(images.train_labels)
+    return Split(inputs[kept], labels[kept]), Split(inputs[held_out], labels[held_out])
+
+
+def _run_task(task: tuple[Trial, Store | None]) -> Json:
+    trial, store = task
+    request = trial.request(_images(trial.config.dataset).sha256())
+    if store is None:
+        result, about = timed(lambda: run_trial(trial)[0])
+        return {"request": request, "result": result, "about": about}
+
+    def compute() -> Json:
+        checkpoint = store.checkpoint_path(request)
+        result, network = run_trial(trial, checkpoint)
+        save_tensors(store.weights_path(request), network.state_dict(), {"trial": trial.title})
+        return result
+
+    record = store.get(request, lambda: timed(compute))
+    store.checkpoint_path(request).unlink(missing_ok=True)
+    return record
+
+
+@lru_cache(maxsize=2)
+def _images(dataset: str) -> Images:
+    return load_images(dataset)
+
+
+def load_network(trial: Trial, store: Store) -> FullyConnected:
+    """Return the trained network of a finished trial, if its weights were kept.
+
+    Raises:
+        FileNotFoundError: if the trial has not been run in this store, or only its record is here.
+        DamagedFileError: if the weights are damaged.
+    """
+    path = store.weights_path(trial.request(_images(trial.config.dataset).sha256()))
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not here: run the trial in this store first")
+    tensors, about = load_tensors(path)
+    if about["trial"] != trial.title:
+        raise DamagedFileError(f"{path} holds {about['trial']}, not {trial.title}: delete it")
+    network = build(trial.config, trial.method, trial.seed)
+    network.load_state_dict(tensors)
+    return network
+
+
+def _jsonable(config: Config) -> Json:
+    """Return a config as JSON values: tuples become lists, as they do in a record."""
+    entries = asdict(config)
+    entries["faults"] = [[name, list(levels)] for name, levels in config.faults]
+    return entries

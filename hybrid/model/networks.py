@@ -1,0 +1,121 @@
+"""Networks of plastic layers, each layer processing its whole window before the next begins."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hybrid.model.coding import Drive, ReadOut, Static, drive_decay, fade
+from hybrid.model.layers import HybridLinear, Lifetime
+from hybrid.model.neurons import Neuron
+from hybrid.model.plasticity import LocalRule, Pool
+from hybrid.model.windows import Evaluation, Window
+
+META_NAMES = ("local_gain", "local_rate", "sliding_threshold")
+
+
+class Activity(NamedTuple):
+    """What a network did with a batch."""
+
+    output: Tensor  # read-out [N, classes]
+    windows: tuple[Window, ...]  # one per layer
+
+    def spike_counts(self) -> tuple[Tensor, ...]:
+        """Return each layer's spikes per neuron, summed over the window [N, out]."""
+        return tuple(
+            torch.stack([state.z for state in window.states]).sum(0) for window in self.windows
+        )
+
+
+class FullyConnected(nn.Module):
+    """Fully connected hybrid network (authors' simple example and fault-tolerance networks).
+
+    Args:
+        sizes: neurons per layer, input first, for example (784, 512, 10).
+        neuron: neuron model of all layers.
+        rule: local rule of all layers, or None for a network that learns by gradients alone.
+        readout: how the last layer becomes the output.
+        steps: T.
+        tau: time constant of the fading drive in steps, applied to each layer's input; or None.
+        trained: which layers learn by gradients; False freezes a layer's weights and θ at their
+            random values (the paper's LP baseline freezes all but the last).
+        generator: source of the initial values.
+        lifetime, pool, initial_meta: see `HybridLinear`.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        neuron: Neuron,
+        rule: LocalRule | None,
+        readout: ReadOut,
+        steps: int,
+        generator: torch.Generator,
+        tau: float | None = None,
+        trained: Sequence[bool] | None = None,
+        lifetime: Lifetime = "carry",
+        pool: Pool = "batch",
+        initial_meta: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"sizes = {tuple(sizes)}: give at least two sizes, all >= 1")
+        trained = (True,) * (len(sizes) - 1) if trained is None else tuple(trained)
+        if len(trained) != len(sizes) - 1:
+            raise ValueError(
+                f"trained = {trained}: give one entry per layer, here {len(sizes) - 1}"
+            )
+        self.readout, self.gain = readout, drive_decay(steps, tau)
+        self.layers = nn.ModuleList(
+            HybridLinear(
+                inputs,
+                outputs,
+                neuron=neuron,
+                rule=rule,
+                generator=generator,
+                lifetime=lifetime,
+                pool=pool,
+                initial_meta=initial_meta,
+            )
+            for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        for layer, learns in zip(self.layers, trained, strict=True):
+            layer.requires_grad_(learns)
+
+    def forward(
+        self,
+        source: Tensor | Static | Sequence[Tensor],
+        *,
+        pool: Pool | None = None,
+        evaluation: Evaluation = "auto",
+        adapt: bool = True,
+    ) -> Activity:
+        """Show a batch for T steps.
+
+        Args:
+            source: images [N, in] shown at each step, or T inputs [N, in] (spikes, events).
+            pool, evaluation, adapt: see `run_window`.
+
+        Returns:
+            Output [N, out] and the windows of all layers.
+        """
+        drive: Drive = fade(source, self.gain)
+        windows: list[Window] = []
+        for layer in self.layers:
+            if windows:
+                drive = fade([state.z for state in windows[-1].states], self.gain)
+            windows.append(layer(drive, pool=pool, evaluation=evaluation, adapt=adapt))
+        return Activity(self.readout(windows[-1].states, self.layers[-1].neuron.v_th), tuple(windows))
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """Return the trained global parameters: weights and biases."""
+        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] not in META_NAMES]
+
+    def meta_parameters(self) -> list[nn.Parameter]:
+        """Return the trained meta-local parameters θ of all layers."""
+        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] in META_NAMES]
+
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)

@@ -1,0 +1,310 @@
+"""The local module: a trace P beside every weight, and the rules that move it.
+
+One step of a plastic layer, with x_t the presynaptic activity (paper Eq. 8):
+
+    I_t     = x_t W + b + local_gain · (x_t P_t)
+    v_t     = decay · reset(v_{t-1}, z_{t-1}) + I_t,   z_t = H(v_t - v_th)
+    y_t     = post(v_t / v_th - sliding_threshold)
+    P_{t+1} = clip( trace_decay · P_t + sign · mean_n[(local_rate ∘ x_t)ᵀ y_t], ±trace_clip )
+
+Traces are [in, out] (one for all samples) or [N, in, out] (one per sample); weights are torch's
+[out, in]. The mean is a matrix product: no [N, in, out] tensor is ever built for a shared trace.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from hybrid.model.neurons import Neuron, NeuronState
+
+Pool = Literal["batch", "sample", "stream"]
+Post = Literal["tanh", "identity", "softmax"]
+POOLS: tuple[Pool, ...] = ("batch", "sample", "stream")
+POSTS: tuple[Post, ...] = ("tanh", "identity", "softmax")
+
+# Matrix products with fewer output columns than this run several times faster transposed.
+_NARROW = 64
+
+
+class MetaLocal(NamedTuple):
+    """θ, the meta-local parameters: how a layer's local module learns and how loud it is."""
+
+    local_gain: Tensor  # α: scalar, or [in, out] for a gain per synapse
+    local_rate: Tensor  # η_j: [in] or scalar, presynaptic local learning rate
+    sliding_threshold: Tensor  # β_i with the sign of the authors' code: [out]
+
+
+class Synapse(NamedTuple):
+    """All constants of a layer's synapses during one window."""
+
+    weight: Tensor  # W [out, in]
+    bias: Tensor | None  # b [out]
+    meta: MetaLocal | None = None  # None: a layer without a local module
+    mask: Tensor | None = None  # M [in, out]: W acts where M is 1, P where M is 0
+
+
+class Eligibility(NamedTuple):
+    """Decaying memories of recent spikes that spike-timing rules correlate."""
+
+    pre: Tensor  # [N, in]
+    post: Tensor  # [N, out]
+
+
+class LayerState(NamedTuple):
+    """What a plastic layer carries from step to step."""
+
+    neuron: NeuronState | None = None  # None: at rest
+    trace: Tensor | None = None  # P, [in, out] or [N, in, out]; None: all zero
+    eligibility: Eligibility | None = None
+
+
+class LocalRule(Protocol):
+    """What drives the trace: pairs of pre- and postsynaptic signals whose products are added."""
+
+    @property
+    def trace_decay(self) -> float: ...
+
+    @property
+    def trace_clip(self) -> float | None: ...
+
+    @property
+    def nominal_batch(self) -> int: ...
+
+    def correlate(
+        self, x: Tensor, state: NeuronState, memory: Eligibility | None, meta: MetaLocal, v_th: float
+    ) -> tuple[tuple[tuple[Tensor, Tensor], ...], Eligibility | None]:
+        """Return pairs (pre [N, in], post [N, out]) to be summed over, and the new memory."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hebbian:
+    """The paper's local rule (Eq. 4, 8): presynaptic activity times a bounded membrane signal.
+
+    Args:
+        trace_decay: λ = e^{-dt/τ_w} in [0, 1], decay of the trace per step.
+        post: nonlinearity ρ of v / v_th - sliding_threshold; "softmax" acts on
+            v - sliding_threshold over the layer's neurons (few-shot learning).
+        sign: +1, or -1 for the anti-Hebbian rule of the authors' convolutional networks.
+        trace_clip: bound on |P|, or None.
+        nominal_batch: M, the batch size whose pooled update a "stream" imitates.
+    """
+
+    trace_decay: float
+    post: Post = "tanh"
+    sign: Literal[1, -1] = 1
+    trace_clip: float | None = None
+    nominal_batch: int = 100
+
+    def __post_init__(self) -> None:
+        _validate(self.trace_decay, self.trace_clip, self.nominal_batch)
+        if self.post not in POSTS:
+            raise ValueError(f"post = {self.post!r}: choose one of {', '.join(POSTS)}")
+        if self.sign not in (1, -1):
+            raise ValueError(f"sign = {self.sign}: choose 1 (Hebbian) or -1 (anti-Hebbian)")
+
+    def post_signal(self, v: Tensor, sliding_threshold: Tensor, v_th: float) -> Tensor:
+        """Return y = sign · post(v / v_th - sliding_threshold) [N, out]."""
+        if self.post == "softmax":
+            y = torch.softmax(v - sliding_threshold, dim=-1)
+        else:
+            y = v / v_th - sliding_threshold
+            y = torch.tanh(y) if self.post == "tanh" else y
+        return y if self.sign == 1 else -y
+
+    def correlate(
+        self, x: Tensor, state: NeuronState, memory: Eligibility | None, meta: MetaLocal, v_th: float
+    ) -> tuple[tuple[tuple[Tensor, Tensor], ...], Eligibility | None]:
+        return ((x, self.post_signal(state.v, meta.sliding_threshold, v_th)),), memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class STDP:
+    """Pair-based spike-timing-dependent plasticity behind the same interface.
+
+    A postsynaptic spike adds potentiation · (trace of earlier presynaptic activity); presynaptic
+    activity subtracts depression · (trace of earlier postsynaptic spikes). `sliding_threshold`
+    is added to the depression of each neuron, so that it keeps its role: the higher it is, the
+    harder a neuron's synapses are to strengthen.
+
+    Args:
+        trace_decay, trace_clip, nominal_batch: as for `Hebbian`.
+        pre_decay, post_decay: decay per step of the two eligibility traces, in [0, 1].
+        potentiation, depression: amplitudes A+ and A-.
+
+    Source: Morrison et al., Biol. Cybern. 98 (2008), all-to-all pairing.
+    """
+
+    trace_decay: float
+    trace_clip: float | None = None
+    nominal_batch: int = 100
+    pre_decay: float = 0.8
+    post_decay: float = 0.8
+    potentiation: float = 1.0
+    depression: float = 1.0
+
+    def __post_init__(self) -> None:
+        _validate(self.trace_decay, self.trace_clip, self.nominal_batch)
+        for name in ("pre_decay", "post_decay"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must lie in [0, 1]")
+
+    def correlate(
+        self, x: Tensor, state: NeuronState, memory: Eligibility | None, meta: MetaLocal, v_th: float
+    ) -> tuple[tuple[tuple[Tensor, Tensor], ...], Eligibility | None]:
+        earlier = memory or Eligibility(torch.zeros_like(x), torch.zeros_like(state.z))
+        pre = self.pre_decay * earlier.pre + x
+        post = self.post_decay * earlier.post
+        depression = self.depression + meta.sliding_threshold
+        pairs = ((pre, self.potentiation * state.z), (x, -depression * post))
+        return pairs, Eligibility(pre, post + state.z)
+
+
+class Pooling(NamedTuple):
+    """How the updates of N samples become one trace, or one trace each."""
+
+    shared: bool  # one trace [in, out] for all samples
+    weight: float  # factor of the summed (or own) update
+    trace_decay: float  # λ per step
+
+    @classmethod
+    def of(cls, pool: Pool, rule: LocalRule, samples: int) -> "Pooling":
+        """Return the pooling named `pool` for a batch of `samples`.
+
+        "batch": the mean over the batch moves one trace (the authors' code). "sample": each
+        sample has its own trace. "stream": each sample has its own trace and moves it by 1/M of
+        a batch update, while it decays by λ^{1/M}: M samples seen one after the other weigh as
+        much as one batch of M.
+
+        Raises:
+            ValueError: if `pool` is not one of the three.
+        """
+        if pool == "batch":
+            return cls(True, 1.0 / samples, rule.trace_decay)
+        if pool == "sample":
+            return cls(False, 1.0, rule.trace_decay)
+        if pool == "stream":
+            m = rule.nominal_batch
+            return cls(False, 1.0 / m, rule.trace_decay ** (1.0 / m))
+        raise ValueError(f"pool = {pool!r}: choose one of {', '.join(POOLS)}")
+
+
+def contract(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x Wᵀ [N, out] for x [N, in] and W [out, in], in the faster orientation."""
+    if weight.shape[0] < _NARROW:
+        return (weight @ x.mT).mT
+    return x @ weight.mT
+
+
+def global_weight(synapse: Synapse) -> Tensor:
+    """Return W ∘ M [out, in], the weights that gradient descent owns."""
+    return synapse.weight if synapse.mask is None else synapse.weight * synapse.mask.mT
+
+
+def local_weight(trace: Tensor, synapse: Synapse) -> Tensor:
+    """Return local_gain ∘ P ∘ (1 - M), of the trace's shape, the weights that the rule owns."""
+    assert synapse.meta is not None
+    weight = synapse.meta.local_gain * trace
+    return weight if synapse.mask is None else weight * (1.0 - synapse.mask)
+
+
+def synaptic_current(x: Tensor, trace: Tensor | None, synapse: Synapse) -> Tensor:
+    """Return I = x (W + local_gain ∘ P) + b [N, out] (paper Eq. 8, first line).
+
+    Args:
+        x: presynaptic activity [N, in].
+        trace: P [in, out] or [N, in, out], or None for zero.
+        synapse: weights, meta-local parameters and mask of the layer.
+    """
+    weight = global_weight(synapse)
+    if trace is None or synapse.meta is None:
+        current = contract(x, weight)
+    elif trace.ndim == 2:
+        current = contract(x, weight + local_weight(trace, synapse).mT)
+    else:
+        current = contract(x, weight) + _own_current(x, trace, synapse)
+    return current if synapse.bias is None else current + synapse.bias
+
+
+def _own_current(x: Tensor, trace: Tensor, synapse: Synapse) -> Tensor:
+    """Return what each sample reads from its own trace [N, out]."""
+    assert synapse.meta is not None
+    gain, column = synapse.meta.local_gain, x.unsqueeze(-1)
+    if gain.ndim == 0 and synapse.mask is None:  # spares a scaled copy of all traces
+        return gain * (trace.mT @ column).squeeze(-1)
+    return (local_weight(trace, synapse).mT @ column).squeeze(-1)
+
+
+def update_trace(
+    trace: Tensor | None,
+    pairs: tuple[tuple[Tensor, Tensor], ...],
+    meta: MetaLocal,
+    rule: LocalRule,
+    pooling: Pooling,
+) -> Tensor:
+    """Return P_{t+1} = clip(λ P_t + pool[(local_rate ∘ pre)ᵀ post], ±clip) (paper Eq. 8, line 2).
+
+    Args:
+        trace: P_t [in, out] if the pooling shares a trace, else [N, in, out]; None for zero.
+        pairs: (pre [N, in], post [N, out]) signals of the rule at this step.
+        meta: meta-local parameters; `local_rate` scales the presynaptic side.
+        rule: gives the clip.
+        pooling: gives weight and decay.
+    """
+    # Everything below is in the layout [out, in] of the weights; `.mT` costs nothing.
+    if pooling.shared:
+        terms = [post.mT @ pre for pre, post in pairs]
+    else:
+        terms = [post.unsqueeze(-1) * pre.unsqueeze(-2) for pre, post in pairs]
+    update = (terms[0] if len(terms) == 1 else sum(terms[1:], terms[0])) * meta.local_rate
+    if trace is None:
+        moved = pooling.weight * update
+    else:
+        moved = torch.add(pooling.trace_decay * trace.mT, update, alpha=pooling.weight)
+    if rule.trace_clip is not None:
+        moved = moved.clamp(-rule.trace_clip, rule.trace_clip)
+    return moved.mT
+
+
+def plastic_step(
+    x: Tensor,
+    state: LayerState,
+    synapse: Synapse,
+    neuron: Neuron,
+    rule: LocalRule,
+    pool: Pool = "batch",
+) -> LayerState:
+    """One step of a plastic layer: current, membrane, spike, trace.
+
+    Args:
+        x: presynaptic activity x_t [N, in].
+        state: state after the previous step; `LayerState()` is a layer at rest without trace.
+        synapse: weights and meta-local parameters θ.
+        neuron: neuron model.
+        rule: local rule.
+        pool: how the samples' updates are pooled, see `Pooling.of`.
+
+    Returns:
+        State after this step; its `neuron.z` are the spikes [N, out].
+
+    Source: paper Eq. 8.
+    """
+    assert synapse.meta is not None
+    current = synaptic_current(x, state.trace, synapse)
+    spiking = neuron.step(current, state.neuron)
+    pairs, memory = rule.correlate(x, spiking, state.eligibility, synapse.meta, neuron.v_th)
+    pooling = Pooling.of(pool, rule, x.shape[0])
+    return LayerState(
+        spiking, update_trace(state.trace, pairs, synapse.meta, rule, pooling), memory
+    )
+
+
+def _validate(trace_decay: float, trace_clip: float | None, nominal_batch: int) -> None:
+    if not 0.0 <= trace_decay <= 1.0:
+        raise ValueError(f"trace_decay = {trace_decay}: it must lie in [0, 1]")
+    if trace_clip is not None and trace_clip <= 0.0:
+        raise ValueError(f"trace_clip = {trace_clip}: it must be > 0, or None for no clip")
+    if nominal_batch < 1:
+        raise ValueError(f"nominal_batch = {nominal_batch}: it must be >= 1")

@@ -1,0 +1,166 @@
+"""Streams: samples that arrive one at a time and share a slowly moving trace.
+
+Each sample is shown for T steps to a network at rest, and leaves its trace to the next. Per step
+the trace moves by 1/M of a batch update and decays by λ^{1/M} (`Pooling.of("stream", …)`), so that
+M samples weigh as much as one batch of M: what a chip without a batch can run.
+
+Many streams run side by side, each with its own trace: sources are [S, L, in], S streams of L
+samples. The first layer is factored over `chunk` samples at a time: the trace itself is only built
+at chunk borders, in between a sample reads its predecessors through inner products of inputs.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hybrid.model.coding import Drive, Static, fade
+from hybrid.model.layers import HybridLinear
+from hybrid.model.networks import FullyConnected
+from hybrid.model.plasticity import (
+    Hebbian,
+    LayerState,
+    Pooling,
+    Synapse,
+    contract,
+    global_weight,
+)
+from hybrid.model.windows import StaticHistory, StaticProducts, Window, row_peaks, run, run_window
+
+
+class StreamedLayer:
+    """A plastic layer under streams of static drives, factored over one chunk of samples."""
+
+    def __init__(self, layer: HybridLinear, gain: tuple[float, ...], streams: int) -> None:
+        assert isinstance(layer.rule, Hebbian)
+        self._layer, self._rule, self._gain = layer, layer.rule, gain
+        self._synapse = layer.synapse()
+        assert self._synapse.meta is not None
+        self._meta = self._synapse.meta
+        self._pooling = Pooling.of("stream", layer.rule, streams)
+        start = layer.stored().trace
+        start = torch.zeros_like(layer.trace) if start is None else start
+        self._trace = start.expand(streams, -1, -1)
+
+    def begin(self, values: Tensor) -> None:
+        """Take in the next chunk of values [S, K, in]."""
+        meta = self._meta
+        self._values, self._histories = values, torch.empty(0)
+        self._exact = self._clip_excluded(values)
+        if not self._exact:
+            return
+        rated = values * meta.local_rate
+        scale = meta.local_gain * self._pooling.weight
+        self._read = contract(values.flatten(0, 1), global_weight(self._synapse))
+        self._read = self._read.view(*values.shape[:2], -1)
+        self._start = meta.local_gain * (values @ self._trace)
+        self._gram = scale * (values @ rated.mT)  # [S, K, K]
+
+    def window(self, k: int) -> Window:
+        """Show sample k of the chunk to all streams; samples must come in order."""
+        steps, decay = len(self._gain), self._pooling.trace_decay
+        if not self._exact:
+            drive = Static(self._values[:, k], self._gain)
+            window = run_window(
+                drive,
+                self._synapse,
+                self._layer.neuron,
+                self._rule,
+                LayerState(trace=self._trace),
+                pool="stream",
+                evaluation="recurrent",
+            )
+            assert window.final.trace is not None
+            self._trace = window.final.trace
+            return window
+
+        start = self._start[:, k] * decay ** (steps * k)
+        if k:
+            earlier = self._gram[:, k, :k] * self._ages(k)
+            start = torch.baddbmm(start.unsqueeze(1), earlier.unsqueeze(1), self._histories[:, :k])
+            start = start.squeeze(1)
+        diagonal = self._gram[:, k, k].unsqueeze(-1)
+        products = StaticProducts(
+            self._read[:, k], start, lambda current, h: torch.addcmul(current, diagonal, h)
+        )
+        neuron = self._layer.neuron
+        memory = StaticHistory(
+            self._gain, products, self._synapse, self._rule, neuron.v_th, decay
+        )
+        window = run(memory, neuron, steps, None)
+        assert memory.history is not None
+        if k == 0:
+            self._histories = memory.history.new_empty((*self._values.shape[:2], start.shape[-1]))
+        self._histories[:, k] = memory.history
+        return window
+
+    def end(self) -> None:
+        """Build the trace that the chunk leaves behind."""
+        if not self._exact:
+            return
+        count = self._values.shape[1]
+        rated = self._values * self._meta.local_rate
+        rated = rated * (self._pooling.weight * self._ages(count)).unsqueeze(-1)
+        decayed = self._pooling.trace_decay ** (len(self._gain) * count)
+        self._trace = torch.baddbmm(self._trace, rated.mT, self._histories, beta=decayed)
+
+    def _ages(self, k: int) -> Tensor:
+        """Return the decay of the updates of samples 0 … k-1 by the start of sample k [k]."""
+        age = torch.arange(k - 1, -1, -1, device=self._values.device, dtype=torch.float64)
+        per_sample = self._pooling.trace_decay ** len(self._gain)
+        return (per_sample**age).to(self._values.dtype)
+
+    def _clip_excluded(self, values: Tensor) -> bool:
+        """The bound of `windows.clip_excluded`, with the decay left out: safe, and simpler."""
+        if self._rule.trace_clip is None:
+            return True
+        if self._rule.post == "identity":
+            return False
+        rate = self._meta.local_rate.abs()
+        pushed = self._pooling.weight * rate * values.abs().sum(1) * sum(map(abs, self._gain))
+        bound = row_peaks(self._trace) + pushed
+        return bool(bound.max() < self._rule.trace_clip * (1.0 - 1e-5))
+
+
+class StreamActivity(NamedTuple):
+    """What a network did with its streams."""
+
+    outputs: Tensor  # [S, L, classes]
+    rates: Tensor  # [S, layers], spikes per neuron and step
+
+
+@torch.no_grad()
+def run_stream(network: FullyConnected, values: Tensor, *, chunk: int = 100) -> StreamActivity:
+    """Show streams of samples to a network, one sample at a time.
+
+    Args:
+        network: network whose stored traces every stream starts from; it is left unchanged.
+        values: images [S, L, in] of S streams, L samples each, in order.
+        chunk: samples between two builds of the first layer's trace. Speed only: the result is
+            the same up to rounding.
+
+    Raises:
+        ValueError: if a layer is without a Hebbian rule, or shapes do not fit.
+    """
+    if values.ndim != 3:
+        raise ValueError(f"streams must have shape [S, L, in], got {list(values.shape)}")
+    layers: list[HybridLinear] = list(network.layers)  # type: ignore[arg-type]
+    if any(not isinstance(layer.rule, Hebbian) for layer in layers):
+        raise ValueError("a stream needs a Hebbian rule in every layer: nothing else would adapt")
+    first, later = StreamedLayer(layers[0], network.gain, values.shape[0]), layers[1:]
+    traces = [layer.stored().trace for layer in later]
+    outputs, spikes = [], torch.zeros(values.shape[0], len(layers))
+    for part in values.split(chunk, dim=1):
+        first.begin(part)
+        for k in range(part.shape[1]):
+            windows = [first.window(k)]
+            for i, layer in enumerate(later):
+                drive: Drive = fade([state.z for state in windows[-1].states], network.gain)
+                windows.append(layer(drive, LayerState(trace=traces[i]), pool="stream"))
+                traces[i] = windows[-1].final.trace
+            outputs.append(network.readout(windows[-1].states, layers[-1].neuron.v_th))
+            for i, window in enumerate(windows):
+                spikes[:, i] += torch.stack([state.z.mean(-1) for state in window.states]).sum(0)
+        first.end()
+    steps = len(network.gain) * values.shape[1]
+    return StreamActivity(torch.stack(outputs, dim=1), spikes / steps)

@@ -1,0 +1,82 @@
+"""Files that are whole or not there at all, and tensors without pickles."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+
+class DamagedFileError(RuntimeError):
+    """A file that exists but is not what was written; the message names it."""
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON with one possible spelling: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256(text: str) -> str:
+    """Return the SHA-256 of `text` as 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one.
+
+    Raises:
+        OSError: if the folder cannot be written or the disk is full; the message names the folder
+            and the remedy, and an older file at `path` is left as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise type(error)(error.errno, _advice(error, path.parent)) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise type(error)(error.errno, _advice(error, path.parent)) from error
+        raise
+
+
+def _advice(error: OSError, folder: Path) -> str:
+    return (
+        f"cannot write to {folder} ({error.strerror}): make the folder writable and free space "
+        "on its disk, or choose another folder; finished work is kept and will be reused"
+    )
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write named tensors and a JSON description to one safetensors file, atomically."""
+    whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    payload = safetensors.torch.save(whole, metadata={"about": canonical_json(dict(about))})
+    write_atomically(path, payload + hashlib.sha256(payload).digest())
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        DamagedFileError: if the file was cut short or changed since.
+    """
+    content = path.read_bytes()
+    payload, digest = content[:-32], content[-32:]
+    if len(content) < 40 or hashlib.sha256(payload).digest() != digest:
+        raise DamagedFileError(f"{path} is damaged (checksum does not match): delete it")
+    header = int.from_bytes(payload[:8], "little")
+    about = json.loads(json.loads(payload[8 : 8 + header])["__metadata__"]["about"])
+    return safetensors.torch.load(payload), about

@@ -1,0 +1,103 @@
+"""A content-addressed store of trial records.
+
+A trial is asked for by a description (experiment, method, config, seed, data, version). Its record
+is one JSON file under the hash of that description, so that a result can only be found by someone
+who asks for exactly what produced it. Records carry a checksum; one that does not match is
+reported and computed again, never used.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hybrid.runs.files import DamagedFileError, canonical_json, sha256, write_atomically
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+
+class Store:
+    """Records under one folder, `<folder>/<experiment>/<label>-<key>.json`."""
+
+    def __init__(self, folder: Path, *, recompute: bool = False) -> None:
+        """Open a store; with `recompute`, `get` ignores finished records and replaces them."""
+        self.folder, self._recompute = folder, recompute
+
+    def path(self, request: Json) -> Path:
+        """Return where the record of `request` lies, or would lie.
+
+        `request` must hold "experiment" and "label"; all of it goes into the key.
+        """
+        key = sha256(canonical_json(request))[:16]
+        return self.folder / request["experiment"] / f"{request['label']}-{key}.json"
+
+    def checkpoint_path(self, request: Json) -> Path:
+        """Return where the unfinished trial `request` keeps its last epoch."""
+        return self.path(request).with_suffix(".checkpoint.safetensors")
+
+    def weights_path(self, request: Json) -> Path:
+        """Return where the trained network of `request` lies, if it was kept."""
+        return self.path(request).with_suffix(".safetensors")
+
+    def load(self, request: Json) -> Json | None:
+        """Return the record of `request`, or None if there is none that can be trusted."""
+        path = self.path(request)
+        try:
+            return read_record(path)
+        except FileNotFoundError:
+            return None
+        except DamagedFileError as error:
+            log.warning("%s; it will be computed again", error)
+            return None
+
+    def save(self, request: Json, result: Json, about: Json) -> Json:
+        """Write and return the record of a finished trial.
+
+        Args:
+            request: what was asked.
+            result: what came out, the same for the same request on the same kind of machine.
+            about: where and how it ran (times, versions, machine); not part of the result.
+        """
+        body = {"request": request, "result": result, "about": about}
+        record = {**body, "sha256": sha256(canonical_json(body))}
+        write_atomically(self.path(request), (_pretty(record) + "\n").encode())
+        return record
+
+    def get(self, request: Json, compute: Callable[[], tuple[Json, Json]]) -> Json:
+        """Return the record of `request`, calling `compute() -> (result, about)` if need be."""
+        found = None if self._recompute else self.load(request)
+        return found or self.save(request, *compute())
+
+
+def read_record(path: Path) -> Json:
+    """Read one record file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        DamagedFileError: if it is not JSON, lacks a part, or fails its checksum.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        record = json.loads(text)
+        digest = record.pop("sha256")
+        body = {name: record[name] for name in ("request", "result", "about")}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DamagedFileError(f"{path} is damaged ({error!r})") from error
+    if sha256(canonical_json(body)) != digest:
+        raise DamagedFileError(f"{path} is damaged (its checksum does not match)")
+    return {**body, "sha256": digest}
+
+
+def _pretty(record: Json) -> str:
+    """One line per entry of each part: readable diffs, small files."""
+    parts = []
+    for name, value in record.items():
+        if isinstance(value, dict):
+            lines = ",\n".join(f"  {json.dumps(k)}: {canonical_json(v)}" for k, v in value.items())
+            parts.append(f"{json.dumps(name)}: {{\n{lines}\n}}")
+        else:
+            parts.append(f"{json.dumps(name)}: {canonical_json(value)}")
+    return "{\n" + ",\n".join(parts) + "\n}"

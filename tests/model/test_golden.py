@@ -1,0 +1,130 @@
+"""The fully connected networks against the authors' code: values, traces, every gradient."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.golden import Golden, assert_gradient, assert_value
+from torch import Tensor
+
+from hybrid.model.coding import LastMembrane, Static, drive_decay, fade
+from hybrid.model.networks import FullyConnected
+from hybrid.model.neurons import LIF
+from hybrid.model.plasticity import Hebbian, LayerState, MetaLocal, Synapse
+from hybrid.model.windows import Evaluation, run_window
+
+EVALUATIONS = ["recurrent", "factored", "auto"]
+FULLY_CONNECTED = [
+    "fc_simple_example_hp_T10",
+    "fc_simple_example_gp_T10",
+    "fc_simple_example_lp_T10",
+    "fc_fault_tolerance_hp_T5",
+]
+AUTHORS = {"beta": "local_rate", "eta": "sliding_threshold", "alpha": "local_gain"}
+
+
+def one_hot(labels: Tensor) -> Tensor:
+    return F.one_hot(labels, 10).to(torch.float32)
+
+
+def our_name(authors: str) -> str | None:
+    """Translate `fc1.weight` or `alpha1` to the name of our parameter; None if it is unused."""
+    if authors.startswith("fc"):
+        index, kind = authors[2:].split(".")
+        return f"layers.{int(index) - 1}.{kind}"
+    role = AUTHORS.get(authors[:-1])
+    return None if role is None else f"layers.{int(authors[-1]) - 1}.{role}"
+
+
+def build(golden: Golden) -> FullyConnected:
+    """Rebuild the authors' network with the parameters of the vector."""
+    config, kind = golden.config, golden.config["kind"]
+    neuron = LIF(decay=config["decay"], v_th=config["v_th"])
+    rule = Hebbian(trace_decay=config["trace_decay"], trace_clip=config["trace_clamp"])
+    network = FullyConnected(
+        (784, golden["trace1_in"].shape[1], 10),
+        neuron=neuron,
+        rule=None if kind == "gp" else rule,
+        readout=LastMembrane(ceiling=1.1),
+        steps=config["T"],
+        tau=config["input_tau"],
+        trained=(kind != "lp", True),
+        generator=torch.Generator(),
+    )
+    values = {}
+    for name in golden.names("param_"):
+        ours = our_name(name.removeprefix("param_"))
+        if ours in dict(network.named_parameters()):
+            values[ours] = golden[name].reshape(network.get_parameter(ours).shape)
+    if kind != "gp":
+        values |= {f"layers.{i}.trace": golden[f"trace{i + 1}_in"] for i in (0, 1)}
+    network.load_state_dict(values)
+    return network
+
+
+@pytest.mark.parametrize("evaluation", EVALUATIONS)
+@pytest.mark.parametrize("name", FULLY_CONNECTED)
+def test_fully_connected_agrees_with_the_authors(name: str, evaluation: Evaluation) -> None:
+    golden = Golden(name)
+    network = build(golden)
+    activity = network(golden["x"], evaluation=evaluation)
+    loss = F.mse_loss(activity.output, one_hot(golden["y"]))
+    loss.backward()
+
+    assert_value(activity.output, golden["output"])
+    assert_value(loss, golden["loss"])
+    counts = activity.spike_counts()
+    assert counts[0].sum() > 0
+    if golden.config["kind"] != "lp":  # the authors never summed layer 1's spikes there
+        assert_value(counts[0], golden["spike_count1"])
+    assert_value(counts[1], golden["spike_count2"])
+    if golden.config["kind"] != "gp":
+        for i in (0, 1):
+            assert_value(network.layers[i].trace, golden[f"trace{i + 1}_out"])
+
+    ours = dict(network.named_parameters())
+    expected = {our_name(n.removeprefix("grad_")): golden[n] for n in golden.names("grad_")}
+    assert expected
+    for parameter_name, gradient in expected.items():
+        assert_gradient(ours.pop(parameter_name).grad, gradient)
+    assert all(p.grad is None for p in ours.values()), "gradients where the authors have none"
+
+
+@pytest.mark.parametrize("evaluation", EVALUATIONS)
+@pytest.mark.parametrize("kind", ["hp", "gp"])
+def test_masked_layers_agree_with_the_authors(kind: str, evaluation: Evaluation) -> None:
+    """Two masked layers and the masked linear read-out of the continual-learning network."""
+    golden = Golden(f"continual_{kind}_T3")
+    config = golden.config
+    parameters = {
+        name.removeprefix("param_"): golden[name].clone().requires_grad_()
+        for name in golden.names("param_")
+    }
+    neuron = LIF(decay=config["decay"], v_th=config["v_th"])
+    rule = Hebbian(trace_decay=config["trace_decay"]) if kind == "hp" else None
+    gain = drive_decay(config["T"], config["input_tau"])
+
+    drive = Static(golden["x"], gain)
+    windows = []
+    for i in (1, 2):
+        meta = MetaLocal(
+            parameters[f"alpha{i}"].squeeze(),
+            parameters[f"beta{i}"].squeeze(),
+            parameters[f"eta{i}"].squeeze(),
+        )
+        synapse = Synapse(parameters[f"fc{i}.weight"], None, meta, golden[f"mask{i}"])
+        start = LayerState()
+        windows.append(run_window(drive, synapse, neuron, rule, start, evaluation=evaluation))
+        drive = fade([state.z for state in windows[-1].states], gain)
+    v = windows[-1].states[-1].v
+    output = v @ (parameters["fc3.weight"].mT * golden["mask3"])
+    loss = F.mse_loss(output, one_hot(golden["y"]))
+    loss.backward()
+
+    assert_value(output, golden["output"])
+    assert_value(windows[0].states[-1].v, golden["u1_last"])
+    assert_value(loss, golden["loss"])
+    if kind == "hp":
+        for i in (1, 2):
+            assert_value(windows[i - 1].final.trace, golden[f"trace{i}_out"])
+    for name in golden.names("grad_"):
+        assert_gradient(parameters[name.removeprefix("grad_")].grad, golden[name])
