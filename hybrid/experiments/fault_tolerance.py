@@ -5,13 +5,12 @@ example (fully connected, 784-512-10). No network ever sees a fault during train
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from hybrid import __version__
@@ -30,6 +29,7 @@ from hybrid.experiments.base import (
     results_folder,
     timed,
 )
+from hybrid.experiments.fault_results import Result, collect
 from hybrid.learning.evaluation import Protocol, evaluate
 from hybrid.learning.training import Schedule, Split, train
 from hybrid.model.coding import LastMembrane
@@ -88,6 +88,11 @@ class Config:
         levels = [level for _, levels in self.faults for level in levels]
         require(self, "faults", min(levels, default=0.0) >= 0.0, "free of negative levels")
 
+    def as_json(self) -> Json:
+        """Return all constants as JSON values: tuples become lists, as they do in a record."""
+        faults = [[name, list(levels)] for name, levels in self.faults]
+        return {**asdict(self), "faults": faults}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -108,9 +113,7 @@ _SMOKE = Config(
 )
 _LAPTOP = Config(dataset="fashion_mnist")
 # The authors' fault-tolerance folder, with the paper's T = 8 (their code runs T = 5).
-_PAPER = Config(
-    dataset="fashion_mnist", steps=8, v_th=0.4, trace_decay=0.99, epochs=100
-)
+_PAPER = Config(dataset="fashion_mnist", steps=8, v_th=0.4, trace_decay=0.99, epochs=100)
 
 PLANS: dict[Profile, Plan] = {
     "smoke": Plan(configs=(_SMOKE,), seeds=3),
@@ -143,65 +146,12 @@ class Trial:
         return {
             "experiment": EXPERIMENT,
             "label": self.title,
-            "config": _jsonable(self.config),
+            "config": self.config.as_json(),
             "method": self.method.request(),
             "seed": self.seed,
             "data": data_sha256,
             "version": __version__,
         }
-
-
-@dataclass(frozen=True)
-class Result:
-    """All finished trials of one config, with named axes."""
-
-    config: Config
-    records: tuple[Json, ...]
-    methods: tuple[str, ...] = field(default=())
-
-    def seeds(self, method: str) -> tuple[int, ...]:
-        """Return the seeds that finished, in order."""
-        return tuple(sorted(record["request"]["seed"] for record in self._of(method)))
-
-    def protocols(self, method: str) -> tuple[Protocol, ...]:
-        """Return the protocols that `method` was tested under."""
-        return tuple(self._of(method)[0]["result"]["tests"])
-
-    def levels(self, fault: str) -> NDArray[np.float64]:
-        """Return the levels of a fault [levels]."""
-        return np.array(dict(self.config.faults)[fault])
-
-    def confusion(self, method: str, protocol: str, fault: str) -> NDArray[np.int64]:
-        """Return counts [seeds, levels, true class, predicted class]."""
-        return np.array([t[fault]["confusion"] for t in self._tests(method, protocol)])
-
-    def accuracy(self, method: str, protocol: str, fault: str) -> NDArray[np.float64]:
-        """Return accuracies in per cent [seeds, levels]."""
-        counts = self.confusion(method, protocol, fault)
-        correct = np.trace(counts, axis1=-2, axis2=-1)
-        return np.asarray(100.0 * correct / counts.sum(axis=(-2, -1)))
-
-    def rates(self, method: str, protocol: str, fault: str) -> NDArray[np.float64]:
-        """Return firing rates in spikes per neuron and step [seeds, levels, layers]."""
-        return np.array([t[fault]["rates"] for t in self._tests(method, protocol)])
-
-    def learning(self, method: str) -> NDArray[np.float64]:
-        """Return validation accuracies in per cent [seeds, epochs]."""
-        epochs = [record["result"]["epochs"] for record in self._of(method)]
-        return np.array([[100.0 * log["validation"] for log in logs] for logs in epochs])
-
-    def meta(self, method: str) -> list[dict[str, float]]:
-        """Return, per seed, the learned local gain of each layer and means of the other θ."""
-        return [record["result"]["meta"] for record in self._of(method)]
-
-    def _of(self, method: str) -> list[Json]:
-        found = [r for r in self.records if r["request"]["method"]["name"] == method]
-        if not found:
-            raise KeyError(f"no finished trial of {method} on {self.config.dataset}")
-        return sorted(found, key=lambda record: record["request"]["seed"])
-
-    def _tests(self, method: str, protocol: str) -> list[Json]:
-        return [record["result"]["tests"][protocol] for record in self._of(method)]
 
 
 def run(
@@ -239,14 +189,8 @@ def run(
         for method in chosen
     ]
     records = fan_out(_run_task, tasks, jobs=jobs, title=f"{EXPERIMENT} ({profile})")
-    return tuple(
-        Result(
-            config,
-            tuple(r for r in records if r["request"]["config"] == _jsonable(config)),
-            tuple(method.name for method in chosen),
-        )
-        for config in configs
-    )
+    names = tuple(method.name for method in chosen)
+    return tuple(collect(config.as_json(), records, names) for config in configs)
 
 
 def load(profile: str, *, folder: Path | None = None) -> tuple[Result, ...]:
@@ -263,15 +207,13 @@ def load(profile: str, *, folder: Path | None = None) -> tuple[Result, ...]:
     records = [read_record(path) for path in sorted(folder.glob("*.json"))]
     results = []
     for config in plan.configs:
-        own = tuple(r for r in records if r["request"]["config"] == _jsonable(config))
-        if not own:
+        result = collect(config.as_json(), records, plan.methods)
+        if not result.records:
             raise FileNotFoundError(
                 f"{folder} holds no record of {config.dataset} with the constants of profile "
                 f"{profile!r}: compute them with `hybrid run {EXPERIMENT} --profile {profile}`"
             )
-        present = {record["request"]["method"]["name"] for record in own}
-        names = tuple(name for name in plan.methods if name in present)
-        results.append(Result(config, own, names))
+        results.append(result)
     return tuple(results)
 
 
@@ -414,10 +356,3 @@ def load_network(trial: Trial, store: Store) -> FullyConnected:
     network = build(trial.config, trial.method, trial.seed)
     network.load_state_dict(tensors)
     return network
-
-
-def _jsonable(config: Config) -> Json:
-    """Return a config as JSON values: tuples become lists, as they do in a record."""
-    entries = asdict(config)
-    entries["faults"] = [[name, list(levels)] for name, levels in config.faults]
-    return entries

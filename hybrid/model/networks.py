@@ -1,6 +1,7 @@
 """Networks of plastic layers, each layer processing its whole window before the next begins."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -79,7 +80,7 @@ class FullyConnected(nn.Module):
                 pool=pool,
                 initial_meta=initial_meta,
             )
-            for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
+            for inputs, outputs in pairwise(sizes)
         )
         for layer, learns in zip(self.layers, trained, strict=True):
             layer.requires_grad_(learns)
@@ -107,7 +108,9 @@ class FullyConnected(nn.Module):
             if windows:
                 drive = fade([state.z for state in windows[-1].states], self.gain)
             windows.append(layer(drive, pool=pool, evaluation=evaluation, adapt=adapt))
-        return Activity(self.readout(windows[-1].states, self.layers[-1].neuron.v_th), tuple(windows))
+        return Activity(
+            self.readout(windows[-1].states, self.layers[-1].neuron.v_th), tuple(windows)
+        )
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """Return the trained global parameters: weights and biases."""

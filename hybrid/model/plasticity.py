@@ -21,6 +21,8 @@ from hybrid.model.neurons import Neuron, NeuronState
 
 Pool = Literal["batch", "sample", "stream"]
 Post = Literal["tanh", "identity", "softmax"]
+# Signals (pre [N, in], post [N, out]) whose products drive a trace, to be summed over.
+Pairs = tuple[tuple[Tensor, Tensor], ...]
 POOLS: tuple[Pool, ...] = ("batch", "sample", "stream")
 POSTS: tuple[Post, ...] = ("tanh", "identity", "softmax")
 
@@ -73,9 +75,14 @@ class LocalRule(Protocol):
     def nominal_batch(self) -> int: ...
 
     def correlate(
-        self, x: Tensor, state: NeuronState, memory: Eligibility | None, meta: MetaLocal, v_th: float
+        self,
+        x: Tensor,
+        state: NeuronState,
+        memory: Eligibility | None,
+        meta: MetaLocal,
+        v_th: float,
     ) -> tuple[tuple[tuple[Tensor, Tensor], ...], Eligibility | None]:
-        """Return pairs (pre [N, in], post [N, out]) to be summed over, and the new memory."""
+        """Return the signals of this step, from x [N, in] and what it evoked, and the memory."""
         ...
 
 
@@ -115,7 +122,12 @@ class Hebbian:
         return y if self.sign == 1 else -y
 
     def correlate(
-        self, x: Tensor, state: NeuronState, memory: Eligibility | None, meta: MetaLocal, v_th: float
+        self,
+        x: Tensor,
+        state: NeuronState,
+        memory: Eligibility | None,
+        meta: MetaLocal,
+        v_th: float,
     ) -> tuple[tuple[tuple[Tensor, Tensor], ...], Eligibility | None]:
         return ((x, self.post_signal(state.v, meta.sliding_threshold, v_th)),), memory
 
@@ -152,7 +164,12 @@ class STDP:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must lie in [0, 1]")
 
     def correlate(
-        self, x: Tensor, state: NeuronState, memory: Eligibility | None, meta: MetaLocal, v_th: float
+        self,
+        x: Tensor,
+        state: NeuronState,
+        memory: Eligibility | None,
+        meta: MetaLocal,
+        v_th: float,
     ) -> tuple[tuple[tuple[Tensor, Tensor], ...], Eligibility | None]:
         earlier = memory or Eligibility(torch.zeros_like(x), torch.zeros_like(state.z))
         pre = self.pre_decay * earlier.pre + x
@@ -239,7 +256,7 @@ def _own_current(x: Tensor, trace: Tensor, synapse: Synapse) -> Tensor:
 
 def update_trace(
     trace: Tensor | None,
-    pairs: tuple[tuple[Tensor, Tensor], ...],
+    pairs: Pairs,
     meta: MetaLocal,
     rule: LocalRule,
     pooling: Pooling,

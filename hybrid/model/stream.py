@@ -21,7 +21,6 @@ from hybrid.model.plasticity import (
     Hebbian,
     LayerState,
     Pooling,
-    Synapse,
     contract,
     global_weight,
 )
@@ -84,9 +83,7 @@ class StreamedLayer:
             self._read[:, k], start, lambda current, h: torch.addcmul(current, diagonal, h)
         )
         neuron = self._layer.neuron
-        memory = StaticHistory(
-            self._gain, products, self._synapse, self._rule, neuron.v_th, decay
-        )
+        memory = StaticHistory(self._gain, products, self._synapse, self._rule, neuron.v_th, decay)
         window = run(memory, neuron, steps, None)
         assert memory.history is not None
         if k == 0:

@@ -115,7 +115,13 @@ class RecurrentTrace:
     """Synapses whose trace is kept and updated at every step; any rule, any drive."""
 
     def __init__(
-        self, drive: Drive, synapse: Synapse, rule: LocalRule, v_th: float, pool: Pool, state: LayerState
+        self,
+        drive: Drive,
+        synapse: Synapse,
+        rule: LocalRule,
+        v_th: float,
+        pool: Pool,
+        state: LayerState,
     ) -> None:
         self._drive = drive if isinstance(drive, Static) else _steps(drive)
         self._synapse, self._rule, self._v_th = synapse, rule, v_th

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.golden import Golden, assert_gradient, assert_value
 from torch import Tensor
 
 from hybrid.model.coding import LastMembrane, Static, drive_decay, fade
@@ -11,6 +10,7 @@ from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian, LayerState, MetaLocal, Synapse
 from hybrid.model.windows import Evaluation, run_window
+from tests.golden import Golden, assert_gradient, assert_value
 
 EVALUATIONS = ["recurrent", "factored", "auto"]
 FULLY_CONNECTED = [

@@ -1,0 +1,128 @@
+"""Paper against ours: claims are data, verdicts are computed."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Verdict = Literal["reproduced", "not reproduced", "undecided", "too few seeds", "not run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim of the paper and what counts as reproducing it; see `data/paper.toml`."""
+
+    id: str
+    text: str
+    unit: str
+    source: str
+    confidence: Literal["high", "medium", "shape"]
+    rule: Literal["within", "above"]
+    low: float
+    minimum: int
+    high: float = float("inf")
+    reported: float | None = None
+    rerun: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its uncertainty."""
+
+    n: int
+    mean: float
+    sem: float  # standard error of the mean; NaN for n = 1
+    low: float  # 95 % confidence interval (Student's t)
+    high: float
+
+    @classmethod
+    def of(cls, samples: NDArray[np.float64]) -> "Estimate":
+        """Estimate from one value per seed [n]."""
+        n, mean = len(samples), float(np.mean(samples))
+        if n < 2:
+            return cls(n, mean, float("nan"), float("-inf"), float("inf"))
+        sem = float(stats.sem(samples))
+        reach = float(stats.t.ppf(0.975, n - 1)) * sem
+        return cls(n, mean, sem, mean - reach, mean + reach)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the scoreboard."""
+
+    claim: Claim
+    estimate: Estimate | None
+    verdict: Verdict
+
+
+def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
+    """Read the claims, by default from `data/paper.toml`."""
+    here = Path(__file__).resolve()
+    candidates = (here.parents[2] / "data" / "paper.toml", here.parent / "paper.toml")
+    path = path or next(candidate for candidate in candidates if candidate.exists())
+    return tuple(Claim(**entry) for entry in tomllib.loads(path.read_text("utf-8"))["claim"])
+
+
+def judge(claim: Claim, samples: NDArray[np.float64] | None) -> Line:
+    """Compare one claim with one value per seed, or with None if it was not run."""
+    if samples is None or len(samples) == 0:
+        return Line(claim, None, "not run")
+    estimate = Estimate.of(samples)
+    if estimate.n < claim.minimum:
+        return Line(claim, estimate, "too few seeds")
+    if claim.rule == "within":
+        inside = claim.low <= estimate.mean <= claim.high
+        return Line(claim, estimate, "reproduced" if inside else "not reproduced")
+    if estimate.low > claim.low:
+        return Line(claim, estimate, "reproduced")
+    reached = estimate.high > claim.low
+    return Line(claim, estimate, "undecided" if reached else "not reproduced")
+
+
+def scoreboard(measured: Mapping[str, NDArray[np.float64]], prefix: str = "") -> list[Line]:
+    """Judge all claims whose id begins with `prefix`."""
+    claims = [claim for claim in load_claims() if claim.id.startswith(prefix)]
+    return [judge(claim, measured.get(claim.id)) for claim in claims]
+
+
+def as_text(lines: list[Line]) -> str:
+    """Format a scoreboard for a notebook or a terminal, rounded."""
+    rows = [("claim", "paper", "rerun", "accepted", "ours ± s.e.m. (n)", "verdict")]
+    rows += [
+        (
+            line.claim.text,
+            _number(line.claim.reported),
+            _number(line.claim.rerun),
+            _accepted(line.claim),
+            _estimate(line.estimate),
+            line.verdict,
+        )
+        for line in lines
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+def _accepted(claim: Claim) -> str:
+    if claim.rule == "above":
+        return f"CI > {claim.low:g}"
+    return f"{claim.low:g} to {claim.high:g}"
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    digits = 3 if abs(estimate.mean) < 0.1 else 2 if abs(estimate.mean) < 2.0 else 1
+    return f"{estimate.mean:.{digits}f} ± {estimate.sem:.{digits}f} ({estimate.n})"
