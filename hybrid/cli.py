@@ -33,6 +33,7 @@ def run(
     dataset: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes; one thread each.")] = os.cpu_count() or 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     store: Annotated[Path | None, typer.Option(help="Folder of records.")] = None,
     recompute: Annotated[bool, typer.Option(help="Ignore and replace finished records.")] = False,
 ) -> None:
@@ -52,6 +53,7 @@ def run(
             datasets=dataset,
             store=Store(folder, recompute=recompute),
             jobs=jobs,
+            device=device,
         )
     except (ValueError, OSError, ArithmeticError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)

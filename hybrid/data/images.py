@@ -49,7 +49,7 @@ class Images:
         """Return a hash of all pixels and labels: what a result was computed from."""
         digest = hashlib.sha256()
         for array in (self.train, self.train_labels, self.test, self.test_labels):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 

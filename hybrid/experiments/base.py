@@ -99,6 +99,24 @@ def choose_methods(names: tuple[str, ...], methods: tuple[Method, ...]) -> tuple
     return tuple(known[name] for name in names)
 
 
+def choose_device(device: str) -> torch.device:
+    """Return the device named, or with "auto" a GPU if CUDA finds one, else the CPU.
+
+    Raises:
+        ValueError: if the name is unknown, or the device is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {device!r} cannot be used here: choose 'auto', 'cpu', or a device of this "
+            "machine such as 'cuda:0'"
+        ) from error
+    return torch.device(device)
+
+
 def project_root() -> Path:
     """Return the folder that holds `data/` and `figures/`: the checkout, or the working folder."""
     checkout = Path(__file__).resolve().parents[2]
@@ -110,7 +128,7 @@ def results_folder(profile: str) -> Path:
     return project_root() / "data" / "results" / profile
 
 
-def timed(work: Callable[[], Json]) -> tuple[Json, Json]:
+def timed(work: Callable[[], Json], device: torch.device) -> tuple[Json, Json]:
     """Return the result of `work` and a note on where, with what and how long it ran."""
     began = time.perf_counter()
     result = work()
@@ -121,5 +139,6 @@ def timed(work: Callable[[], Json]) -> tuple[Json, Json]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
+        "device": str(device),
     }
     return result, about

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from hybrid.experiments.base import (
     LP,
     Method,
     Profile,
+    choose_device,
     choose_methods,
     choose_profile,
     require,
@@ -154,6 +156,14 @@ class Trial:
         }
 
 
+class Task(NamedTuple):
+    """A trial, where its record goes, and where it runs."""
+
+    trial: Trial
+    store: Store | None
+    device: torch.device
+
+
 def run(
     profile: str,
     *,
@@ -162,6 +172,7 @@ def run(
     datasets: Sequence[str] | None = None,
     store: Store | None = None,
     jobs: int = 1,
+    device: str = "auto",
 ) -> tuple[Result, ...]:
     """Run a profile, or what is left of it, and return one result per data set.
 
@@ -171,19 +182,21 @@ def run(
         methods, datasets: subsets of the profile's, by name; None for all.
         store: where records are looked up and kept; None computes all and keeps nothing.
         jobs: processes.
+        device: "auto", "cpu" or a torch device.
 
     Raises:
         ValueError: if a name is unknown. Other errors as of the data and training modules.
     """
     plan = choose_profile(profile, PLANS)
     chosen = choose_methods(tuple(methods or plan.methods), METHODS)
+    chosen_device = choose_device(device)
     configs = [c for c in plan.configs if datasets is None or c.dataset in datasets]
     unknown = set(datasets or ()) - {c.dataset for c in plan.configs}
     if unknown:
-        names = ", ".join(c.dataset for c in plan.configs)
-        raise ValueError(f"profile {profile!r} has no data set {unknown.pop()!r}: it has {names}")
+        known = ", ".join(c.dataset for c in plan.configs)
+        raise ValueError(f"profile {profile!r} has no data set {unknown.pop()!r}: it has {known}")
     tasks = [
-        (Trial(config, method, seed + 1 + i), store)
+        Task(Trial(config, method, seed + 1 + i), store, chosen_device)
         for config in configs
         for i in range(plan.seeds)
         for method in chosen
@@ -239,12 +252,14 @@ def build(config: Config, method: Method, seed: int) -> FullyConnected:
     )
 
 
-def run_trial(trial: Trial, checkpoint: Path | None = None) -> tuple[Json, FullyConnected]:
+def run_trial(
+    trial: Trial, device: torch.device, checkpoint: Path | None = None
+) -> tuple[Json, FullyConnected]:
     """Train and test one network; see `train` for what `checkpoint` does."""
     config, seed = trial.config, trial.seed
     images = _images(config.dataset)
-    network = build(config, trial.method, seed)
-    data, validation = _splits(images, config, seed)
+    network = build(config, trial.method, seed).to(device)
+    data, validation = _splits(images, config, seed, device)
     schedule = Schedule(
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -260,7 +275,8 @@ def run_trial(trial: Trial, checkpoint: Path | None = None) -> tuple[Json, Fully
         checkpoint=checkpoint,
         title=trial.title,
     )
-    sets, labels = test_sets(images, config, seed), torch.from_numpy(images.test_labels)
+    sets = test_sets(images, config, seed).to(device)
+    labels = torch.from_numpy(images.test_labels).to(device)
     tests = {p: _test(network, sets, labels, p, config) for p in trial.method.protocols}
     meta = {
         f"{name} (mean)" if value.ndim else name: round(value.mean().item(), 6)
@@ -304,7 +320,7 @@ def _test(
     return result
 
 
-def _splits(images: Images, config: Config, seed: int) -> tuple[Split, Split]:
+def _splits(images: Images, config: Config, seed: int, device: torch.device) -> tuple[Split, Split]:
     state = int(numpy_stream(seed, "validation split").integers(2**31))
     kept, held_out = train_test_split(
         np.arange(len(images.train_labels)),
@@ -312,25 +328,25 @@ def _splits(images: Images, config: Config, seed: int) -> tuple[Split, Split]:
         stratify=images.train_labels,
         random_state=state,
     )
-    inputs = torch.from_numpy(images.train).flatten(1)
-    labels = torch.from_numpy(images.train_labels)
+    inputs = torch.from_numpy(images.train).flatten(1).to(device)
+    labels = torch.from_numpy(images.train_labels).to(device)
     return Split(inputs[kept], labels[kept]), Split(inputs[held_out], labels[held_out])
 
 
-def _run_task(task: tuple[Trial, Store | None]) -> Json:
-    trial, store = task
+def _run_task(task: Task) -> Json:
+    trial, store, device = task
     request = trial.request(_images(trial.config.dataset).sha256())
     if store is None:
-        result, about = timed(lambda: run_trial(trial)[0])
+        result, about = timed(lambda: run_trial(trial, device)[0], device)
         return {"request": request, "result": result, "about": about}
 
     def compute() -> Json:
         checkpoint = store.checkpoint_path(request)
-        result, network = run_trial(trial, checkpoint)
+        result, network = run_trial(trial, device, checkpoint)
         save_tensors(store.weights_path(request), network.state_dict(), {"trial": trial.title})
         return result
 
-    record = store.get(request, lambda: timed(compute))
+    record = store.get(request, lambda: timed(compute, device))
     store.checkpoint_path(request).unlink(missing_ok=True)
     return record
 

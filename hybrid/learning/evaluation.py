@@ -64,7 +64,8 @@ def _test_set(
     network: FullyConnected, inputs: Tensor, protocol: Protocol, batch_size: int
 ) -> tuple[Tensor, Tensor]:
     """Return outputs [N, C] and firing rates [layers] of one test set."""
-    outputs, spikes, steps = [], 0.0, len(network.gain)
+    outputs, steps = [], len(network.gain)
+    spikes = inputs.new_zeros(len(network.layers))
     for batch in inputs.split(batch_size):
         activity = network(
             batch,
@@ -73,5 +74,5 @@ def _test_set(
         )
         outputs.append(activity.output)
         counts = activity.spike_counts()
-        spikes = spikes + torch.stack([count.mean(-1).sum() for count in counts])
-    return torch.cat(outputs), torch.as_tensor(spikes) / (steps * len(inputs))
+        spikes += torch.stack([count.mean(-1).sum() for count in counts])
+    return torch.cat(outputs), spikes / (steps * len(inputs))

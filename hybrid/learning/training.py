@@ -109,7 +109,9 @@ def train(
         about = load_checkpoint(checkpoint, network, optimisers)
         logs = [EpochLog(**entry) for entry in about["epochs"]] if about else []
 
-    bar = tqdm(range(len(logs), schedule.epochs), desc=title, unit="epoch", leave=False)
+    # Shown in terminals only: bars of parallel trials would pile up in a notebook.
+    epochs = range(len(logs), schedule.epochs)
+    bar = tqdm(epochs, desc=title, unit="epoch", leave=False, disable=None)
     for epoch in bar:
         mean = _epoch(network, data, schedule, order(epoch), optimisers, loss, epoch, checkpoint)
         logs.append(EpochLog(mean, accuracy(network, validation, schedule.batch_size)))
@@ -133,7 +135,7 @@ def _epoch(
     """Run one epoch and return its mean loss."""
     network.train()
     total, shuffled = 0.0, torch.randperm(len(data.labels), generator=generator)
-    batches = shuffled.split(schedule.batch_size)
+    batches = shuffled.to(data.labels.device).split(schedule.batch_size)
     for i, batch in enumerate(batches):
         for optimiser in optimisers:
             optimiser.zero_grad()
@@ -146,7 +148,7 @@ def _epoch(
                 f"{schedule.lr_weight} or lr_meta = {schedule.lr_meta}, or check the inputs "
                 "for NaN."
             )
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         for optimiser in optimisers:
             optimiser.step()
         total += value.item()

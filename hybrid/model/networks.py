@@ -68,7 +68,7 @@ class FullyConnected(nn.Module):
             raise ValueError(
                 f"trained = {trained}: give one entry per layer, here {len(sizes) - 1}"
             )
-        self.readout, self.gain = readout, drive_decay(steps, tau)
+        self.neuron, self.readout, self.gain = neuron, readout, drive_decay(steps, tau)
         self.layers = nn.ModuleList(
             HybridLinear(
                 inputs,
@@ -108,9 +108,7 @@ class FullyConnected(nn.Module):
             if windows:
                 drive = fade([state.z for state in windows[-1].states], self.gain)
             windows.append(layer(drive, pool=pool, evaluation=evaluation, adapt=adapt))
-        return Activity(
-            self.readout(windows[-1].states, self.layers[-1].neuron.v_th), tuple(windows)
-        )
+        return Activity(self.readout(windows[-1].states, self.neuron.v_th), tuple(windows))
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """Return the trained global parameters: weights and biases."""

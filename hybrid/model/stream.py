@@ -146,7 +146,7 @@ def run_stream(network: FullyConnected, values: Tensor, *, chunk: int = 100) -> 
         raise ValueError("a stream needs a Hebbian rule in every layer: nothing else would adapt")
     first, later = StreamedLayer(layers[0], network.gain, values.shape[0]), layers[1:]
     traces = [layer.stored().trace for layer in later]
-    outputs, spikes = [], torch.zeros(values.shape[0], len(layers))
+    outputs, spikes = [], values.new_zeros(values.shape[0], len(layers))
     for part in values.split(chunk, dim=1):
         first.begin(part)
         for k in range(part.shape[1]):
@@ -155,7 +155,7 @@ def run_stream(network: FullyConnected, values: Tensor, *, chunk: int = 100) -> 
                 drive: Drive = fade([state.z for state in windows[-1].states], network.gain)
                 windows.append(layer(drive, LayerState(trace=traces[i]), pool="stream"))
                 traces[i] = windows[-1].final.trace
-            outputs.append(network.readout(windows[-1].states, layers[-1].neuron.v_th))
+            outputs.append(network.readout(windows[-1].states, network.neuron.v_th))
             for i, window in enumerate(windows):
                 spikes[:, i] += torch.stack([state.z.mean(-1) for state in window.states]).sum(0)
         first.end()

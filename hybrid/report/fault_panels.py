@@ -148,7 +148,7 @@ def confusion(
     bar = figure.colorbar(picture, ax=axes, shrink=0.8, pad=0.02)
     bar.set_label("share of true class (%)", fontsize=5)
     bar.ax.tick_params(labelsize=5)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def learning(axes: Axes, curves: Mapping[str, tuple[Series, str]]) -> None:

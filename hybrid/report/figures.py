@@ -7,6 +7,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ def versions() -> dict[str, str]:
         "hybrid": __version__,
         "torch": torch.__version__.split("+")[0],
         "numpy": np.__version__,
-        "matplotlib": plt.matplotlib.__version__,
+        "matplotlib": matplotlib.__version__,
         "python": platform.python_version(),
     }
 

@@ -53,7 +53,7 @@ def trace(axes: Axes, values: Series, driven: NDArray[np.bool_]) -> None:
     )
     axes.plot(steps, values, color="#D55E00", label="trace $P_t$")
     axes.set(xlabel="step $t$", ylabel="trace (weight units)", title="A trace grows and fades")
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper center")
 
 
 def meta_effect(
@@ -73,13 +73,8 @@ def agreement(axes: Axes, recurrent: Series, factored: Series) -> None:
     axes.plot([low, high], [low, high], color=SOFT, linewidth=0.7)
     axes.plot(recurrent, factored, ".", color="#0072B2", markersize=2)
     difference = float(np.abs(recurrent - factored).max())
-    axes.text(
-        0.05,
-        0.95,
-        f"largest difference < {_ceiling(difference)}",
-        transform=axes.transAxes,
-        va="top",
-    )
+    text = f"largest difference < {_ceiling(difference)}"
+    axes.text(0.05, 0.95, text, transform=axes.transAxes, va="top")
     axes.set(
         xlabel="$v_t$, recurrent",
         ylabel="$v_t$, factored",
@@ -87,21 +82,24 @@ def agreement(axes: Axes, recurrent: Series, factored: Series) -> None:
     )
 
 
-def toy_stream(axes: Axes, curves: Mapping[str, tuple[Series, str]], switch: int) -> None:
-    """Read-out error of methods over a stream [samples] whose statistics change at `switch`."""
+def toy_stream(
+    axes: Axes, curves: Mapping[str, tuple[Series, str]], patterns: Sequence[tuple[int, int, str]]
+) -> None:
+    """One neuron's current [samples] per method, over a stream of named patterns (from, to)."""
     for name, (values, colour) in curves.items():
         axes.plot(values, color=colour, label=name)
-    axes.axvline(switch, color=SOFT, linestyle="--", linewidth=0.7)
-    axes.annotate(
-        "input shifts",
-        (switch, 0.97),
-        xycoords=("data", "axes fraction"),
-        xytext=(3, 0),
-        textcoords="offset points",
-        va="top",
+    for first, last, name in patterns:
+        if first:
+            axes.axvline(first - 0.5, color=SOFT, linestyle="--", linewidth=0.7)
+        middle, top = (first + last - 1) / 2, axes.get_xaxis_transform()
+        axes.text(middle, 1.0, name, transform=top, ha="center", va="top")
+    axes.set(
+        xlabel="samples seen",
+        ylabel="current (units of threshold)",
+        title="LP, GP and HP on a toy stream",
     )
-    axes.set(xlabel="samples seen", ylabel="accuracy (%)", title="LP, GP and HP on a toy stream")
-    axes.legend(loc="lower left", ncols=3)
+    axes.margins(y=0.15)
+    axes.legend(loc="lower right", ncols=3)
 
 
 def _ceiling(value: float) -> str:

@@ -68,6 +68,21 @@ def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
     return tuple(Claim(**entry) for entry in tomllib.loads(path.read_text("utf-8"))["claim"])
 
 
+def reported_gaps(dataset: str) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
+    """Return what others found for HP minus GP under noise: (who, variances, points)."""
+    claims = {claim.id: claim for claim in load_claims()}
+    clean = claims.get(f"{dataset}/clean/HP-GP")
+    noisy = claims.get(f"{dataset}/gaussian-0.06/HP-GP")
+    if clean is None or noisy is None:
+        return []
+    variances = np.array([0.0, 0.06])
+    pairs = {
+        "authors": (clean.reported, noisy.reported),
+        "rerun": (clean.rerun, noisy.rerun),
+    }
+    return [(who, variances, np.array(pair, dtype=float)) for who, pair in pairs.items()]
+
+
 def judge(claim: Claim, samples: NDArray[np.float64] | None) -> Line:
     """Compare one claim with one value per seed, or with None if it was not run."""
     if samples is None or len(samples) == 0:

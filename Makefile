@@ -1,0 +1,51 @@
+# Two commands: `make figures` and `make test`. Each creates the environment in .venv if needed.
+# Prerequisites: make and Python >= 3.11 (set PYTHON to choose one).
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help figures test bench lab laptop lint lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python >= 3.11 is needed, {v.major}.{v.minor} found: set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[notebooks,events,dev]'
+	@touch $@
+
+figures: $(READY) ## run the notebooks: figures/smoke computed here, figures/laptop from records
+	$(BIN)/hybrid figures
+
+test: $(READY) ## run every check: style, types, unit tests, notebooks compared
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+	$(BIN)/hybrid notebooks --profile smoke
+	$(BIN)/python -m pytest --nbval -p no:cacheprovider build/notebooks/smoke
+
+bench: $(READY) ## measure speed against the usual ways to code it; writes build/bench.json
+	$(BIN)/python -m tests.bench
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+laptop: $(READY) ## run all experiments at laptop scale (hours; resumes where it stopped)
+	$(BIN)/hybrid run fault_tolerance --profile laptop
+
+lint: $(READY) ## format and check the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+
+lock: $(READY) ## renew requirements.lock and environment.yml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --no-annotate --no-header --quiet -o requirements.lock
+	$(BIN)/python tests/environment.py
+
+clean: ## remove everything that was built, except records and figures
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
