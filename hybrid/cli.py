@@ -2,13 +2,14 @@
 
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hybrid.experiments import fault_tolerance
-from hybrid.experiments.base import results_folder
+from hybrid.experiments.base import PROFILES, project_root, results_folder
 from hybrid.runs.store import Store
 
 app = typer.Typer(
@@ -59,3 +60,43 @@ def run(
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"records are in {folder}")
+
+
+@app.command()
+def notebooks(
+    profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "smoke",
+    out: Annotated[Path | None, typer.Option(help="Folder of figures.")] = None,
+) -> None:
+    """Run all notebooks headless with papermill, into build/notebooks/<profile>.
+
+    They write their figures to <out>/<profile>, by default figures/<profile>.
+    """
+    import papermill  # slow to import, and of no use to the other commands
+
+    if profile not in PROFILES:
+        names = ", ".join(PROFILES)
+        raise typer.BadParameter(f"profile {profile!r} is unknown: choose one of {names}")
+    root = project_root()
+    folder = root / "build" / "notebooks" / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = sorted((root / "notebooks").glob("*.ipynb"))
+    for source in sources:
+        began = time.perf_counter()
+        papermill.execute_notebook(
+            source,
+            folder / source.name,
+            parameters={"profile": profile, "out_dir": str(out or root / "figures")},
+            cwd=folder,
+            progress_bar=False,
+        )
+        typer.echo(f"{source.stem} ({profile}): {time.perf_counter() - began:.0f} s")
+
+
+@app.command()
+def figures(
+    out: Annotated[Path | None, typer.Option(help="Folder of figures.")] = None,
+) -> None:
+    """Rebuild all figures: smoke computed here and now, the others from committed records."""
+    for profile in PROFILES:
+        if profile == "smoke" or any(results_folder(profile).glob("*/*.json")):
+            notebooks(profile, out)

@@ -117,7 +117,7 @@ class Hebbian:
         if self.post == "softmax":
             y = torch.softmax(v - sliding_threshold, dim=-1)
         else:
-            y = v / v_th - sliding_threshold
+            y = torch.add(-sliding_threshold, v, alpha=1.0 / v_th)
             y = torch.tanh(y) if self.post == "tanh" else y
         return y if self.sign == 1 else -y
 
@@ -271,15 +271,22 @@ def update_trace(
         pooling: gives weight and decay.
     """
     # Everything below is in the layout [out, in] of the weights; `.mT` costs nothing.
+    moved = None if trace is None else trace.mT
+    decay, weight = pooling.trace_decay, pooling.weight
     if pooling.shared:
         terms = [post.mT @ pre for pre, post in pairs]
+        update = (terms[0] if len(terms) == 1 else sum(terms[1:], terms[0])) * meta.local_rate
+        moved = weight * update if moved is None else torch.add(decay * moved, update, alpha=weight)
     else:
-        terms = [post.unsqueeze(-1) * pre.unsqueeze(-2) for pre, post in pairs]
-    update = (terms[0] if len(terms) == 1 else sum(terms[1:], terms[0])) * meta.local_rate
-    if trace is None:
-        moved = pooling.weight * update
-    else:
-        moved = torch.add(pooling.trace_decay * trace.mT, update, alpha=pooling.weight)
+        # One fused pass per pair: passes over a trace per sample are what costs time.
+        for pre, post in pairs:
+            column, row = post.unsqueeze(-1), (pre * meta.local_rate).unsqueeze(-2)
+            if moved is None:
+                moved = weight * (column @ row)
+            else:
+                moved = torch.baddbmm(moved, column, row, beta=decay, alpha=weight)
+            decay = 1.0
+    assert moved is not None
     if rule.trace_clip is not None:
         moved = moved.clamp(-rule.trace_clip, rule.trace_clip)
     return moved.mT

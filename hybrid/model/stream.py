@@ -80,10 +80,14 @@ class StreamedLayer:
             start = start.squeeze(1)
         diagonal = self._gram[:, k, k].unsqueeze(-1)
         products = StaticProducts(
-            self._read[:, k], start, lambda current, h: torch.addcmul(current, diagonal, h)
+            self._read[:, k],
+            start,
+            lambda local, decay, y, c: torch.addcmul(decay * local, diagonal, y, value=c),
         )
         neuron = self._layer.neuron
-        memory = StaticHistory(self._gain, products, self._synapse, self._rule, neuron.v_th, decay)
+        memory = StaticHistory(
+            self._gain, products, self._synapse, self._rule, neuron.v_th, decay, keep_history=True
+        )
         window = run(memory, neuron, steps, None)
         assert memory.history is not None
         if k == 0:

@@ -152,17 +152,18 @@ class StaticProducts(NamedTuple):
 
     read: Tensor  # x W [N, out]
     start: Tensor | None  # local_gain · (x P_0) [N, out]; None for a trace that starts at zero
-    recall: Callable[[Tensor, Tensor], Tensor]  # (current, h) -> current + local_gain · w G h
+    recall: Callable[[Tensor, float, Tensor, float], Tensor]  # (L, λ, y, c) -> λ L + c · gain w G y
 
 
 class StaticHistory:
     """Factored synapses under a static drive x_t = c_t x.
 
-    The window's whole past is one tensor h_t = Σ_{s<t} λ^{t-1-s} c_s y_s [N, out], and
+    With G = x diag(local_rate) xᵀ (its diagonal, where each sample has its own trace), what the
+    sample reads from the trace, L_t = local_gain · x P_t, obeys a recursion without P:
 
-        I_t = b + c_t ( x W + local_gain · (λ^t x P_0 + w G h_t) ),   G = x diag(local_rate) xᵀ .
+        I_t = b + c_t (x W + L_t),   L_0 = local_gain · x P_0,   L_{t+1} = λ L_t + c_t gain w G y_t .
 
-    With a trace per sample, G shrinks to its diagonal.
+    The history h_t = Σ_{s<t} λ^{t-1-s} c_s y_s [N, out] is kept for building P at the end.
     """
 
     def __init__(
@@ -173,27 +174,35 @@ class StaticHistory:
         rule: Hebbian,
         v_th: float,
         trace_decay: float,
+        keep_history: bool,
     ) -> None:
         assert synapse.meta is not None
         self._gain, self._products, self._bias = gain, products, synapse.bias
         self._threshold = synapse.meta.sliding_threshold
         self._rule, self._v_th, self._decay = rule, v_th, trace_decay
+        self._local = products.start
+        self._keep_history = keep_history
         self.history: Tensor | None = None
 
     def current(self, t: int) -> Tensor:
         current = self._products.read
-        if self._products.start is not None:
-            current = torch.add(current, self._products.start, alpha=self._decay**t)
-        if self.history is not None:
-            current = self._products.recall(current, self.history)
+        if self._local is not None:
+            current = current + self._local
         return _scaled(current, self._gain[t], self._bias)
 
     def learn(self, t: int, state: NeuronState) -> None:
+        last = t == len(self._gain) - 1
+        if last and not self._keep_history:
+            return
         y = self._rule.post_signal(state.v, self._threshold, self._v_th)
-        if self.history is None:
-            self.history = self._gain[t] * y
-        else:
-            self.history = torch.add(self._decay * self.history, y, alpha=self._gain[t])
+        if self._keep_history:
+            if self.history is None:
+                self.history = self._gain[t] * y
+            else:
+                self.history = torch.add(self._decay * self.history, y, alpha=self._gain[t])
+        if not last:
+            local = torch.zeros_like(y) if self._local is None else self._local
+            self._local = self._products.recall(local, self._decay, y, self._gain[t])
 
     def end(self) -> tuple[Tensor | None, Eligibility | None]:
         return None, None
@@ -215,41 +224,22 @@ class StaticTrace(StaticHistory):
         assert synapse.meta is not None
         x, meta = drive.value, synapse.meta
         self._pooling = Pooling.of(pool, rule, x.shape[0])
-        self._x, self._start_trace, self._final = x, state.trace, final_trace
+        self._start_trace = state.trace
         self._rated = x * meta.local_rate
         gain = meta.local_gain * self._pooling.weight
 
         start = None
         if state.trace is not None:
             start = _read_trace(x, local_trace(state.trace, synapse), meta.local_gain)
-        if not self._pooling.shared:
-            if synapse.mask is None:
-                diagonal = gain * (self._rated * x).sum(-1, keepdim=True)
-            else:
-                diagonal = gain * ((self._rated * x) @ (1.0 - synapse.mask))
-
-            def recall(current: Tensor, h: Tensor) -> Tensor:
-                return torch.addcmul(current, diagonal, h)
-        elif synapse.mask is None:
-            gram = (self._rated @ x.mT) * gain
-
-            def recall(current: Tensor, h: Tensor) -> Tensor:
-                return torch.addmm(current, gram, h)
-        else:
-            allowed = 1.0 - synapse.mask
-
-            def recall(current: Tensor, h: Tensor) -> Tensor:
-                return current + gain * (x @ ((self._rated.mT @ h) * allowed))
-
         read = contract(x, global_weight(synapse))
+        recall = _recall(x, self._rated, gain, synapse.mask, self._pooling.shared)
         products = StaticProducts(read, start, recall)
         decay = self._pooling.trace_decay
-        super().__init__(drive.gain, products, synapse, rule, v_th, decay)
+        super().__init__(drive.gain, products, synapse, rule, v_th, decay, final_trace)
 
     def end(self) -> tuple[Tensor | None, Eligibility | None]:
-        if not self._final:
+        if self.history is None:
             return None, None
-        assert self.history is not None
         weight, rated, history = self._pooling.weight, self._rated, self.history
         decayed = self._decay ** len(self._gain)
         if not self._pooling.shared:
@@ -261,6 +251,27 @@ class StaticTrace(StaticHistory):
             return (weight * rated).mT @ history, None
         final = torch.addmm(self._start_trace, rated.mT, history, beta=decayed, alpha=weight)
         return final, None
+
+
+def _recall(
+    x: Tensor, rated: Tensor, gain: Tensor, mask: Tensor | None, shared: bool
+) -> Callable[[Tensor, float, Tensor, float], Tensor]:
+    """Return the step (L, λ, y, c) -> λ L + c · gain G y, for G in its cheapest form."""
+    if not shared:
+        allowed = None if mask is None else 1.0 - mask
+        own = rated * x
+        diagonal = gain * (own.sum(-1, keepdim=True) if allowed is None else own @ allowed)
+        return lambda local, decay, y, c: torch.addcmul(decay * local, diagonal, y, value=c)
+    if mask is None:
+        gram = (rated @ x.mT) * gain
+        return lambda local, decay, y, c: torch.addmm(local, gram, y, beta=decay, alpha=c)
+    # A mask couples inputs and outputs: the update of each step has to be built.
+    blocked = 1.0 - mask
+
+    def recall(local: Tensor, decay: float, y: Tensor, c: float) -> Tensor:
+        return decay * local + (c * gain) * (x @ ((rated.mT @ y) * blocked))
+
+    return recall
 
 
 class EventHistory:

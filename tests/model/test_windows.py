@@ -1,0 +1,286 @@
+"""Properties of whole windows: two evaluations, pools, states, the clip and its guard."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hybrid.model.coding import Static, direct, poisson
+from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
+from hybrid.model.plasticity import (
+    STDP,
+    Hebbian,
+    LayerState,
+    LocalRule,
+    MetaLocal,
+    Synapse,
+    plastic_step,
+)
+from hybrid.model.windows import (
+    cheaper_evaluation,
+    clip_excluded,
+    run_window,
+)
+
+IN, OUT, N, T = 7, 5, 4, 6
+NEURON = LIF(decay=0.5, v_th=0.6)
+cases = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+def case(seed: int, *, mask: bool = False, trace: str = "shared", rate: float = 0.3) -> tuple:
+    """Return (static drive, event drive, synapse, start) in float64 from a seed."""
+    g = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=g, dtype=torch.float64)
+
+    meta = MetaLocal(uniform() * 2, uniform(IN) * rate, uniform(OUT) - 0.5)
+    masked = (uniform(IN, OUT) < 0.4).double() if mask else None
+    synapse = Synapse(uniform(OUT, IN) - 0.2, uniform(OUT) - 0.3, meta, masked)
+    shapes = {"none": None, "shared": (IN, OUT), "own": (N, IN, OUT)}
+    start = LayerState()
+    if shapes[trace] is not None:
+        start = LayerState(trace=uniform(*shapes[trace]) - 0.5)
+    events = (uniform(T, N, IN) < 0.4).double()
+    return Static(uniform(N, IN), tuple(uniform(T).tolist())), events, synapse, start
+
+
+@cases
+@given(
+    seed=st.integers(0, 10_000),
+    static=st.booleans(),
+    pool=st.sampled_from(["batch", "sample", "stream"]),
+    post=st.sampled_from(["tanh", "identity", "softmax"]),
+    sign=st.sampled_from([1, -1]),
+    mask=st.booleans(),
+    trace=st.sampled_from(["none", "shared", "own"]),
+    reset=st.sampled_from(["subtract", "zero"]),
+)
+def test_factored_equals_recurrent(
+    seed: int, static: bool, pool: str, post: str, sign: int, mask: bool, trace: str, reset: str
+) -> None:
+    if pool == "batch" and trace == "own":
+        trace = "shared"
+    drive, events, synapse, start = case(seed, mask=mask, trace=trace)
+    rule = Hebbian(trace_decay=0.9, post=post, sign=sign, nominal_batch=3)
+    neuron = LIF(decay=0.5, v_th=0.6, reset=reset)
+    leaves = [t.requires_grad_() for t in (synapse.weight, synapse.bias, *synapse.meta)]
+    results = []
+    for evaluation in ("recurrent", "factored"):
+        window = run_window(
+            drive if static else events,
+            synapse,
+            neuron,
+            rule,
+            start,
+            pool=pool,
+            evaluation=evaluation,
+        )
+        goal = (window.v**2).sum() + window.z.sum() + (window.final.trace**2).sum()
+        results.append((window, torch.autograd.grad(goal, leaves)))
+    (a, grads_a), (b, grads_b) = results
+    torch.testing.assert_close(a.z, b.z)
+    torch.testing.assert_close(a.v, b.v)
+    torch.testing.assert_close(a.final.trace, b.final.trace)
+    for grad_a, grad_b in zip(grads_a, grads_b, strict=True):
+        torch.testing.assert_close(grad_a, grad_b)
+
+
+@cases
+@given(seed=st.integers(0, 10_000), cut=st.integers(1, T - 1), rule_name=st.sampled_from("hs"))
+def test_a_window_is_its_parts_one_after_the_other(seed: int, cut: int, rule_name: str) -> None:
+    """T steps at once = two shorter windows = T single steps, neuron and trace handed on."""
+    _, events, synapse, start = case(seed)
+    rule: LocalRule = Hebbian(trace_decay=0.9) if rule_name == "h" else STDP(trace_decay=0.9)
+    whole = run_window(events, synapse, NEURON, rule, start)
+    first = run_window(events[:cut], synapse, NEURON, rule, start)
+    second = run_window(events[cut:], synapse, NEURON, rule, first.final)
+    state = start
+    for x in events:
+        state = plastic_step(x, state, synapse, NEURON, rule)
+    torch.testing.assert_close(torch.cat([first.v, second.v]), whole.v)
+    torch.testing.assert_close(second.final.trace, whole.final.trace)
+    torch.testing.assert_close(state.trace, whole.final.trace)
+    torch.testing.assert_close(state.neuron.v, whole.states[-1].v)
+
+
+@cases
+@given(seed=st.integers(0, 10_000))
+def test_batch_trace_is_the_mean_of_its_samples_updates(seed: int) -> None:
+    """One step from one trace: pool="batch" gives the mean of pool="sample"."""
+    drive, _, synapse, start = case(seed)
+    rule = Hebbian(trace_decay=0.9)
+    one = Static(drive.value, drive.gain[:1])
+    shared = run_window(one, synapse, NEURON, rule, start, pool="batch")
+    own = run_window(one, synapse, NEURON, rule, start, pool="sample")
+    torch.testing.assert_close(own.final.trace.mean(0), shared.final.trace)
+
+
+@cases
+@given(seed=st.integers(0, 10_000), evaluation=st.sampled_from(["recurrent", "factored"]))
+def test_order_within_a_batch_does_not_matter(seed: int, evaluation: str) -> None:
+    drive, _, synapse, start = case(seed)
+    rule = Hebbian(trace_decay=0.9)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(seed))
+    shuffled = Static(drive.value[order], drive.gain)
+    a = run_window(drive, synapse, NEURON, rule, start, evaluation=evaluation)
+    b = run_window(shuffled, synapse, NEURON, rule, start, evaluation=evaluation)
+    torch.testing.assert_close(b.v, a.v[:, order])
+    torch.testing.assert_close(b.final.trace, a.final.trace)
+
+
+@pytest.mark.parametrize("evaluation", ["recurrent", "factored"])
+@pytest.mark.parametrize("pool", ["sample", "stream"])
+def test_own_traces_keep_samples_apart(pool: str, evaluation: str) -> None:
+    """A sample's answer is the same, whatever else is in its batch."""
+    drive, _, synapse, start = case(3)
+    rule = Hebbian(trace_decay=0.9)
+    batch = run_window(drive, synapse, NEURON, rule, start, pool=pool, evaluation=evaluation)
+    alone = Static(drive.value[1:2], drive.gain)
+    single = run_window(alone, synapse, NEURON, rule, start, pool=pool, evaluation=evaluation)
+    torch.testing.assert_close(single.v[:, 0], batch.v[:, 1])
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_zero_gain_is_global_learning_bit_for_bit(static: bool) -> None:
+    drive, events, synapse, start = case(4)
+    silent = synapse._replace(meta=synapse.meta._replace(local_gain=torch.zeros(()).double()))
+    source, evaluation = (drive, "factored") if static else (events, "recurrent")
+    rule = Hebbian(trace_decay=0.9)
+    hybrid = run_window(source, silent, NEURON, rule, start, evaluation=evaluation)
+    plain = run_window(source, synapse, NEURON, None, start)
+    assert torch.equal(hybrid.v, plain.v)
+    assert plain.z.sum() > 0
+
+
+def test_zero_weight_leaves_the_local_module_alone() -> None:
+    """With W = 0 and no bias the current is the trace's, and nothing but the trace's."""
+    _, events, synapse, start = case(5)
+    local = synapse._replace(weight=torch.zeros_like(synapse.weight), bias=None)
+    window = run_window(events[:1], local, NEURON, Hebbian(trace_decay=0.9), start)
+    expected = synapse.meta.local_gain * (events[0] @ start.trace)
+    torch.testing.assert_close(window.states[0].v, expected)
+
+
+def test_frozen_trace_neither_moves_nor_decays() -> None:
+    drive, events, synapse, start = case(6)
+    rule = Hebbian(trace_decay=0.5)
+    frozen = run_window(drive, synapse, NEURON, rule, start, adapt=False)
+    assert torch.equal(frozen.final.trace, start.trace)
+    weight = synapse.weight + synapse.meta.local_gain * start.trace.mT
+    same = run_window(drive, Synapse(weight, synapse.bias), NEURON)
+    torch.testing.assert_close(frozen.v, same.v)
+    as_events = run_window(events, synapse, NEURON, rule, start, adapt=False)
+    same = run_window(events, Synapse(weight, synapse.bias), NEURON)
+    torch.testing.assert_close(as_events.v, same.v)
+
+
+@cases
+@given(seed=st.integers(0, 10_000), clip=st.floats(0.3, 3.0), static=st.booleans())
+def test_clip_guard_is_sound(seed: int, clip: float, static: bool) -> None:
+    """Where the guard excludes the clip, the trace stays inside; either way results agree."""
+    drive, events, synapse, start = case(seed, rate=1.0)
+    source = drive if static else events
+    rule = Hebbian(trace_decay=0.95, trace_clip=clip)
+    free = run_window(source, synapse, NEURON, Hebbian(trace_decay=0.95), start)
+    if clip_excluded(source, synapse, rule, "batch", start):
+        assert free.final.trace.abs().max() < clip
+    recurrent = run_window(source, synapse, NEURON, rule, start, evaluation="recurrent")
+    factored = run_window(source, synapse, NEURON, rule, start, evaluation="factored")
+    torch.testing.assert_close(factored.v, recurrent.v)
+    torch.testing.assert_close(factored.final.trace, recurrent.final.trace)
+
+
+def test_clip_guard_decides_both_ways_and_matters() -> None:
+    """With large rates the clip acts: the guard refuses, and without it results would be wrong."""
+    drive, _, synapse, start = case(7, rate=10.0)
+    rule, free = Hebbian(trace_decay=0.95, trace_clip=0.6), Hebbian(trace_decay=0.95)
+    assert not clip_excluded(drive, synapse, rule, "batch", start)
+    clipped = run_window(drive, synapse, NEURON, rule, start, evaluation="factored")
+    unclipped = run_window(drive, synapse, NEURON, free, start, evaluation="factored")
+    assert clipped.final.trace.abs().max() <= 0.6
+    assert (clipped.v - unclipped.v).abs().max() > 0.01
+    assert clip_excluded(drive, synapse, Hebbian(trace_decay=0.95, trace_clip=60.0), "batch", start)
+    unbounded = Hebbian(trace_decay=0.95, trace_clip=1e6, post="identity")
+    assert not clip_excluded(drive, synapse, unbounded, "batch", start)
+
+
+@pytest.mark.parametrize(
+    "neuron", [LIF(decay=0.5, v_th=0.6), IF(v_th=0.6), AdaptiveLIF(decay=0.5, v_th=0.6)]
+)
+def test_every_neuron_model_runs_both_rules(neuron: Neuron) -> None:
+    _, events, synapse, start = case(8)
+    for rule in (Hebbian(trace_decay=0.9), STDP(trace_decay=0.9)):
+        window = run_window(events, synapse, neuron, rule, start)
+        assert window.z.sum() > 0
+        assert not torch.equal(window.final.trace, start.trace)
+
+
+def test_gain_per_synapse_equals_a_scalar_of_the_same_value() -> None:
+    _, events, synapse, start = case(9)
+    rule = Hebbian(trace_decay=0.9)
+    wide = synapse.meta._replace(local_gain=synapse.meta.local_gain.expand(IN, OUT))
+    for pool in ("batch", "sample"):
+        a = run_window(events, synapse, NEURON, rule, start, pool=pool)
+        b = run_window(events, synapse._replace(meta=wide), NEURON, rule, start, pool=pool)
+        torch.testing.assert_close(a.v, b.v)
+
+
+def test_a_stream_of_m_equal_samples_weighs_as_much_as_one_batch() -> None:
+    """M single samples with weight 1/M and decay λ^{1/M} ≈ one batch step with decay λ."""
+    drive, _, synapse, start = case(10)
+    rule = Hebbian(trace_decay=0.9, nominal_batch=1_000)
+    sample = Static(drive.value[:1], (1.0,))
+    batch = run_window(sample, synapse, NEURON, rule, start).final.trace
+    state = start
+    frozen_y = run_window(sample, synapse, NEURON, rule, start, adapt=False)
+    assert frozen_y.final.trace is start.trace
+    for _ in range(1_000):
+        trace = run_window(sample, synapse, NEURON, rule, state, pool="stream").final.trace
+        state = LayerState(trace=trace)
+    # They differ because the stream hears its own changes on the way.
+    moved = (batch - start.trace).norm()
+    assert (state.trace[0] - batch).norm() < 0.2 * moved
+
+
+def test_cost_rule_follows_the_shapes() -> None:
+    wide = Synapse(torch.zeros(512, 784), None, case(0)[2].meta)
+    image = Static(torch.zeros(100, 784), (1.0,) * 10)
+    assert cheaper_evaluation(image, wide, "batch", LayerState()) == "factored"
+    assert cheaper_evaluation(image, wide, "sample", LayerState()) == "factored"
+    narrow = Synapse(torch.zeros(10, 512), None, case(0)[2].meta)
+    spikes = torch.zeros(10, 100, 512)
+    assert cheaper_evaluation(spikes, narrow, "batch", LayerState()) == "recurrent"
+    assert cheaper_evaluation(spikes, narrow, "sample", LayerState()) == "factored"
+
+
+def test_codes() -> None:
+    values = torch.tensor([[0.0, 0.25, 1.0]])
+    spikes = poisson(values, 4_000, torch.Generator().manual_seed(0))
+    assert spikes.shape == (4_000, 1, 3)
+    torch.testing.assert_close(spikes.mean(0), values, atol=0.03, rtol=0)
+    assert direct(values, 3) == Static(values, (1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="must lie in"):
+        poisson(values + 0.5, 2, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"drive": torch.zeros(T, N, IN + 1)}, r"shape \[N, 7\], got \[4, 8\]"),
+        ({"drive": torch.zeros(0, N, IN)}, "no steps"),
+        ({"start": LayerState(trace=torch.zeros(2, 3))}, r"trace must have shape \[7, 5\]"),
+        ({"evaluation": "fast"}, "'fast': choose one of auto, recurrent, factored"),
+        ({"pool": "mean"}, "'mean': choose one of batch, sample, stream"),
+        ({"rule": STDP(trace_decay=0.9), "evaluation": "factored"}, "use 'auto' or 'recurrent'"),
+    ],
+)
+def test_wrong_arguments_are_named(change: dict, message: str) -> None:
+    _, events, synapse, start = case(11)
+    arguments = {"drive": events, "start": start, "rule": Hebbian(trace_decay=0.9)} | change
+    with pytest.raises(ValueError, match=message):
+        run_window(synapse=synapse, neuron=NEURON, **arguments)
+    bad_mask = synapse._replace(mask=torch.zeros(OUT, IN).double())
+    with pytest.raises(ValueError, match=r"mask must have shape \[7, 5\], got \[5, 7\]"):
+        run_window(events, bad_mask, NEURON)
