@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test bench lab laptop lint lock clean
+.PHONY: help figures test notebooks bench lab laptop lint lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ test: $(READY) ## run every check: style, types, unit tests, notebooks compared
 	$(BIN)/hybrid notebooks --profile smoke
 	$(BIN)/python -m pytest --nbval -p no:cacheprovider build/notebooks/smoke
 
+notebooks: $(READY) ## run the notebooks in place (smoke) and scrub their metadata
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	$(BIN)/python -m tests.notebooks
+
 bench: $(READY) ## measure speed against the usual ways to code it; writes build/bench.json
 	$(BIN)/python -m tests.bench
 
@@ -45,7 +49,7 @@ lint: $(READY) ## format and check the code
 lock: $(READY) ## renew requirements.lock and environment.yml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --no-annotate --no-header --quiet -o requirements.lock
-	$(BIN)/python tests/environment.py
+	$(BIN)/python -m tests.environment
 
 clean: ## remove everything that was built, except records and figures
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

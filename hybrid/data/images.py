@@ -30,6 +30,11 @@ FASHION_CLASSES = (
     "ankle boot",
 )  # fmt: skip
 DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
+CLASSES: dict[str, tuple[str, ...]] = {
+    "digits": DIGIT_CLASSES,
+    "mnist": DIGIT_CLASSES,
+    "fashion_mnist": FASHION_CLASSES,
+}
 
 _DIGITS_TEST = 1_000  # held-out digits of the bundled set
 
@@ -77,10 +82,9 @@ def load_images(name: str) -> Images:
             )
         ]
         train, train_labels, test, test_labels = parts
-        classes = DIGIT_CLASSES if name == "mnist" else FASHION_CLASSES
         return Images(
             name,
-            classes,
+            CLASSES[name],
             _unit(train),
             train_labels.astype(np.int64),
             _unit(test),
@@ -124,4 +128,4 @@ def _bundled_digits() -> Images:
     train, test, train_labels, test_labels = train_test_split(
         _unit(images), labels, test_size=_DIGITS_TEST, stratify=labels, random_state=0
     )
-    return Images("digits", DIGIT_CLASSES, train, train_labels, test, test_labels)
+    return Images("digits", CLASSES["digits"], train, train_labels, test, test_labels)

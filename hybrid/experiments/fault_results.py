@@ -45,6 +45,11 @@ class Result:
         correct = np.trace(counts, axis1=-2, axis2=-1)
         return np.asarray(100.0 * correct / counts.sum(axis=(-2, -1)))
 
+    def gap(self, fault: str) -> NDArray[np.float64]:
+        """Return HP minus GP in points [seeds, levels], paired by seed, authors' protocol."""
+        both = self.paired(("HP", "GP"))
+        return both.accuracy("HP", "batch", fault) - both.accuracy("GP", "frozen", fault)
+
     def rates(self, method: str, protocol: str, fault: str) -> NDArray[np.float64]:
         """Return firing rates in spikes per neuron and step [seeds, levels, layers]."""
         return np.array([t[fault]["rates"] for t in self._tests(method, protocol)])
@@ -57,6 +62,12 @@ class Result:
     def meta(self, method: str) -> list[dict[str, float]]:
         """Return, per seed, the learned local gain of each layer and means of the other θ."""
         return [record["result"]["meta"] for record in self._of(method)]
+
+    def paired(self, methods: Sequence[str]) -> "Result":
+        """Return the trials of those seeds that all `methods` finished."""
+        common = set.intersection(*(set(self.seeds(method)) for method in methods))
+        kept = tuple(r for r in self.records if r["request"]["seed"] in common)
+        return Result(self.config, kept, tuple(methods))
 
     def _of(self, method: str) -> list[Json]:
         found = [r for r in self.records if r["request"]["method"]["name"] == method]
@@ -83,10 +94,8 @@ def measure(result: Result) -> dict[str, NDArray[np.float64]]:
     if not {"LP", "GP", "HP"} <= set(result.methods):
         return {}
     gaussian, crop = result.levels("gaussian"), result.levels("crop")
-    noisy = {m: _authors_protocol(result, m, "gaussian") for m in ("LP", "GP", "HP")}
-    cropped = {m: _authors_protocol(result, m, "crop") for m in ("GP", "HP")}
-    n = min(len(values) for values in noisy.values())
-    noisy = {m: values[:n] for m, values in noisy.items()}
+    result = result.paired(("LP", "GP", "HP"))
+    noisy = {m: _usual_accuracy(result, m, "gaussian") for m in ("LP", "GP", "HP")}
     gap = noisy["HP"] - noisy["GP"]
     worst = f"gaussian-{gaussian[-1]:g}"
     middle = (crop >= 4) & (crop <= 9)
@@ -101,7 +110,7 @@ def measure(result: Result) -> dict[str, NDArray[np.float64]]:
         "gaussian/LP-crosses-GP": np.array(
             [crossing(gaussian, row) for row in noisy["LP"] - noisy["GP"]]
         ),
-        "crop/HP-GP": (cropped["HP"][:n] - cropped["GP"][:n])[:, middle].mean(-1),
+        "crop/HP-GP": result.gap("crop")[:, middle].mean(-1),
     }
     return {f"{result.dataset}/{name}": value for name, value in values.items()}
 
@@ -121,6 +130,11 @@ def crossing(levels: NDArray[np.float64], difference: NDArray[np.float64]) -> fl
     return float(levels[i - 1] + share * (levels[i] - levels[i - 1]))
 
 
-def _authors_protocol(result: Result, method: str, fault: str) -> NDArray[np.float64]:
-    protocol = "batch" if "batch" in result.protocols(method) else "frozen"
-    return result.accuracy(method, protocol, fault)
+def usual_protocol(result: Result, method: str) -> Protocol:
+    """Return the authors' protocol for methods that were tested under it, else their own."""
+    protocols = result.protocols(method)
+    return "batch" if "batch" in protocols else protocols[0]
+
+
+def _usual_accuracy(result: Result, method: str, fault: str) -> NDArray[np.float64]:
+    return result.accuracy(method, usual_protocol(result, method), fault)

@@ -105,12 +105,15 @@ class Plan:
     seeds: int = 5
 
 
+# Small and short; chosen on noisy validation digits with seeds 101 to 104, which no figure uses.
 _SMOKE = Config(
     validation=500,
-    epochs=3,
+    hidden=256,
+    batch_size=50,
+    epochs=6,
     faults=(
         ("gaussian", (0.0, 0.02, 0.04, 0.06)),
-        ("crop", (0.0, 3.0, 6.0, 9.0)),
+        ("crop", (0.0, 2.0, 4.0, 6.0)),
     ),
 )
 _LAPTOP = Config(dataset="fashion_mnist")
@@ -201,7 +204,7 @@ def run(
         for i in range(plan.seeds)
         for method in chosen
     ]
-    records = fan_out(_run_task, tasks, jobs=jobs, title=f"{EXPERIMENT} ({profile})")
+    records = fan_out(run_task, tasks, jobs=jobs, title=f"{EXPERIMENT} ({profile})")
     names = tuple(method.name for method in chosen)
     return tuple(collect(config.as_json(), records, names) for config in configs)
 
@@ -333,7 +336,8 @@ def _splits(images: Images, config: Config, seed: int, device: torch.device) -> 
     return Split(inputs[kept], labels[kept]), Split(inputs[held_out], labels[held_out])
 
 
-def _run_task(task: Task) -> Json:
+def run_task(task: Task) -> Json:
+    """Return the record of a task: the stored one, or a new one."""
     trial, store, device = task
     request = trial.request(_images(trial.config.dataset).sha256())
     if store is None:

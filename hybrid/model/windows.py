@@ -161,7 +161,8 @@ class StaticHistory:
     With G = x diag(local_rate) xᵀ (its diagonal, where each sample has its own trace), what the
     sample reads from the trace, L_t = local_gain · x P_t, obeys a recursion without P:
 
-        I_t = b + c_t (x W + L_t),   L_0 = local_gain · x P_0,   L_{t+1} = λ L_t + c_t gain w G y_t .
+        I_t = b + c_t (x W + L_t),   L_0 = local_gain · x P_0,
+        L_{t+1} = λ L_t + c_t local_gain · w G y_t .
 
     The history h_t = Σ_{s<t} λ^{t-1-s} c_s y_s [N, out] is kept for building P at the end.
     """

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from hybrid.report.figures import Series, band
 
 SOFT = "#999999"
+# A row of example pictures: its name, images [K, H, W], K labels.
+PictureRow = tuple[str, NDArray[np.float32], Sequence[str]]
 # Line styles of the test protocols, the same in every panel.
 PROTOCOL_STYLE = {
     "batch": {"linestyle": "-", "marker": "o"},
@@ -25,7 +27,7 @@ PROTOCOL_COLOUR = {
 }
 
 
-def pictures(axes: Axes, rows: Sequence[tuple[str, NDArray[np.float32], Sequence[str]]]) -> None:
+def pictures(axes: Axes, rows: Sequence[PictureRow]) -> None:
     """Show one test image under faults: per row a name, images [K, H, W] and K level labels."""
     images = [row[1] for row in rows]
     height, width = images[0].shape[1:]
@@ -83,13 +85,14 @@ def protocols(
     *,
     baseline_colour: str,
     xlabel: str,
+    title: str,
 ) -> None:
     """HP under each test protocol [seeds, levels], with GP for comparison."""
     for name, samples in curves.items():
         style = PROTOCOL_STYLE[name]
         band(axes, levels, samples, colour=PROTOCOL_COLOUR[name], label=f"HP, {name}", **style)
     band(axes, levels, baseline, colour=baseline_colour, label="GP", linestyle="-.", marker=".")
-    axes.set(xlabel=xlabel, ylabel="accuracy (%)", title="What the trace may do at test time")
+    axes.set(xlabel=xlabel, ylabel="accuracy (%)", title=title)
     axes.legend(loc="best")
 
 

@@ -1,0 +1,161 @@
+"""Run all benchmarks: medians of interleaved repeats in one process, and ratios.
+
+Prints a table and writes `build/bench.json`. Absolute times depend on the machine and on whatever
+else runs on it; ratios within one run are what counts.
+"""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hybrid.learning.training import one_hot_mse
+from hybrid.model.coding import LastMembrane
+from hybrid.model.networks import FullyConnected
+from hybrid.model.neurons import LIF
+from hybrid.model.plasticity import Hebbian
+from tests.bench.baselines import Materialised, PlainLoop
+
+REPEATS = 9
+SAMPLES = 100
+# Name: steps, threshold, trace decay of the authors' simple-example and fault-tolerance networks.
+SETTINGS = {"T=10": (10, 0.35, 0.95), "T=5": (5, 0.4, 0.99)}
+OUT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
+
+
+def network(setting: str, local: bool) -> FullyConnected:
+    steps, v_th, trace_decay = SETTINGS[setting]
+    return FullyConnected(
+        (784, 512, 10),
+        neuron=LIF(decay=0.4, v_th=v_th),
+        rule=Hebbian(trace_decay=trace_decay, trace_clip=4.0) if local else None,
+        readout=LastMembrane(ceiling=1.1),
+        steps=steps,
+        tau=40.0,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def iteration(net: FullyConnected, forward: Callable[[Tensor], Tensor], fused: bool) -> Callable:
+    """Return one whole training iteration: forward, backward, both optimisers."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(SAMPLES, 784, generator=generator)
+    x = x * (torch.rand(SAMPLES, 784, generator=generator) < 0.5)
+    labels = torch.randint(0, 10, (SAMPLES,), generator=generator)
+    groups = [p for p in (net.weight_parameters(), net.meta_parameters()) if p]
+    optimisers = [torch.optim.Adam(parameters, 1e-3, fused=fused) for parameters in groups]
+
+    def run() -> float:
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        loss = one_hot_mse(forward(x), labels)
+        loss.backward()
+        for optimiser in optimisers:
+            optimiser.step()
+        return loss.item()
+
+    return run
+
+
+def ours(setting: str, local: bool) -> Callable:
+    net = network(setting, local)
+    return iteration(net, lambda x: net(x).output, fused=True)
+
+
+def baseline(setting: str, kind: type[nn.Module], local: bool) -> Callable:
+    net = network(setting, local)
+    return iteration(net, kind(net), fused=False)
+
+
+def interleaved(work: dict[str, Callable], repeats: int) -> dict[str, float]:
+    """Return the median time of each piece of work in ms, taken in turns."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(repeats):
+        for name, run in work.items():
+            run()  # warms caches that the previous piece of work has filled
+            began = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - began))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def compare(threads: int) -> list[dict]:
+    """Time everything with a number of threads."""
+    torch.set_num_threads(threads)
+    rows = []
+    for setting in SETTINGS:
+        work = {
+            "HP, [N, in, out] materialised": baseline(setting, Materialised, local=True),
+            "HP, ours": ours(setting, local=True),
+            "GP, plain loop": baseline(setting, PlainLoop, local=False),
+            "GP, ours": ours(setting, local=False),
+        }
+        losses = {name: run() for name, run in work.items()}
+        assert abs(losses["HP, ours"] - losses["HP, [N, in, out] materialised"]) < 1e-5
+        assert abs(losses["GP, ours"] - losses["GP, plain loop"]) < 1e-5
+        times = interleaved(work, REPEATS)
+        base = times["HP, [N, in, out] materialised"]
+        for name, ms in times.items():
+            rows.append(
+                {
+                    "threads": threads,
+                    "work": f"784-512-10, {setting}: {name}",
+                    "ms": round(ms, 2),
+                    "speed-up": round(base / ms, 1),
+                    "of GP, ours": round(ms / times["GP, ours"], 2),
+                }
+            )
+    return rows
+
+
+def peak_memory(which: str) -> float:
+    """Return the peak memory in MB that ten iterations add to a process that holds the model."""
+    code = (
+        "import resource, torch; from tests.bench import __main__ as b; torch.set_num_threads(1);"
+        "net = b.network('T=10', True); x = torch.rand(100, 784);"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024;"
+        f"run = {which}; before = peak();"
+        "[run() for _ in range(10)]; print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return round(float(done.stdout), 1)
+
+
+def main() -> None:
+    cores = os.cpu_count() or 1
+    rows = [row for threads in sorted({1, min(2, cores)}) for row in compare(threads)]
+    memory = {
+        "HP, [N, in, out] materialised": peak_memory("b.baseline('T=10', b.Materialised, True)"),
+        "HP, ours": peak_memory("b.ours('T=10', True)"),
+    }
+    width = max(len(row["work"]) for row in rows)
+    print(f"{'one training iteration, batch 100':{width}s} threads       ms  speed-up  of GP, ours")
+    for row in rows:
+        print(
+            f"{row['work']:{width}s} {row['threads']:7d} {row['ms']:8.1f} {row['speed-up']:8.1f}x "
+            f"{row['of GP, ours']:10.2f}x"
+        )
+    print("peak memory beyond the model (MB):", memory)
+    report = {
+        "rows": rows,
+        "memory_MB": memory,
+        "machine": f"{platform.processor() or platform.machine()}, {cores} cores",
+        "torch": torch.__version__,
+        "maxrss_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(report, indent=1))
+    print(f"written to {OUT}")
+
+
+if __name__ == "__main__":
+    main()

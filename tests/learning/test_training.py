@@ -1,0 +1,245 @@
+"""Training: it learns, resumes bit for bit, stops at NaN; evaluation leaves no mark."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybrid.learning.checkpoint import load_checkpoint
+from hybrid.learning.evaluation import PROTOCOLS, evaluate
+from hybrid.learning.training import (
+    NonFiniteLossError,
+    Schedule,
+    Split,
+    accuracy,
+    train,
+)
+from hybrid.model.coding import LastMembrane
+from hybrid.model.networks import FullyConnected
+from hybrid.model.neurons import LIF
+from hybrid.model.plasticity import Hebbian, LayerState
+from hybrid.model.stream import run_stream
+from hybrid.runs.seeds import torch_stream
+
+SCHEDULE = Schedule(epochs=4, batch_size=20, lr_weight=5e-3, lr_meta=5e-3)
+
+
+def network(method: str = "HP", rule: Hebbian | None = None) -> FullyConnected:
+    rule = rule or Hebbian(trace_decay=0.95, trace_clip=4.0, nominal_batch=20)
+    return FullyConnected(
+        (12, 30, 3),
+        neuron=LIF(decay=0.4, v_th=0.35),
+        rule=None if method == "GP" else rule,
+        readout=LastMembrane(ceiling=1.1),
+        steps=5,
+        tau=40.0,
+        trained=(method != "LP", True),
+        initial_meta=0.1,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def split(count: int, seed: int) -> Split:
+    """Three noisy prototypes."""
+    g = torch.Generator().manual_seed(seed)
+    prototypes = torch.eye(3).repeat_interleave(4, dim=1)
+    labels = torch.randint(0, 3, (count,), generator=g)
+    return Split((prototypes[labels] + 0.3 * torch.rand(count, 12, generator=g)) / 1.3, labels)
+
+
+DATA, HELD_OUT = split(200, 1), split(100, 2)
+
+
+def order(epoch: int) -> torch.Generator:
+    return torch_stream(0, "order", epoch)
+
+
+@pytest.mark.parametrize("method", ["LP", "GP", "HP"])
+def test_every_method_learns(method: str) -> None:
+    net = network(method)
+    before = accuracy(net, HELD_OUT, 20)
+    logs = train(net, DATA, HELD_OUT, SCHEDULE, order)
+    assert len(logs) == 4
+    assert logs[-1].loss < logs[0].loss
+    assert logs[-1].validation > max(0.9, before)
+    assert logs[-1].validation == accuracy(net, HELD_OUT, 20)
+
+
+def test_lp_trains_its_read_out_alone() -> None:
+    net = network("LP")
+    frozen = {n: p.clone() for n, p in net.named_parameters() if n.startswith("layers.0")}
+    trace = net.layers[0].trace.clone()
+    train(net, DATA, HELD_OUT, SCHEDULE, order)
+    assert all(torch.equal(net.get_parameter(name), value) for name, value in frozen.items())
+    assert not torch.equal(net.layers[0].trace, trace), "its hidden trace lives"
+
+
+def test_two_timescales() -> None:
+    """Weights and θ have their own rates: with a tiny one for θ only the weights move."""
+    net = network()
+    start = {name: p.clone() for name, p in net.named_parameters()}
+    schedule = Schedule(epochs=1, batch_size=20, lr_weight=1e-2, lr_meta=1e-12)
+    train(net, DATA, HELD_OUT, schedule, order)
+    moved = {name: (p - start[name]).abs().max().item() for name, p in net.named_parameters()}
+    assert moved["layers.0.weight"] > 1e-2
+    assert moved["layers.0.local_gain"] < 1e-9
+    assert len(net.weight_parameters()) == 4
+    assert len(net.meta_parameters()) == 6
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_training_resumes_bit_for_bit(tmp_path: Path, stop: int) -> None:
+    whole, path = network(), tmp_path / "trial.safetensors"
+    expected = train(whole, DATA, HELD_OUT, SCHEDULE, order)
+
+    class KilledError(Exception):
+        pass
+
+    def killed_at(epoch: int) -> torch.Generator:
+        if epoch == stop:
+            raise KilledError
+        return order(epoch)
+
+    with pytest.raises(KilledError):
+        train(network(), DATA, HELD_OUT, SCHEDULE, killed_at, checkpoint=path)
+    resumed, replayed = network(), []
+
+    def watched(epoch: int) -> torch.Generator:
+        replayed.append(epoch)
+        return order(epoch)
+
+    logs = train(resumed, DATA, HELD_OUT, SCHEDULE, watched, checkpoint=path)
+    assert replayed == list(range(stop, 4))
+    assert logs == expected
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_damaged_checkpoint_is_reported_and_training_starts_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "trial.safetensors"
+    expected = train(network(), DATA, HELD_OUT, SCHEDULE, order, checkpoint=path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        assert train(network(), DATA, HELD_OUT, SCHEDULE, order, checkpoint=path) == expected
+    assert "training starts anew" in caplog.text
+
+
+def test_a_non_finite_loss_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    path = tmp_path / "trial.safetensors"
+
+    def loss(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        value = torch.nn.functional.cross_entropy(output, labels)
+        return value * float("nan") if len(calls) == 25 else value
+
+    calls: list[int] = []
+    with pytest.raises(NonFiniteLossError) as error:
+        train(network(), DATA, HELD_OUT, SCHEDULE, order, checkpoint=path, loss=loss)
+    for part in ("loss became nan", "epoch 3, batch 5 of 10", f"epoch 2, kept in {path}", "Lower"):
+        assert part in str(error.value)
+    restored = network()
+    optimisers = [
+        torch.optim.Adam(params, 1e-3)
+        for params in (restored.weight_parameters(), restored.meta_parameters())
+    ]
+    assert len(load_checkpoint(path, restored, optimisers)["epochs"]) == 2
+    assert all(torch.isfinite(value).all() for value in restored.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("epochs", 0), ("batch_size", 0), ("lr_weight", 0.0), ("lr_meta", -1.0)]
+)
+def test_impossible_schedules_are_named(field: str, value: float) -> None:
+    arguments = {"epochs": 1, "batch_size": 1, "lr_weight": 1.0, "lr_meta": 1.0, field: value}
+    with pytest.raises(ValueError, match=f"{field} = {value}"):
+        Schedule(**arguments)
+
+
+def test_samples_without_labels_are_named() -> None:
+    with pytest.raises(ValueError, match="200 samples but 100 labels"):
+        train(network(), Split(DATA.inputs, HELD_OUT.labels), HELD_OUT, SCHEDULE, order)
+
+
+@pytest.fixture(scope="module")
+def trained() -> FullyConnected:
+    net = network()
+    train(net, DATA, HELD_OUT, SCHEDULE, order)
+    return net
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_evaluation_leaves_no_mark(trained: FullyConnected, protocol: str) -> None:
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    sets = torch.stack([HELD_OUT.inputs, HELD_OUT.inputs * 0.5])
+    first = evaluate(trained, sets, HELD_OUT.labels, protocol, 20)
+    again = evaluate(trained, sets, HELD_OUT.labels, protocol, 20)
+    assert torch.equal(first.confusion, again.confusion)
+    assert first.confusion.sum((1, 2)).tolist() == [100, 100]
+    assert first.confusion.sum(2)[0].tolist() == HELD_OUT.labels.bincount().tolist()
+    assert (first.rates > 0).all()
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_protocols_that_keep_samples_apart(trained: FullyConnected) -> None:
+    """Only under "batch" may an answer depend on the other samples of its batch."""
+    inputs = HELD_OUT.inputs[:20]
+    strange = torch.cat([inputs[:1], torch.rand(19, 12, generator=torch.Generator())])
+    trained.eval()
+    with torch.no_grad():
+        for options, apart in (
+            ({"pool": "sample"}, True),
+            ({"adapt": False}, True),
+            ({"pool": "batch"}, False),
+        ):
+            a, b = trained(inputs, **options).output[0], trained(strange, **options).output[0]
+            assert torch.allclose(a, b, atol=1e-6) == apart
+
+
+def plain_stream(net: FullyConnected, values: torch.Tensor) -> torch.Tensor:
+    """What `run_stream` computes, one image and one layer at a time, recurrently."""
+    traces, outputs = [layer.trace for layer in net.layers], []
+    with torch.no_grad():
+        for x in values:
+            drive = [gain * x.unsqueeze(0) for gain in net.gain]
+            for i, layer in enumerate(net.layers):
+                window = layer(
+                    drive, LayerState(trace=traces[i]), pool="stream", evaluation="recurrent"
+                )
+                traces[i] = window.final.trace
+                drive = [g * s.z for g, s in zip(net.gain, window.states, strict=True)]
+            outputs.append(net.readout(window.states, net.neuron.v_th)[0])
+    return torch.stack(outputs)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100])
+@pytest.mark.parametrize("clip", [4.0, 0.05])
+def test_streams_side_by_side_equal_one_after_the_other(
+    trained: FullyConnected, chunk: int, clip: float
+) -> None:
+    """Chunked and factored = plain, with the clip out of reach and with the clip acting."""
+    rule = Hebbian(trace_decay=0.95, trace_clip=clip, nominal_batch=20)
+    net = network(rule=rule)
+    net.load_state_dict(trained.state_dict())
+    for layer in net.layers:
+        layer.trace.clamp_(-clip, clip)
+    net.double().eval()
+    values = torch.stack([HELD_OUT.inputs[:23], HELD_OUT.inputs[23:46]]).double()
+    streamed = run_stream(net, values, chunk=chunk)
+    for s in range(2):
+        torch.testing.assert_close(streamed.outputs[s], plain_stream(net, values[s]))
+
+
+def test_a_stream_needs_traces_and_three_axes() -> None:
+    with pytest.raises(ValueError, match="needs a Hebbian rule in every layer"):
+        run_stream(network("GP"), torch.zeros(1, 2, 12))
+    with pytest.raises(ValueError, match=r"shape \[S, L, in\], got \[2, 12\]"):
+        run_stream(network(), torch.zeros(2, 12))
+
+
+def test_unknown_protocol() -> None:
+    with pytest.raises(ValueError, match="'episode' is unknown: choose one of batch, frozen"):
+        evaluate(network(), HELD_OUT.inputs[None], HELD_OUT.labels, "episode", 20)

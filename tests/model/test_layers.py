@@ -1,0 +1,106 @@
+"""Traces in layers: how long they live, who may change them, and wrong shapes of networks."""
+
+import pytest
+import torch
+
+from hybrid.model.coding import LastMembrane, Static
+from hybrid.model.layers import HybridLinear
+from hybrid.model.networks import FullyConnected
+from hybrid.model.neurons import LIF
+from hybrid.model.plasticity import Hebbian
+
+DRIVE = Static(torch.rand(4, 6, generator=torch.Generator().manual_seed(0)), (1.0, 0.9))
+
+
+def layer(**options: object) -> HybridLinear:
+    return HybridLinear(
+        6,
+        3,
+        neuron=LIF(decay=0.5, v_th=0.5),
+        rule=Hebbian(trace_decay=0.9),
+        generator=torch.Generator().manual_seed(1),
+        initial_meta=0.5,
+        **options,
+    )
+
+
+def traces(tested: HybridLinear, calls: int) -> list[torch.Tensor]:
+    found = []
+    for _ in range(calls):
+        tested(DRIVE)
+        found.append(tested.trace.clone())
+    return found
+
+
+def test_lifetime_call_stores_nothing() -> None:
+    tested = layer(lifetime="call")
+    assert all(trace.count_nonzero() == 0 for trace in traces(tested, 2))
+
+
+def test_lifetime_carry_goes_on_for_good() -> None:
+    tested = layer(lifetime="carry")
+    first, second = traces(tested, 2)
+    assert first.count_nonzero() > 0
+    assert not torch.equal(first, second)
+    tested.begin_task()
+    assert torch.equal(tested.trace, second)
+
+
+def test_lifetime_task_ends_with_the_task() -> None:
+    tested = layer(lifetime="task")
+    first, second = traces(tested, 2)
+    assert not torch.equal(first, second)
+    tested.begin_task()
+    assert tested.trace.count_nonzero() == 0
+    assert torch.equal(traces(tested, 1)[0], first)
+
+
+def test_evaluation_changes_the_stored_trace_only_when_asked() -> None:
+    tested = layer()
+    (learned,) = traces(tested, 1)
+    tested.eval()
+    tested(DRIVE)
+    assert torch.equal(tested.trace, learned)
+    tested(DRIVE, store=True)
+    assert not torch.equal(tested.trace, learned)
+
+
+def test_no_gradient_reaches_an_earlier_call() -> None:
+    tested = layer()
+    tested(DRIVE)
+    assert not tested.trace.requires_grad
+
+
+def test_traces_of_samples_cannot_outlive_a_call() -> None:
+    with pytest.raises(ValueError, match="use lifetime='call' instead of 'carry'"):
+        layer(pool="sample")
+    with pytest.raises(ValueError, match="'episode': choose one of call, task, carry"):
+        layer(lifetime="episode")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sizes": (5,)}, "at least two sizes"),
+        ({"sizes": (5, 0)}, "all >= 1"),
+        ({"trained": (True,)}, "one entry per layer, here 2"),
+        ({"steps": 0}, "steps = 0"),
+        ({"tau": -1.0}, "tau = -1.0"),
+    ],
+)
+def test_impossible_networks_are_named(options: dict, message: str) -> None:
+    arguments = {
+        "sizes": (6, 4, 2),
+        "neuron": LIF(decay=0.5, v_th=0.5),
+        "rule": None,
+        "readout": LastMembrane(),
+        "steps": 3,
+        "generator": torch.Generator(),
+    }
+    with pytest.raises(ValueError, match=message):
+        FullyConnected(**(arguments | options))
+    network = FullyConnected(**arguments)
+    with pytest.raises(ValueError, match="the drive has 2 steps, the network 3"):
+        network(torch.zeros(2, 4, 6))
+    with pytest.raises(ValueError, match=r"shape \[N, 6\], got \[4, 5\]"):
+        network(torch.zeros(4, 5))

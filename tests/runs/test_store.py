@@ -1,0 +1,155 @@
+"""Records: found only by what produced them, whole or not at all, never used when damaged."""
+
+import json
+import logging
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hybrid.runs.fanout import fan_out
+from hybrid.runs.files import (
+    DamagedFileError,
+    load_tensors,
+    save_tensors,
+    write_atomically,
+)
+from hybrid.runs.seeds import numpy_stream, torch_stream
+from hybrid.runs.store import Store, read_record
+
+REQUEST = {"experiment": "toy", "label": "a-seed1", "config": {"x": 0.1}, "seed": 1}
+RESULT = {"accuracy": [0.5, 0.25], "name": "ä"}
+
+
+def test_a_record_is_found_by_its_whole_request(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(REQUEST, RESULT, {"seconds": 1.0})
+    assert store.load(REQUEST)["result"] == RESULT
+    for change in ({"seed": 2}, {"config": {"x": 0.2}}, {"version": "2"}):
+        assert store.load({**REQUEST, **change}) is None
+
+
+def test_a_finished_trial_is_not_computed_again(tmp_path: Path) -> None:
+    calls = []
+
+    def compute() -> tuple[dict, dict]:
+        calls.append(1)
+        return RESULT, {}
+
+    first = Store(tmp_path).get(REQUEST, compute)
+    assert Store(tmp_path).get(REQUEST, compute) == first
+    assert len(calls) == 1
+    Store(tmp_path, recompute=True).get(REQUEST, compute)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "edited", "emptied", "not json", "part missing"])
+def test_a_damaged_record_is_reported_and_replaced(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    store.save(REQUEST, RESULT, {})
+    path = store.path(REQUEST)
+    text = path.read_text()
+    damaged = {
+        "truncated": text[: len(text) // 2],
+        "edited": text.replace("0.25", "0.99"),
+        "emptied": "",
+        "not json": "\x00\xff" * 10,
+        "part missing": json.dumps({"sha256": "0", "result": RESULT}),
+    }[damage]
+    assert damaged != text
+    path.write_text(damaged)
+    with pytest.raises(DamagedFileError, match=r"a-seed1.* is damaged"):
+        read_record(path)
+    with caplog.at_level(logging.WARNING):
+        record = store.get(REQUEST, lambda: (RESULT, {}))
+    assert "computed again" in caplog.text
+    assert record["result"] == RESULT
+    assert read_record(path) == record
+
+
+def _write_many(folder: str, value: int) -> None:
+    for _ in range(50):
+        Store(Path(folder)).save(REQUEST, {"value": [value] * 1_000}, {})
+
+
+def test_two_processes_on_one_store_do_no_harm(tmp_path: Path) -> None:
+    """While two processes write the same record, every reader sees a whole one."""
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_many, args=(str(tmp_path), i)) for i in (1, 2)]
+    for writer in writers:
+        writer.start()
+    path, seen = Store(tmp_path).path(REQUEST), 0
+    while any(writer.is_alive() for writer in writers):
+        if path.exists():
+            values = read_record(path)["result"]["value"]
+            assert values in ([1] * 1_000, [2] * 1_000)
+            seen += 1
+    assert seen > 0
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert [file.name for file in path.parent.iterdir()] == [path.name], "no temporary files left"
+
+
+def test_a_read_only_store_is_named_with_the_remedy(tmp_path: Path) -> None:
+    # A file where the folder should be stops even a superuser.
+    (tmp_path / "toy").write_text("in the way")
+    with pytest.raises(OSError, match=r"cannot write to .*toy.* make the folder writable"):
+        Store(tmp_path).save(REQUEST, RESULT, {})
+
+
+def test_a_full_disk_leaves_the_old_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device.*free space"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tensors_come_back_bit_for_bit_and_damage_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    tensors = {"a": torch.randn(3, 4).mT, "b": torch.tensor(1.5)}
+    save_tensors(path, tensors, {"epochs": [1, 2]})
+    loaded, about = load_tensors(path)
+    assert about == {"epochs": [1, 2]}
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    for content in (path.read_bytes()[:-7], b"", path.read_bytes()[:-40] + b"x" * 40):
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError, match="delete it"):
+            load_tensors(path)
+
+
+def test_streams_depend_on_their_name_alone() -> None:
+    first = torch.rand(3, generator=torch_stream(1, "order", 0))
+    numpy_stream(1, "another consumer").random(100)
+    assert torch.equal(first, torch.rand(3, generator=torch_stream(1, "order", 0)))
+    others = [torch_stream(1, "order", 1), torch_stream(2, "order", 0), torch_stream(1, "noise", 0)]
+    assert all(not torch.equal(first, torch.rand(3, generator=other)) for other in others)
+    assert not np.array_equal(numpy_stream(1, "a").random(3), numpy_stream(1, "b").random(3))
+    with pytest.raises(ValueError, match="seed = -1"):
+        torch_stream(-1, "order")
+
+
+def _square_and_threads(task: int) -> tuple[int, int]:
+    return task**2, torch.get_num_threads()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_fan_out_keeps_order_and_uses_one_thread(jobs: int) -> None:
+    before = torch.get_num_threads()
+    outcomes = fan_out(_square_and_threads, range(5), jobs=jobs, title="squares")
+    assert outcomes == [(i**2, 1) for i in range(5)]
+    assert torch.get_num_threads() == before
+    with pytest.raises(ValueError, match="jobs = 0"):
+        fan_out(_square_and_threads, [1], jobs=0, title="none")

@@ -1,0 +1,64 @@
+"""The project itself: pins, notebooks, the wheel's data, and what must not be in it."""
+
+import subprocess
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from tests.environment import ROOT, direct_dependencies, environment, pins
+from tests.notebooks import NOTEBOOKS, scrub
+
+PARAMETERS = {"profile": '"smoke"', "seed": "0", "device": '"auto"', "out_dir": '"../figures"'}
+
+
+def test_environment_yml_holds_the_pins_of_the_lock() -> None:
+    text = (ROOT / "environment.yml").read_text()
+    assert text == environment(), "run `make lock`"
+    (pip,) = [d["pip"] for d in yaml.safe_load(text)["dependencies"] if isinstance(d, dict)]
+    assert "torch==2.13.0" in pip
+
+
+def test_the_lock_pins_every_dependency() -> None:
+    locked = pins((ROOT / "requirements.lock").read_text())
+    assert locked["torch"] == "2.13.0"
+    missing = set(direct_dependencies((ROOT / "pyproject.toml").read_text())) - set(locked)
+    assert not missing
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_have_the_same_four_parameters(path: Path) -> None:
+    found = papermill.inspect_notebook(path)
+    assert {name: entry["default"] for name, entry in found.items()} == PARAMETERS
+    assert all(entry["help"] for entry in found.values()), "each has a comment"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_with_outputs_and_a_check(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert "nbval-check-output" in code[-1].metadata.get("tags", [])
+    assert code[-1].outputs
+    assert any("image/png" in o.get("data", {}) for cell in code for o in cell.outputs)
+    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+    lines = [len(cell.source.splitlines()) for cell in code]
+    assert max(lines[:-2]) <= 60
+    assert set(notebook.metadata) == {"kernelspec"}
+
+
+def test_notebooks_carry_no_run_dependent_metadata() -> None:
+    done = scrub("--verify")
+    assert done.returncode == 0, f"run `make notebooks`: {done.stdout}{done.stderr}"
+
+
+def test_the_top_level_holds_what_the_design_says() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    names = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    folders = {"notebooks", "hybrid", "data", "figures", "tests", ".ci", ".github"}
+    files = {"environment.yml", "README.md", "pyproject.toml", "requirements.lock", "Makefile"}
+    files |= {"LICENSE", "CITATION.cff", ".gitignore", ".pre-commit-config.yaml"}
+    assert names <= folders | files
