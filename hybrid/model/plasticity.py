@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hybrid.model.neurons import Neuron, NeuronState
@@ -27,7 +28,7 @@ POOLS: tuple[Pool, ...] = ("batch", "sample", "stream")
 POSTS: tuple[Post, ...] = ("tanh", "identity", "softmax")
 
 # Matrix products with fewer output columns than this run several times faster transposed.
-_NARROW = 64
+NARROW = 64
 
 
 class MetaLocal(NamedTuple):
@@ -208,11 +209,13 @@ class Pooling(NamedTuple):
         raise ValueError(f"pool = {pool!r}: choose one of {', '.join(POOLS)}")
 
 
-def contract(x: Tensor, weight: Tensor) -> Tensor:
-    """Return x Wᵀ [N, out] for x [N, in] and W [out, in], in the faster orientation."""
-    if weight.shape[0] < _NARROW:
+def contract(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x Wᵀ + b [N, out] for x [N, in] and W [out, in], in the faster orientation."""
+    if weight.shape[0] >= NARROW:
+        return F.linear(x, weight, bias)
+    if bias is None:
         return (weight @ x.mT).mT
-    return x @ weight.mT
+    return torch.addmm(bias.unsqueeze(-1), weight, x.mT).mT
 
 
 def global_weight(synapse: Synapse) -> Tensor:
@@ -235,14 +238,21 @@ def synaptic_current(x: Tensor, trace: Tensor | None, synapse: Synapse) -> Tenso
         trace: P [in, out] or [N, in, out], or None for zero.
         synapse: weights, meta-local parameters and mask of the layer.
     """
-    weight = global_weight(synapse)
+    weight, bias = global_weight(synapse), synapse.bias
     if trace is None or synapse.meta is None:
-        current = contract(x, weight)
-    elif trace.ndim == 2:
-        current = contract(x, weight + local_weight(trace, synapse).mT)
-    else:
-        current = contract(x, weight) + _own_current(x, trace, synapse)
-    return current if synapse.bias is None else current + synapse.bias
+        return contract(x, weight, bias)
+    if trace.ndim == 3:
+        return contract(x, weight, bias) + _own_current(x, trace, synapse)
+    return contract(x, hybrid_weight(weight, trace, synapse), bias)
+
+
+def hybrid_weight(weight: Tensor, trace: Tensor, synapse: Synapse) -> Tensor:
+    """Return W ∘ M + local_gain ∘ P ∘ (1 - M) [out, in], given W ∘ M and one trace [in, out]."""
+    assert synapse.meta is not None
+    gain = synapse.meta.local_gain
+    if gain.ndim == 0 and synapse.mask is None:
+        return torch.addcmul(weight, gain, trace.mT)
+    return weight + local_weight(trace, synapse).mT
 
 
 def _own_current(x: Tensor, trace: Tensor, synapse: Synapse) -> Tensor:
@@ -275,8 +285,11 @@ def update_trace(
     decay, weight = pooling.trace_decay, pooling.weight
     if pooling.shared:
         terms = [post.mT @ pre for pre, post in pairs]
-        update = (terms[0] if len(terms) == 1 else sum(terms[1:], terms[0])) * meta.local_rate
-        moved = weight * update if moved is None else torch.add(decay * moved, update, alpha=weight)
+        update = terms[0] if len(terms) == 1 else sum(terms[1:], terms[0])
+        if moved is None:
+            moved = (weight * meta.local_rate) * update
+        else:
+            moved = torch.addcmul(decay * moved, update, meta.local_rate, value=weight)
     else:
         # One fused pass per pair: passes over a trace per sample are what costs time.
         for pre, post in pairs:

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from hybrid.model import narrow
 from hybrid.model.coding import Drive, Static
 from hybrid.model.neurons import Neuron, NeuronState
 from hybrid.model.plasticity import (
@@ -28,7 +29,7 @@ from hybrid.model.plasticity import (
     Synapse,
     contract,
     global_weight,
-    local_weight,
+    hybrid_weight,
     synaptic_current,
     update_trace,
 )
@@ -96,13 +97,12 @@ class FixedSynapses:
             self._steps = _steps(drive)
             self._weight = global_weight(synapse)
             if trace is not None:
-                self._weight = self._weight + local_weight(trace, synapse).mT
+                self._weight = hybrid_weight(self._weight, trace, synapse)
 
     def current(self, t: int) -> Tensor:
         if not self._steps:
             return _scaled(self._product, self._gain[t], self._bias)
-        current = contract(self._steps[t], self._weight)
-        return current if self._bias is None else current + self._bias
+        return contract(self._steps[t], self._weight, self._bias)
 
     def learn(self, t: int, state: NeuronState) -> None:
         pass
@@ -300,8 +300,7 @@ class EventHistory:
         self._rated = self._x * synapse.meta.local_rate
 
         n, steps, _ = self._x.shape
-        read = contract(self._x.flatten(0, 1), global_weight(synapse))
-        read = read if synapse.bias is None else read + synapse.bias
+        read = contract(self._x.flatten(0, 1), global_weight(synapse), synapse.bias)
         self._read = read.unflatten(0, (n, steps))
         self._start = None
         if state.trace is not None:
@@ -428,6 +427,9 @@ def run_window(
     ):
         form = StaticTrace if isinstance(drive, Static) else EventHistory
         memory = form(drive, synapse, rule, neuron.v_th, pool, start, final_trace)  # type: ignore[arg-type]
+    elif narrow.applies(synapse, neuron, rule, pool, start):
+        states, trace = narrow.run(_steps(drive), synapse, neuron, rule, start.trace)
+        return Window(states, LayerState(states[-1], trace))
     else:
         memory = RecurrentTrace(drive, synapse, rule, neuron.v_th, pool, start)
     return run(memory, neuron, steps, start.neuron)
