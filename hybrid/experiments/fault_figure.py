@@ -85,7 +85,7 @@ def _highest_levels(result: Result) -> dict[str, dict[str, Series]]:
     """Return noise -> method -> accuracies [seeds] at the highest level of the other noises."""
     others = [name for name, _ in result.config["faults"] if name not in ("gaussian", "crop")]
     return {
-        name.replace("_", " & "): {
+        name.replace("_", " &\n"): {
             method: samples[:, -1] for method, (samples, _) in _curves(result, name, _MAIN).items()
         }
         for name in others

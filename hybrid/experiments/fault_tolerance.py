@@ -212,25 +212,23 @@ def run(
 def load(profile: str, *, folder: Path | None = None) -> tuple[Result, ...]:
     """Read the committed records of a profile, without data and without training.
 
-    Returns one result per data set, holding the methods for which there are records.
+    Returns one result per data set that has records, holding the methods that have some.
 
     Raises:
         DamagedFileError: if a record is damaged.
-        FileNotFoundError: if there is no record for a data set of the profile's present plan.
+        FileNotFoundError: if no record has the constants of the profile's present plan.
     """
     plan = choose_profile(profile, PLANS)
     folder = (folder or results_folder(profile)) / EXPERIMENT
     records = [read_record(path) for path in sorted(folder.glob("*.json"))]
-    results = []
-    for config in plan.configs:
-        result = collect(config.as_json(), records, plan.methods)
-        if not result.records:
-            raise FileNotFoundError(
-                f"{folder} holds no record of {config.dataset} with the constants of profile "
-                f"{profile!r}: compute them with `hybrid run {EXPERIMENT} --profile {profile}`"
-            )
-        results.append(result)
-    return tuple(results)
+    found = [collect(config.as_json(), records, plan.methods) for config in plan.configs]
+    results = tuple(result for result in found if result.records)
+    if not results:
+        raise FileNotFoundError(
+            f"{folder} holds no record with the constants of profile {profile!r}: "
+            f"compute them with `hybrid run {EXPERIMENT} --profile {profile}`"
+        )
+    return results
 
 
 def build(config: Config, method: Method, seed: int) -> FullyConnected:

@@ -93,7 +93,8 @@ def protocols(
         band(axes, levels, samples, colour=PROTOCOL_COLOUR[name], label=f"HP, {name}", **style)
     band(axes, levels, baseline, colour=baseline_colour, label="GP", linestyle="-.", marker=".")
     axes.set(xlabel=xlabel, ylabel="accuracy (%)", title=title)
-    axes.legend(loc="best")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="lower left", ncols=2)
 
 
 def other_noises(

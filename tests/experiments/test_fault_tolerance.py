@@ -179,7 +179,7 @@ def test_missing_records_name_the_command(tmp_path: Path) -> None:
 
 def test_committed_records_are_whole_and_match_the_plan() -> None:
     results = experiment.load("laptop")
-    assert {result.dataset for result in results} <= {"fashion_mnist", "mnist"}
+    assert results[0].dataset == "fashion_mnist"
     for result in results:
         assert {"LP", "GP", "HP"} <= set(result.methods)
         for fault, levels in result.config["faults"]:
