@@ -10,6 +10,7 @@ import typer
 
 from hybrid.experiments import fault_tolerance
 from hybrid.experiments.base import PROFILES, project_root, results_folder
+from hybrid.runs.files import DamagedFileError
 from hybrid.runs.store import Store
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ EXPERIMENTS = {fault_tolerance.EXPERIMENT: fault_tolerance.run}
 
 @app.callback()
 def _logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
 
 
 @app.command()
@@ -56,7 +57,7 @@ def run(
             jobs=jobs,
             device=device,
         )
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, DamagedFileError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"records are in {folder}")
