@@ -25,7 +25,7 @@ test: $(READY) ## run every check: style, types, unit tests, notebooks compared
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
-	$(BIN)/hybrid notebooks --profile smoke
+	$(BIN)/hybrid notebooks --profile smoke --out build/figures
 	$(BIN)/python -m pytest --nbval -p no:cacheprovider build/notebooks/smoke
 
 notebooks: $(READY) ## run the notebooks in place (smoke) and scrub their metadata

@@ -34,7 +34,9 @@ def run(
     method: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes; one thread each.")] = os.cpu_count() or 1,
+    jobs: Annotated[
+        int, typer.Option(help="Processes; one thread and up to 2 GB each.")
+    ] = os.cpu_count() or 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     store: Annotated[Path | None, typer.Option(help="Folder of records.")] = None,
     recompute: Annotated[bool, typer.Option(help="Ignore and replace finished records.")] = False,
@@ -81,12 +83,14 @@ def notebooks(
     folder = root / "build" / "notebooks" / profile
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted((root / "notebooks").glob("*.ipynb"))
+    if not sources:
+        raise typer.BadParameter(f"no notebooks in {root / 'notebooks'}: run this in a checkout")
     for source in sources:
         began = time.perf_counter()
         papermill.execute_notebook(
             source,
             folder / source.name,
-            parameters={"profile": profile, "out_dir": str(out or root / "figures")},
+            parameters={"profile": profile, "out_dir": str((out or root / "figures").resolve())},
             cwd=folder,
             progress_bar=False,
         )

@@ -38,6 +38,18 @@ FAULTS: dict[str, Fault] = {
 }
 
 
+def check_level(name: str, level: float) -> None:
+    """Raise ValueError, naming what is allowed, unless `level` is a level of fault `name`."""
+    if name not in FAULTS:
+        raise ValueError(f"fault {name!r} is unknown: choose one of {', '.join(FAULTS)}")
+    fault = FAULTS[name]
+    if not 0.0 <= level <= fault.highest:
+        limit = "" if fault.highest == float("inf") else f" and <= {fault.highest:g}"
+        raise ValueError(f"{name} level {level}: the {fault.axis} must be >= 0{limit}")
+    if fault.mode is None and level != int(level):
+        raise ValueError(f"{name} level {level}: the half-width is a whole number of pixels")
+
+
 def corrupt(images: Pictures, name: str, level: float, rng: np.random.Generator) -> Pictures:
     """Return a corrupted copy of images.
 
@@ -51,12 +63,8 @@ def corrupt(images: Pictures, name: str, level: float, rng: np.random.Generator)
         ValueError: if the name is unknown, the level out of range, or images are not [N, H, W]
             in [0, 1].
     """
-    if name not in FAULTS:
-        raise ValueError(f"fault {name!r} is unknown: choose one of {', '.join(FAULTS)}")
+    check_level(name, level)
     fault = FAULTS[name]
-    if not 0.0 <= level <= fault.highest:
-        limit = "" if fault.highest == float("inf") else f" and <= {fault.highest:g}"
-        raise ValueError(f"{name} level {level}: the {fault.axis} must be >= 0{limit}")
     if images.ndim != 3 or images.min(initial=0.0) < 0.0 or images.max(initial=0.0) > 1.0:
         raise ValueError(
             f"images must be [N, H, W] with values in [0, 1], got shape {list(images.shape)}"
@@ -71,8 +79,6 @@ def corrupt(images: Pictures, name: str, level: float, rng: np.random.Generator)
 
 def _blank_centre(images: Pictures, half_width: float) -> Pictures:
     """Set the central square of side 2 · half_width to 0 (all of the image if it is wider)."""
-    if half_width != int(half_width):
-        raise ValueError(f"crop level {half_width}: the half-width is a whole number of pixels")
     blanked = images.copy()
     height, width = images.shape[1:]
     reach = int(half_width)

@@ -43,8 +43,6 @@ _DIGITS_TEST = 1_000  # held-out digits of the bundled set
 class Images:
     """Grey-level images in [0, 1], [N, 28, 28] float32, with labels [N] int64."""
 
-    name: str
-    classes: tuple[str, ...]
     train: NDArray[np.float32]
     train_labels: NDArray[np.int64]
     test: NDArray[np.float32]
@@ -83,8 +81,6 @@ def load_images(name: str) -> Images:
         ]
         train, train_labels, test, test_labels = parts
         return Images(
-            name,
-            CLASSES[name],
             _unit(train),
             train_labels.astype(np.int64),
             _unit(test),
@@ -128,4 +124,4 @@ def _bundled_digits() -> Images:
     train, test, train_labels, test_labels = train_test_split(
         _unit(images), labels, test_size=_DIGITS_TEST, stratify=labels, random_state=0
     )
-    return Images("digits", CLASSES["digits"], train, train_labels, test, test_labels)
+    return Images(train, train_labels, test, test_labels)

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +13,7 @@ import torch
 
 from hybrid import __version__
 from hybrid.learning.evaluation import Protocol
+from hybrid.runs.files import sha256
 from hybrid.runs.store import Json
 
 Profile = Literal["smoke", "laptop", "paper"]
@@ -93,6 +95,8 @@ def choose_profile(profile: str, table: dict[Profile, Value]) -> Value:
 def choose_methods(names: tuple[str, ...], methods: tuple[Method, ...]) -> tuple[Method, ...]:
     """Return the methods of these names; ValueError names the methods there are."""
     known = {method.name: method for method in methods}
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"methods = {list(names)}: choose at least one, each once")
     for name in names:
         if name not in known:
             raise ValueError(f"method {name!r} is unknown: choose among {', '.join(known)}")
@@ -128,6 +132,14 @@ def results_folder(profile: str) -> Path:
     return project_root() / "data" / "results" / profile
 
 
+@cache
+def source_sha256() -> str:
+    """Return a hash of the package's own source: which state of the code made a record."""
+    package = Path(__file__).resolve().parents[1]
+    files = sorted(package.rglob("*.py"))
+    return sha256("\n".join(f"{f.relative_to(package)}\n{f.read_text('utf-8')}" for f in files))
+
+
 def timed(work: Callable[[], Json], device: torch.device) -> tuple[Json, Json]:
     """Return the result of `work` and a note on where, with what and how long it ran."""
     began = time.perf_counter()
@@ -140,5 +152,6 @@ def timed(work: Callable[[], Json], device: torch.device) -> tuple[Json, Json]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
         "device": str(device),
+        "source": source_sha256()[:16],
     }
     return result, about

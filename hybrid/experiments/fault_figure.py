@@ -19,15 +19,17 @@ def draw(result: Result, gallery: list[fault_panels.PictureRow]) -> Figure:
     """Draw Fig. 3 for one data set.
 
     Args:
-        result: finished trials of at least LP, GP and HP.
+        result: finished trials of at least LP, GP and HP; seeds that all methods share are drawn.
         gallery: example pictures for panel a, see `fault_panels.pictures`.
     """
+    result = result.paired(result.methods)
+    n = len(result.seeds("HP"))
     figure, panels = canvas(["aabbcc", "ddeeff", "gghhii"], height=165)
     noise, crop = result.levels("gaussian"), result.levels("crop")
     fault_panels.pictures(panels["a"], gallery)
     for letter, fault, levels, axis, title in (
-        ("b", "gaussian", noise, _NOISE, "Gaussian noise"),
-        ("d", "crop", crop, _CROP, "Blanked centre"),
+        ("b", "gaussian", noise, _NOISE, f"Gaussian noise (n = {n})"),
+        ("d", "crop", crop, _CROP, f"Blanked centre (n = {n})"),
     ):
         curves = _curves(result, fault, result.methods)
         fault_panels.accuracy(panels[letter], levels, curves, xlabel=axis, title=title)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from hybrid.experiments.base import Method
 from hybrid.learning.evaluation import Protocol
 from hybrid.runs.store import Json
 
@@ -63,10 +64,20 @@ class Result:
         """Return, per seed, the learned local gain of each layer and means of the other θ."""
         return [record["result"]["meta"] for record in self._of(method)]
 
+    def comparable(self) -> bool:
+        """Return whether LP, GP and HP have finished a seed in common."""
+        return {"LP", "GP", "HP"} <= set(self.methods) and bool(
+            self.paired(("LP", "GP", "HP")).records
+        )
+
     def paired(self, methods: Sequence[str]) -> "Result":
         """Return the trials of those seeds that all `methods` finished."""
         common = set.intersection(*(set(self.seeds(method)) for method in methods))
-        kept = tuple(r for r in self.records if r["request"]["seed"] in common)
+        kept = tuple(
+            r
+            for r in self.records
+            if r["request"]["seed"] in common and r["request"]["method"]["name"] in methods
+        )
         return Result(self.config, kept, tuple(methods))
 
     def _of(self, method: str) -> list[Json]:
@@ -79,19 +90,32 @@ class Result:
         return [record["result"]["tests"][protocol] for record in self._of(method)]
 
 
-def collect(config: Json, records: Sequence[Json], methods: Sequence[str]) -> Result:
-    """Return the result made of those `records` that have this config."""
-    own = tuple(record for record in records if record["request"]["config"] == config)
-    present = {record["request"]["method"]["name"] for record in own}
-    return Result(config, own, tuple(name for name in methods if name in present))
+def collect(config: Json, records: Sequence[Json], methods: Sequence[Method]) -> Result:
+    """Return the result made of those `records` that have this config and these methods.
+
+    Raises:
+        ValueError: if two records are of the same method and seed, or of different data.
+    """
+    wanted = [method.request() for method in methods]
+    own = tuple(
+        r for r in records if r["request"]["config"] == config and r["request"]["method"] in wanted
+    )
+    trials = [(r["request"]["method"]["name"], r["request"]["seed"]) for r in own]
+    twice = {trial for trial in trials if trials.count(trial) > 1}
+    if twice or len({r["request"]["data"] for r in own}) > 1:
+        what = f"several records of {sorted(twice)}" if twice else "records of different data"
+        raise ValueError(f"there are {what} for {config['dataset']}: remove the outdated ones")
+    present = {name for name, _ in trials}
+    return Result(config, own, tuple(m.name for m in methods if m.name in present))
 
 
 def measure(result: Result) -> dict[str, NDArray[np.float64]]:
     """Return one value per seed for each claim of `data/paper.toml` that `result` speaks to.
 
-    Methods are compared within a seed: they share initial order, noise and validation split.
+    Methods are compared within a seed: they share the order of images, the noise, the validation
+    split and the initial weights of the first layer.
     """
-    if not {"LP", "GP", "HP"} <= set(result.methods):
+    if not result.comparable():
         return {}
     gaussian, crop = result.levels("gaussian"), result.levels("crop")
     result = result.paired(("LP", "GP", "HP"))
@@ -118,13 +142,13 @@ def measure(result: Result) -> dict[str, NDArray[np.float64]]:
 def crossing(levels: NDArray[np.float64], difference: NDArray[np.float64]) -> float:
     """Return the level at which `difference` first rises through zero, interpolated linearly.
 
-    The highest level if it never does, the lowest if it starts above zero.
+    The lowest level if it starts above zero, NaN if it never rises through zero.
     """
     if difference[0] > 0.0:
         return float(levels[0])
     above = np.flatnonzero(difference > 0.0)
     if len(above) == 0:
-        return float(levels[-1])
+        return float("nan")
     i = above[0]
     share = -difference[i - 1] / (difference[i] - difference[i - 1])
     return float(levels[i - 1] + share * (levels[i] - levels[i - 1]))

@@ -15,7 +15,7 @@ import torch
 from sklearn.model_selection import train_test_split
 
 from hybrid import __version__
-from hybrid.data.faults import FAULTS, corrupt
+from hybrid.data.faults import FAULTS, check_level, corrupt
 from hybrid.data.images import DATA_NAMES, Images, load_images
 from hybrid.experiments.base import (
     GP,
@@ -85,10 +85,17 @@ class Config:
         require(self, "dataset", self.dataset in DATA_NAMES, f"one of {', '.join(DATA_NAMES)}")
         for name in ("validation", "hidden", "steps", "epochs", "batch_size"):
             require(self, name, getattr(self, name) >= 1, ">= 1")
+        for name in ("v_th", "tau", "trace_clip", "ceiling", "lr_weight", "lr_meta"):
+            require(self, name, getattr(self, name) > 0.0, "> 0")
+        for name in ("decay", "trace_decay"):
+            require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
+        require(self, "initial_meta", self.initial_meta >= 0.0, ">= 0")
+        require(self, "faults", len(self.faults) > 0, "at least one fault")
         names = ", ".join(FAULTS)
         require(self, "faults", all(n in FAULTS for n, _ in self.faults), f"pairs of ({names})")
-        levels = [level for _, levels in self.faults for level in levels]
-        require(self, "faults", min(levels, default=0.0) >= 0.0, "free of negative levels")
+        for name, levels in self.faults:
+            for level in levels:
+                check_level(name, level)
 
     def as_json(self) -> Json:
         """Return all constants as JSON values: tuples become lists, as they do in a record."""
@@ -191,41 +198,52 @@ def run(
         ValueError: if a name is unknown. Other errors as of the data and training modules.
     """
     plan = choose_profile(profile, PLANS)
-    chosen = choose_methods(tuple(methods or plan.methods), METHODS)
+    chosen = choose_methods(plan.methods if methods is None else tuple(methods), METHODS)
     chosen_device = choose_device(device)
     configs = [c for c in plan.configs if datasets is None or c.dataset in datasets]
     unknown = set(datasets or ()) - {c.dataset for c in plan.configs}
     if unknown:
         known = ", ".join(c.dataset for c in plan.configs)
         raise ValueError(f"profile {profile!r} has no data set {unknown.pop()!r}: it has {known}")
+    if not configs:
+        raise ValueError("datasets is empty: choose at least one, or None for all")
     tasks = [
         Task(Trial(config, method, seed + 1 + i), store, chosen_device)
         for config in configs
         for i in range(plan.seeds)
         for method in chosen
     ]
+    for config in configs:
+        _images(config.dataset)  # fetched once, and errors are met before any process starts
     records = fan_out(run_task, tasks, jobs=jobs, title=f"{EXPERIMENT} ({profile})")
-    names = tuple(method.name for method in chosen)
-    return tuple(collect(config.as_json(), records, names) for config in configs)
+    return tuple(collect(config.as_json(), records, chosen) for config in configs)
 
 
 def load(profile: str, *, folder: Path | None = None) -> tuple[Result, ...]:
     """Read the committed records of a profile, without data and without training.
 
-    Returns one result per data set that has records, holding the methods that have some.
+    Only records of the plan's seeds and of this version count: trials with other seeds may lie in
+    the same store. Returns one result per data set for which LP, GP and HP share a finished seed.
 
     Raises:
         DamagedFileError: if a record is damaged.
-        FileNotFoundError: if no record has the constants of the profile's present plan.
+        FileNotFoundError: if no data set has such records with the plan's present constants.
+        ValueError: if records contradict each other, see `collect`.
     """
     plan = choose_profile(profile, PLANS)
     folder = (folder or results_folder(profile)) / EXPERIMENT
-    records = [read_record(path) for path in sorted(folder.glob("*.json"))]
-    found = [collect(config.as_json(), records, plan.methods) for config in plan.configs]
-    results = tuple(result for result in found if result.records)
+    records = [
+        record
+        for record in (read_record(path) for path in sorted(folder.glob("*.json")))
+        if record["request"]["version"] == __version__
+        and 1 <= record["request"]["seed"] <= plan.seeds
+    ]
+    methods = choose_methods(plan.methods, METHODS)
+    found = [collect(config.as_json(), records, methods) for config in plan.configs]
+    results = tuple(result for result in found if result.comparable())
     if not results:
         raise FileNotFoundError(
-            f"{folder} holds no record with the constants of profile {profile!r}: "
+            f"{folder} holds no finished LP, GP and HP with the constants of profile {profile!r}: "
             f"compute them with `hybrid run {EXPERIMENT} --profile {profile}`"
         )
     return results
@@ -342,14 +360,17 @@ def run_task(task: Task) -> Json:
         result, about = timed(lambda: run_trial(trial, device)[0], device)
         return {"request": request, "result": result, "about": about}
 
+    checkpoint = store.checkpoint_path(request)
+    if store.recompute:
+        checkpoint.unlink(missing_ok=True)
+
     def compute() -> Json:
-        checkpoint = store.checkpoint_path(request)
         result, network = run_trial(trial, device, checkpoint)
         save_tensors(store.weights_path(request), network.state_dict(), {"trial": trial.title})
         return result
 
     record = store.get(request, lambda: timed(compute, device))
-    store.checkpoint_path(request).unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
     return record
 
 

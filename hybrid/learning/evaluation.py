@@ -46,6 +46,7 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol {protocol!r} is unknown: choose one of {', '.join(PROTOCOLS)}")
+    was_training = network.training
     network.eval()
     if protocol == "stream":
         streamed = run_stream(network, sets)
@@ -54,6 +55,7 @@ def evaluate(
         tested = [_test_set(network, inputs, protocol, batch_size) for inputs in sets]
         outputs = torch.stack([output for output, _ in tested])
         rates = torch.stack([rate for _, rate in tested])
+    network.train(was_training)
     classes = outputs.shape[-1]
     cells = labels * classes + outputs.argmax(-1)  # [S, N]
     counts = [torch.bincount(row, minlength=classes**2) for row in cells]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,15 +16,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hybrid.learning.checkpoint import load_checkpoint, save_checkpoint
-from hybrid.model.networks import Activity
-
-
-class Trainable(Protocol):
-    """A network that names its two kinds of parameters."""
-
-    def __call__(self, source: Tensor) -> Activity: ...
-    def weight_parameters(self) -> list[nn.Parameter]: ...
-    def meta_parameters(self) -> list[nn.Parameter]: ...
 
 
 class Split(NamedTuple):
@@ -84,7 +75,8 @@ def train(
     """Train a network in place and return one log per epoch.
 
     Args:
-        network: a `Trainable` module.
+        network: a module whose call returns an `Activity`, and whose `weight_parameters()` and
+            `meta_parameters()` are trained at their own rates.
         data: training samples.
         validation: held-out training samples, looked at once per epoch, never learned from.
         schedule: epochs, batch size and learning rates.

@@ -108,10 +108,19 @@ class HybridLinear(nn.Module):
 
         Returns:
             The window. Its `final.trace` is None where the layer has no use for it.
+
+        Raises:
+            ValueError: if `store` is asked for where there is no single trace to store, or as
+                of `run_window`.
         """
         pool = pool or self.pool
-        keeps = self.rule is not None and self.lifetime != "call"
-        store = keeps and pool == "batch" and adapt and (self.training if store is None else store)
+        can_store = self.rule is not None and self.lifetime != "call" and pool == "batch" and adapt
+        if store and not can_store:
+            raise ValueError(
+                "store=True needs a rule, a lifetime of 'task' or 'carry', pool='batch' and "
+                "adapt=True: nothing else leaves one trace for all samples"
+            )
+        store = can_store and (self.training if store is None else store)
         window = run_window(
             drive,
             self.synapse(mask),

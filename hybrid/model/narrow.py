@@ -44,9 +44,9 @@ def applies(
         and synapse.mask is None
         and synapse.meta is not None
         and synapse.meta.local_gain.ndim == 0
-        and isinstance(neuron, LIF)
+        and type(neuron) is LIF  # a subclass may behave differently
         and neuron.reset == "subtract"
-        and isinstance(rule, Hebbian)
+        and type(rule) is Hebbian
         and rule.post == "tanh"
         and pool == "batch"
         and start.neuron is None

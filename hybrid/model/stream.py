@@ -107,9 +107,8 @@ class StreamedLayer:
 
     def _ages(self, k: int) -> Tensor:
         """Return the decay of the updates of samples 0 … k-1 by the start of sample k [k]."""
-        age = torch.arange(k - 1, -1, -1, device=self._values.device, dtype=torch.float64)
         per_sample = self._pooling.trace_decay ** len(self._gain)
-        return (per_sample**age).to(self._values.dtype)
+        return self._values.new_tensor([per_sample**age for age in range(k - 1, -1, -1)])
 
     def _clip_excluded(self, values: Tensor) -> bool:
         """The bound of `windows.clip_excluded`, with the decay left out: safe, and simpler."""

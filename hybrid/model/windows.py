@@ -399,7 +399,7 @@ def run_window(
     decides that before the window; where it cannot, the recurrent form is used instead.
     """
     start = start or LayerState()
-    _check_shapes(drive, synapse, start)
+    _check_shapes(drive, synapse, start, pool)
     if evaluation not in EVALUATIONS:
         names = ", ".join(EVALUATIONS)
         raise ValueError(f"evaluation = {evaluation!r}: choose one of {names}")
@@ -409,7 +409,8 @@ def run_window(
             synapse = synapse._replace(meta=None)
         return run(FixedSynapses(drive, synapse, start), neuron, steps, start.neuron)
 
-    if not isinstance(rule, Hebbian) or synapse.meta.local_gain.ndim != 0:
+    # A subclass may learn differently: only the rule itself has these closed forms.
+    if type(rule) is not Hebbian or synapse.meta.local_gain.ndim != 0:
         if evaluation == "factored":
             raise ValueError(
                 "evaluation = 'factored' needs a Hebbian rule and one local gain per layer; "
@@ -545,7 +546,7 @@ def _length(drive: Drive) -> int:
     return len(drive.gain) if isinstance(drive, Static) else len(drive)
 
 
-def _check_shapes(drive: Drive, synapse: Synapse, start: LayerState) -> None:
+def _check_shapes(drive: Drive, synapse: Synapse, start: LayerState, pool: Pool) -> None:
     if _length(drive) == 0:
         raise ValueError("the drive has no steps: a window needs at least one")
     out, inputs = synapse.weight.shape
@@ -560,6 +561,11 @@ def _check_shapes(drive: Drive, synapse: Synapse, start: LayerState) -> None:
             raise ValueError(
                 f"the trace must have shape [{inputs}, {out}] or [{n}, {inputs}, {out}], "
                 f"got {list(shape)}"
+            )
+        if start.trace.ndim == 3 and pool == "batch":
+            raise ValueError(
+                "pool = 'batch' moves one trace for all samples, but the start has one per sample: "
+                f"give a trace of shape [{inputs}, {out}], or use pool 'sample' or 'stream'"
             )
     if synapse.mask is not None and tuple(synapse.mask.shape) != (inputs, out):
         raise ValueError(

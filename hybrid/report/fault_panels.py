@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hybrid.report.figures import Series, band
+from hybrid.report.figures import Series, band, standard_error
 
 SOFT = "#999999"
 # A row of example pictures: its name, images [K, H, W], K labels.
@@ -106,16 +106,13 @@ def other_noises(
     for m, method in enumerate(methods):
         samples = [bars[noise][method] for noise in noises]
         means = [values.mean() for values in samples]
-        errors = [
-            values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-            for values in samples
-        ]
+        errors = [standard_error(values) for values in samples]
         places = np.arange(len(noises)) + (m - (len(methods) - 1) / 2) * width
         axes.bar(
             places,
             means,
             width,
-            yerr=errors,
+            yerr=[0.0 if error is None else float(error) for error in errors],
             color=colours[method],
             label=method,
             error_kw={"linewidth": 0.6},

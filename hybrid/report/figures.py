@@ -78,11 +78,17 @@ def band(axes: Axes, x: Series, samples: Series, *, colour: str, label: str, **l
 
     With one seed there is no band.
     """
-    mean, n = samples.mean(0), len(samples)
+    mean, sem = samples.mean(0), standard_error(samples)
     axes.plot(x, mean, color=colour, label=label, **{"marker": "o", **line})
-    if n > 1:
-        sem = samples.std(0, ddof=1) / np.sqrt(n)
+    if sem is not None:
         axes.fill_between(x, mean - sem, mean + sem, color=colour, alpha=0.25, linewidth=0)
+
+
+def standard_error(samples: Series) -> Series | None:
+    """Return the standard error of the mean over seeds, the first axis; None for one seed."""
+    if len(samples) < 2:
+        return None
+    return np.asarray(samples.std(0, ddof=1) / np.sqrt(len(samples)))
 
 
 def versions() -> dict[str, str]:
@@ -116,7 +122,11 @@ def provenance(
         "data_sha256": sorted({request["data"] for request in requests}),
         "trials": sorted(request["label"] for request in requests),
         "computed_with": sorted(
-            {f"hybrid {r['about']['hybrid']}, torch {r['about']['torch']}" for r in records}
+            {
+                f"hybrid {r['about']['hybrid']}, source {r['about'].get('source', 'not noted')}, "
+                f"torch {r['about']['torch']}"
+                for r in records
+            }
         ),
         "drawn_with": versions(),
     }

@@ -107,15 +107,16 @@ def scoreboard(measured: Mapping[str, NDArray[np.float64]], prefix: str = "") ->
 
 def as_text(lines: list[Line]) -> str:
     """Format a scoreboard for a notebook or a terminal, rounded."""
-    rows = [("claim", "paper", "rerun", "accepted", "ours ± s.e.m. (n)", "verdict")]
+    rows = [("claim", "unit", "paper", "rerun", "accepted", "ours ± s.e.m. (n)", "verdict")]
     rows += [
         (
             line.claim.text,
+            line.claim.unit,
             _number(line.claim.reported),
             _number(line.claim.rerun),
             _accepted(line.claim),
             _estimate(line.estimate),
-            line.verdict,
+            line.verdict if line.claim.confidence != "shape" else f"{line.verdict} (no number)",
         )
         for line in lines
     ]
@@ -140,4 +141,5 @@ def _estimate(estimate: Estimate | None) -> str:
     if estimate is None:
         return "-"
     digits = 3 if abs(estimate.mean) < 0.1 else 2 if abs(estimate.mean) < 2.0 else 1
-    return f"{estimate.mean:.{digits}f} ± {estimate.sem:.{digits}f} ({estimate.n})"
+    spread = f" ± {estimate.sem:.{digits}f}" if estimate.n > 1 else ""
+    return f"{estimate.mean:.{digits}f}{spread} ({estimate.n})"

@@ -24,7 +24,7 @@ class Store:
 
     def __init__(self, folder: Path, *, recompute: bool = False) -> None:
         """Open a store; with `recompute`, `get` ignores finished records and replaces them."""
-        self.folder, self._recompute = folder, recompute
+        self.folder, self.recompute = folder, recompute
 
     def path(self, request: Json) -> Path:
         """Return where the record of `request` lies, or would lie.
@@ -68,7 +68,7 @@ class Store:
 
     def get(self, request: Json, compute: Callable[[], tuple[Json, Json]]) -> Json:
         """Return the record of `request`, calling `compute() -> (result, about)` if need be."""
-        found = None if self._recompute else self.load(request)
+        found = None if self.recompute else self.load(request)
         return found or self.save(request, *compute())
 
 

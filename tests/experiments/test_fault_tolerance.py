@@ -18,7 +18,7 @@ from hybrid.experiments import fault_tolerance as experiment
 from hybrid.experiments.base import GP, HP, LP, choose_device, results_folder
 from hybrid.experiments.fault_results import collect, crossing, measure
 from hybrid.learning.evaluation import evaluate
-from hybrid.report.scoreboard import load_claims
+from hybrid.report.scoreboard import judge, load_claims
 from hybrid.runs.store import Store, read_record
 
 TINY = replace(
@@ -78,8 +78,13 @@ def test_records_are_kept_reused_and_repaired(tiny: experiment.Plan, tmp_path: P
     (third,) = experiment.run("smoke", methods=["GP"], store=store)
     assert [r["result"] for r in third.records] == [r["result"] for r in first.records]
     assert read_record(paths[0])["result"] == first.records[0]["result"]
+    with pytest.raises(FileNotFoundError, match="no finished LP, GP and HP"):
+        experiment.load("smoke", folder=tmp_path)
+    experiment.run("smoke", seed=50, store=store)
+    experiment.run("smoke", methods=["LP", "HP"], store=store)
     (loaded,) = experiment.load("smoke", folder=tmp_path)
-    assert loaded.methods == ("GP",)
+    assert loaded.methods == ("LP", "GP", "HP"), "seeds beyond the plan's do not count"
+    assert loaded.seeds("LP") == (1, 2)
 
 
 def test_trained_networks_are_kept_beside_their_records(
@@ -110,7 +115,7 @@ from hybrid.experiments.base import HP
 from hybrid.runs.fanout import fan_out
 from hybrid.runs.store import Store
 
-config = replace(experiment.PLANS["smoke"].configs[0], hidden=32, epochs=8)
+config = replace(experiment.PLANS["smoke"].configs[0], hidden=32, epochs=12)
 task = experiment.Task(
     experiment.Trial(config, HP, 1), Store(Path(sys.argv[1])), experiment.choose_device("cpu")
 )
@@ -123,16 +128,20 @@ def run_child(folder: Path) -> subprocess.Popen:
 
 
 def test_a_killed_trial_ends_in_the_same_record(tmp_path: Path) -> None:
-    """Kill -9 once during training and once more later; timing fields apart, nothing changes."""
+    """Kill -9 twice, each time after a new epoch; timing fields apart, nothing changes."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run_child(whole).wait() == 0
-    for wait in (0.1, 1.0):
-        child = run_child(killed)
-        while child.poll() is None and not list(killed.glob("*/*.checkpoint.safetensors")):
-            time.sleep(0.02)
-        time.sleep(wait)
+
+    def saved() -> list[int]:
+        return [path.stat().st_mtime_ns for path in killed.glob("*/*.checkpoint.safetensors")]
+
+    for _ in range(2):
+        before, child = saved(), run_child(killed)
+        while child.poll() is None and saved() == before:
+            time.sleep(0.005)
         child.send_signal(signal.SIGKILL)
         child.wait()
+        assert saved() != before
     assert not list(killed.glob("*/*.json")), "it was killed before it finished"
     assert run_child(killed).wait() == 0
     (a,), (b,) = (sorted(folder.glob("*/*.json")) for folder in (whole, killed))
@@ -149,7 +158,12 @@ def test_a_killed_trial_ends_in_the_same_record(tmp_path: Path) -> None:
         ({"hidden": 0}, "Config.hidden = 0: it must be >= 1"),
         ({"steps": -1}, "Config.steps = -1"),
         ({"faults": (("blur", (1.0,)),)}, "Config.faults = .*blur.* it must be pairs of"),
-        ({"faults": (("crop", (-1.0,)),)}, "it must be free of negative levels"),
+        ({"faults": (("crop", (-1.0,)),)}, "crop level -1.0"),
+        ({"faults": (("crop", (2.5,)),)}, "crop level 2.5"),
+        ({"faults": (("salt", (1.5,)),)}, "salt level 1.5"),
+        ({"faults": ()}, "it must be at least one fault"),
+        ({"tau": 0.0}, "Config.tau = 0.0: it must be > 0"),
+        ({"decay": 2.0}, r"Config.decay = 2.0: it must be in \[0, 1\]"),
     ],
 )
 def test_impossible_configs_are_named(change: dict, message: str) -> None:
@@ -162,6 +176,9 @@ def test_impossible_configs_are_named(change: dict, message: str) -> None:
     [
         ({"profile": "huge"}, "'huge' is unknown: choose one of smoke, laptop, paper"),
         ({"profile": "smoke", "methods": ["EWC"]}, "'EWC' is unknown: choose among LP, GP, HP"),
+        ({"profile": "smoke", "methods": []}, "choose at least one, each once"),
+        ({"profile": "smoke", "methods": ["HP", "HP"]}, "choose at least one, each once"),
+        ({"profile": "smoke", "datasets": []}, "datasets is empty"),
         ({"profile": "smoke", "datasets": ["mnist"]}, "no data set 'mnist': it has digits"),
         ({"profile": "smoke", "device": "warp"}, "device 'warp' cannot be used here"),
     ],
@@ -199,14 +216,14 @@ def made_up(accuracies: dict[str, list[float]]) -> list[dict]:
         gaussian = {"confusion": [confusion(a) for a in accuracies[method.name]], "rates": []}
         crop = {"confusion": [confusion(50 + 10 * (method is HP)) for _ in range(3)], "rates": []}
         tests = {method.protocols[0]: {"gaussian": gaussian, "crop": crop}}
-        request = {"config": config, "method": method.request(), "seed": 1}
+        request = {"config": config, "method": method.request(), "seed": 1, "data": "d"}
         records.append({"request": request, "result": {"tests": tests}})
     return records
 
 
 def test_measures_follow_from_the_records() -> None:
     records = made_up({"LP": [70, 68], "GP": [88, 60], "HP": [88, 72]})
-    result = collect(records[0]["request"]["config"], records, ["LP", "GP", "HP"])
+    result = collect(records[0]["request"]["config"], records, (LP, GP, HP))
     values = {name.removeprefix("fashion_mnist/"): v[0] for name, v in measure(result).items()}
     assert values["clean/GP"] == 88
     assert values["clean/HP-GP"] == 0
@@ -215,12 +232,26 @@ def test_measures_follow_from_the_records() -> None:
     assert values["gaussian/gap-growth"] == 1.0
     assert values["gaussian/LP-crosses-GP"] == pytest.approx(0.06 * 18 / 26)
     assert values["crop/HP-GP"] == 10
-    assert measure(collect(result.config, records[:1], ["LP"])) == {}
+    assert measure(collect(result.config, records[:1], (LP,))) == {}
+
+
+def test_records_that_contradict_each_other_are_refused() -> None:
+    records = made_up({"LP": [70, 68], "GP": [88, 60], "HP": [88, 72]})
+    config = records[0]["request"]["config"]
+    with pytest.raises(ValueError, match=r"several records of \[\('HP', 1\)\] for fashion_mnist"):
+        collect(config, [*records, records[-1]], (LP, GP, HP))
+    other = {**records[2], "request": {**records[2]["request"], "data": "other"}}
+    with pytest.raises(ValueError, match="records of different data"):
+        collect(config, [*records[:2], other], (LP, GP, HP))
+    another = {**records[2], "request": {**records[2]["request"], "seed": 2}}
+    mixed = collect(config, [*records, another], (LP, GP, HP))
+    assert mixed.seeds("HP") == (1, 2)
+    assert mixed.gap("gaussian").shape == (1, 2), "only seeds that both methods finished"
 
 
 def test_every_claim_can_be_measured() -> None:
     records = made_up({"LP": [70, 68], "GP": [88, 60], "HP": [88, 72]})
-    result = collect(records[0]["request"]["config"], records, ["LP", "GP", "HP"])
+    result = collect(records[0]["request"]["config"], records, (LP, GP, HP))
     names = {name.removeprefix("fashion_mnist/") for name in measure(result)}
     assert {claim.id.split("/", 1)[1] for claim in load_claims()} <= names
 
@@ -229,7 +260,10 @@ def test_crossing() -> None:
     levels = np.array([0.0, 1.0, 2.0])
     assert crossing(levels, np.array([-1.0, 1.0, 2.0])) == 0.5
     assert crossing(levels, np.array([1.0, 1.0, 2.0])) == 0.0
-    assert crossing(levels, np.array([-3.0, -2.0, -1.0])) == 2.0
+    never = crossing(levels, np.array([-3.0, -2.0, -1.0]))
+    assert np.isnan(never)
+    (claim,) = [c for c in load_claims() if c.id.endswith("LP-crosses-GP")]
+    assert judge(claim, np.array([0.03, 0.03, 0.04, 0.04, never])).verdict == "not reproduced"
 
 
 def test_command_line(tiny: experiment.Plan, tmp_path: Path) -> None:

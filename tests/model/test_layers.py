@@ -63,6 +63,8 @@ def test_evaluation_changes_the_stored_trace_only_when_asked() -> None:
     assert torch.equal(tested.trace, learned)
     tested(DRIVE, store=True)
     assert not torch.equal(tested.trace, learned)
+    with pytest.raises(ValueError, match="store=True needs"):
+        tested(DRIVE, store=True, pool="stream")
 
 
 def test_no_gradient_reaches_an_earlier_call() -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from hybrid.model import narrow
 from hybrid.model.coding import Static, direct, poisson
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
 from hybrid.model.plasticity import (
@@ -183,9 +184,12 @@ def test_clip_guard_is_sound(seed: int, clip: float, static: bool) -> None:
     drive, events, synapse, start = case(seed, rate=1.0)
     source = drive if static else events
     rule = Hebbian(trace_decay=0.95, trace_clip=clip)
-    free = run_window(source, synapse, NEURON, Hebbian(trace_decay=0.95), start)
     if clip_excluded(source, synapse, rule, "batch", start):
-        assert free.final.trace.abs().max() < clip
+        state, free_rule = start, Hebbian(trace_decay=0.95)
+        steps = source if not static else [gain * drive.value for gain in drive.gain]
+        for x in steps:
+            state = plastic_step(x, state, synapse, NEURON, free_rule)
+            assert state.trace.abs().max() < clip
     recurrent = run_window(source, synapse, NEURON, rule, start, evaluation="recurrent")
     factored = run_window(source, synapse, NEURON, rule, start, evaluation="factored")
     torch.testing.assert_close(factored.v, recurrent.v)
@@ -204,6 +208,52 @@ def test_clip_guard_decides_both_ways_and_matters() -> None:
     assert clip_excluded(drive, synapse, Hebbian(trace_decay=0.95, trace_clip=60.0), "batch", start)
     unbounded = Hebbian(trace_decay=0.95, trace_clip=1e6, post="identity")
     assert not clip_excluded(drive, synapse, unbounded, "batch", start)
+
+
+@cases
+@given(
+    seed=st.integers(0, 10_000),
+    clip=st.sampled_from([0.05, 0.3, None]),
+    sign=st.sampled_from([1, -1]),
+    bias=st.booleans(),
+)
+def test_the_hand_written_backward_is_autograds(
+    seed: int, clip: float | None, sign: int, bias: bool
+) -> None:
+    """A narrow layer against the same steps under autograd, with the clip acting or not.
+
+    Every gradient is compared: of W, b, θ, the inputs and the trace it started from.
+    """
+    _, events, synapse, start = case(seed, rate=1.0)
+    synapse = synapse if bias else synapse._replace(bias=None)
+    rule = Hebbian(trace_decay=0.9, trace_clip=clip, sign=sign)
+    leaves = [synapse.weight, *synapse.meta, events, start.trace]
+    leaves += [synapse.bias] if bias else []
+    for leaf in leaves:
+        leaf.requires_grad_()
+    assert narrow.applies(synapse, NEURON, rule, "batch", start)
+
+    def autograd() -> tuple[Tensor, Tensor, Tensor]:
+        state, v, z = start, [], []
+        for x in events:
+            state = plastic_step(x, state, synapse, NEURON, rule)
+            v.append(state.neuron.v)
+            z.append(state.neuron.z)
+        return torch.stack(v), torch.stack(z), state.trace
+
+    def by_hand() -> tuple[Tensor, Tensor, Tensor]:
+        window = run_window(events, synapse, NEURON, rule, start, evaluation="recurrent")
+        return window.v, window.z, window.final.trace
+
+    results = []
+    for evaluate in (autograd, by_hand):
+        v, z, trace = evaluate()
+        goal = (v**2).sum() + (z * torch.arange(1, T + 1).view(-1, 1, 1)).sum() + (trace**3).sum()
+        results.append([v, z, trace, *torch.autograd.grad(goal, leaves)])
+    for ours, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(ours, expected)
+    if clip == 0.05:
+        assert (results[0][2].abs() == clip).any(), "the clip acts"
 
 
 @pytest.mark.parametrize(
@@ -281,6 +331,9 @@ def test_wrong_arguments_are_named(change: dict, message: str) -> None:
     arguments = {"drive": events, "start": start, "rule": Hebbian(trace_decay=0.9)} | change
     with pytest.raises(ValueError, match=message):
         run_window(synapse=synapse, neuron=NEURON, **arguments)
+    own = LayerState(trace=torch.zeros(N, IN, OUT).double())
+    with pytest.raises(ValueError, match="pool = 'batch' moves one trace for all samples"):
+        run_window(events, synapse, NEURON, Hebbian(trace_decay=0.9), own)
     bad_mask = synapse._replace(mask=torch.zeros(OUT, IN).double())
     with pytest.raises(ValueError, match=r"mask must have shape \[7, 5\], got \[5, 7\]"):
         run_window(events, bad_mask, NEURON)
