@@ -1,5 +1,6 @@
 """The project itself: pins, notebooks, and what lies at its top."""
 
+import ast
 import subprocess
 from pathlib import Path
 
@@ -63,3 +64,31 @@ def test_the_top_level_holds_what_the_design_says() -> None:
     files = {"environment.yml", "README.md", "pyproject.toml", "requirements.lock", "Makefile"}
     files |= {"LICENSE", "CITATION.cff", ".gitignore", ".pre-commit-config.yaml"}
     assert names == folders | files
+
+
+# Each room of the house and its floor; a module may import from its own room and from below.
+FLOORS = {
+    "model": 1,
+    "data": 1,
+    "runs": 1,
+    "learning": 2,
+    "report": 2,
+    "experiments": 3,
+    "cli": 4,
+}
+
+
+def test_arrows_only_point_down() -> None:
+    package = ROOT / "hybrid"
+    for path in package.rglob("*.py"):
+        room = path.relative_to(package).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = node.module if isinstance(node, ast.ImportFrom) else None
+            if name and name.startswith("hybrid."):
+                target = name.split(".")[1]
+                below = FLOORS[target] < FLOORS[room]
+                assert target == room or below, f"{path} imports {name}"
+            modules = [name or ""] + [a.name for a in getattr(node, "names", [])]
+            assert not any(m.split(".")[0] == "tonic" for m in modules) or path.stem == "events"

@@ -137,8 +137,8 @@ def test_a_damaged_idx_file_is_named(tmp_path: Path, content: bytes, message: st
 
 def test_bundled_digits() -> None:
     digits = load_images("digits")
-    assert digits.train.shape == (4_000, 28, 28)
-    assert np.bincount(digits.test_labels).tolist() == [100] * 10
+    assert digits.train.shape == (4_500, 28, 28)
+    assert np.bincount(digits.test_labels).tolist() == [50] * 10
     assert digits.train.min() == 0.0
     assert digits.train.max() == 1.0
     everything = np.concatenate([digits.train, digits.test]).reshape(5_000, -1)

@@ -44,7 +44,7 @@ def test_run_gives_named_axes(tiny: experiment.Plan) -> None:
     assert result.seeds("HP") == (4, 5)
     assert result.accuracy("HP", "stream", "crop").shape == (2, 3)
     assert result.rates("GP", "frozen", "gaussian").shape == (2, 2, 2)
-    assert result.confusion("LP", "batch", "gaussian").sum() == 2 * 2 * 1_000
+    assert result.confusion("LP", "batch", "gaussian").sum() == 2 * 2 * 500
     assert result.learning("GP").shape == (2, 2)
     assert result.protocols("GP") == ("frozen",)
     assert result.protocols("HP-sample") == ("sample",)
