@@ -12,7 +12,7 @@ from hybrid.model.surrogates import Rectangle, spike
 
 
 class Materialised(nn.Module):
-    """The forward pass of a trained-alike HP network, building [N, in, out] at every step."""
+    """The forward pass of an HP network that builds [N, in, out] at every step."""
 
     def __init__(self, network: FullyConnected) -> None:
         super().__init__()
