@@ -1,7 +1,7 @@
 """The recurrent evaluation by hand for narrow layers, such as a read-out of ten neurons.
 
 A narrow layer has little arithmetic: autograd spends its time on bookkeeping of many small steps.
-This is the same mathematics as `windows.RecurrentTrace` for LIF neurons, a Hebbian tanh rule and
+This is the same mathematics as `memories.RecurrentTrace` for LIF neurons, a Hebbian tanh rule and
 one shared trace, with its backward pass written out:
 
     v_t = b + x_t E_tᵀ + decay · (v_{t-1} - v_th z_{t-1}),   E_t = W + gain · P_tᵀ

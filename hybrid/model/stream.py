@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hybrid.model.coding import Drive, Static, fade
 from hybrid.model.layers import HybridLinear
+from hybrid.model.memories import StaticHistory, StaticProducts
 from hybrid.model.networks import FullyConnected
 from hybrid.model.plasticity import (
     Hebbian,
@@ -24,7 +25,7 @@ from hybrid.model.plasticity import (
     contract,
     global_weight,
 )
-from hybrid.model.windows import StaticHistory, StaticProducts, Window, row_peaks, run, run_window
+from hybrid.model.windows import Window, row_peaks, run, run_window
 
 
 class StreamedLayer:
