@@ -270,6 +270,7 @@ def build(config: Config, method: Method, seed: int) -> FullyConnected:
         pool=method.pool,
         initial_meta=config.initial_meta,
         generator=torch_stream(seed, "initial values"),
+        meta_generator=torch_stream(seed, "initial meta-local values"),
     )
 
 

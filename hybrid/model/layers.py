@@ -27,7 +27,9 @@ class HybridLinear(nn.Module):
         pool: how a batch shares the trace, see `Pooling.of`; "sample" and "stream" keep traces
             per sample, which only a "call" lifetime can hold.
         initial_meta: each θ is drawn from U(0, initial_meta), the authors' initialisation.
-        generator: source of the initial values.
+        generator: source of the initial weights and bias.
+        meta_generator: source of the initial θ, so that a layer has the same initial weights with
+            and without a rule; None takes `generator`.
 
     The stored trace changes only in training mode, or in `forward(..., store=True)`: evaluation
     leaves no mark. Gradients never flow through the stored trace (authors' code).
@@ -43,6 +45,7 @@ class HybridLinear(nn.Module):
         neuron: Neuron,
         rule: LocalRule | None,
         generator: torch.Generator,
+        meta_generator: torch.Generator | None = None,
         bias: bool = True,
         lifetime: Lifetime = "carry",
         pool: Pool = "batch",
@@ -59,17 +62,20 @@ class HybridLinear(nn.Module):
             )
         self.neuron, self.rule, self.lifetime, self.pool = neuron, rule, lifetime, pool
 
-        def uniform(*shape: int, low: float = 0.0, high: float) -> nn.Parameter:
-            return nn.Parameter(torch.empty(shape).uniform_(low, high, generator=generator))
+        def global_values(*shape: int) -> nn.Parameter:
+            bound = in_features**-0.5  # as torch's own linear layer
+            return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
 
-        # The bounds of torch's own linear layer.
-        bound = in_features**-0.5
-        self.weight = uniform(out_features, in_features, low=-bound, high=bound)
-        self.bias = uniform(out_features, low=-bound, high=bound) if bias else None
+        def meta_values(*shape: int) -> nn.Parameter:
+            source = meta_generator or generator
+            return nn.Parameter(torch.empty(shape).uniform_(0.0, initial_meta, generator=source))
+
+        self.weight = global_values(out_features, in_features)
+        self.bias = global_values(out_features) if bias else None
         if rule is not None:
-            self.local_gain = uniform(high=initial_meta)
-            self.local_rate = uniform(in_features, high=initial_meta)
-            self.sliding_threshold = uniform(out_features, high=initial_meta)
+            self.local_gain = meta_values()
+            self.local_rate = meta_values(in_features)
+            self.sliding_threshold = meta_values(out_features)
             self.register_buffer("trace", torch.zeros(in_features, out_features))
 
     def synapse(self, mask: Tensor | None = None) -> Synapse:

@@ -41,7 +41,7 @@ class FullyConnected(nn.Module):
         tau: time constant of the fading drive in steps, applied to each layer's input; or None.
         trained: which layers learn by gradients; False freezes a layer's weights and θ at their
             random values (the paper's LP baseline freezes all but the last).
-        generator: source of the initial values.
+        generator, meta_generator: sources of the initial weights and of the initial θ.
         lifetime, pool, initial_meta: see `HybridLinear`.
     """
 
@@ -54,6 +54,7 @@ class FullyConnected(nn.Module):
         readout: ReadOut,
         steps: int,
         generator: torch.Generator,
+        meta_generator: torch.Generator | None = None,
         tau: float | None = None,
         trained: Sequence[bool] | None = None,
         lifetime: Lifetime = "carry",
@@ -76,6 +77,7 @@ class FullyConnected(nn.Module):
                 neuron=neuron,
                 rule=rule,
                 generator=generator,
+                meta_generator=meta_generator,
                 lifetime=lifetime,
                 pool=pool,
                 initial_meta=initial_meta,

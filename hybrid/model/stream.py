@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hybrid.model.clip import row_peaks
 from hybrid.model.coding import Drive, Static, fade
 from hybrid.model.layers import HybridLinear
 from hybrid.model.memories import StaticHistory, StaticProducts
@@ -25,7 +26,7 @@ from hybrid.model.plasticity import (
     contract,
     global_weight,
 )
-from hybrid.model.windows import Window, row_peaks, run, run_window
+from hybrid.model.windows import Window, run, run_window
 
 
 class StreamedLayer:
@@ -112,7 +113,7 @@ class StreamedLayer:
         return self._values.new_tensor([per_sample**age for age in range(k - 1, -1, -1)])
 
     def _clip_excluded(self, values: Tensor) -> bool:
-        """The bound of `windows.clip_excluded`, with the decay left out: safe, and simpler."""
+        """The bound of `clip.may_clip`, with the decay left out: safe, and simpler."""
         if self._rule.trace_clip is None:
             return True
         if self._rule.post == "identity":

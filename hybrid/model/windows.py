@@ -2,8 +2,8 @@
 
 *recurrent* keeps the trace P and updates it at every step; *factored* never builds P inside the
 window, see `hybrid.model.memories`. Both give the same numbers and the same gradients up to
-rounding. Here the loop over time runs, and the choice between them is made: by cost, and only
-where the clip of the trace provably does not act.
+rounding. Here the loop over time runs, and the choice between them is made: by cost, and for each
+input only where the clip of its trace provably does not act.
 """
 
 from typing import Literal, NamedTuple
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hybrid.model import narrow
+from hybrid.model.clip import SplitTrace, may_clip, select_inputs
 from hybrid.model.coding import Drive, Static
 from hybrid.model.memories import (
     EventHistory,
@@ -23,7 +24,7 @@ from hybrid.model.memories import (
     steps_of,
 )
 from hybrid.model.neurons import Neuron, NeuronState
-from hybrid.model.plasticity import Hebbian, LayerState, LocalRule, Pool, Pooling, Synapse
+from hybrid.model.plasticity import Hebbian, LayerState, LocalRule, Pool, Synapse
 
 Evaluation = Literal["auto", "recurrent", "factored"]
 EVALUATIONS: tuple[Evaluation, ...] = ("auto", "recurrent", "factored")
@@ -90,8 +91,9 @@ def run_window(
         ValueError: if shapes do not fit, a name is unknown, or "factored" is asked of a rule or
             gain that has no factored form.
 
-    A factored window is exact only while the clip of the trace is inactive. `clip_excluded`
-    decides that before the window; where it cannot, the recurrent form is used instead.
+    A factored window is exact only while the clip of the trace is inactive. `clip.may_clip`
+    finds the inputs for which that is not certain; their rows of the trace are kept and clipped
+    step by step, beside the factored rest.
     """
     start = start or LayerState()
     _check_shapes(drive, synapse, start, pool)
@@ -115,20 +117,42 @@ def run_window(
     elif evaluation == "auto":
         evaluation = cheaper_evaluation(drive, synapse, pool, start)
 
-    memory: SynapticMemory
-    if (
-        evaluation == "factored"
-        and isinstance(rule, Hebbian)
-        and clip_excluded(drive, synapse, rule, pool, start)
-    ):
-        form = StaticTrace if isinstance(drive, Static) else EventHistory
-        memory = form(drive, synapse, rule, neuron.v_th, pool, start, final_trace)  # type: ignore[arg-type]
-    elif narrow.applies(synapse, neuron, rule, pool, start):
+    memory: SynapticMemory | None = None
+    if evaluation == "factored" and isinstance(rule, Hebbian):
+        memory = _factored(drive, synapse, rule, neuron.v_th, pool, start, final_trace)
+    if memory is None and narrow.applies(synapse, neuron, rule, pool, start):
         states, trace = narrow.run(steps_of(drive), synapse, neuron, rule, start.trace)
         return Window(states, LayerState(states[-1], trace))
-    else:
-        memory = RecurrentTrace(drive, synapse, rule, neuron.v_th, pool, start)
+    memory = memory or RecurrentTrace(drive, synapse, rule, neuron.v_th, pool, start)
     return run(memory, neuron, steps, start.neuron)
+
+
+def _factored(
+    drive: Drive,
+    synapse: Synapse,
+    rule: Hebbian,
+    v_th: float,
+    pool: Pool,
+    start: LayerState,
+    final_trace: bool,
+) -> SynapticMemory | None:
+    """Return factored synapses, recurrent where the clip may act; None if that is everywhere."""
+
+    def closed_form(drive: Drive, synapse: Synapse, start: LayerState) -> SynapticMemory:
+        if isinstance(drive, Static):
+            return StaticTrace(drive, synapse, rule, v_th, pool, start, final_trace)
+        return EventHistory(drive, synapse, rule, v_th, pool, start, final_trace)
+
+    risky = may_clip(drive, synapse, rule, pool, start)
+    if not risky.any():
+        return closed_form(drive, synapse, start)
+    if risky.all():
+        return None
+    groups = (~risky).nonzero().squeeze(1), risky.nonzero().squeeze(1)
+    free = select_inputs(drive, synapse, start, groups[0], bias=True)
+    clipped = select_inputs(drive, synapse, start, groups[1], bias=False)
+    kept = RecurrentTrace(clipped[0], clipped[1], rule, v_th, pool, clipped[2])
+    return SplitTrace(groups, (closed_form(*free), kept))
 
 
 # A trace per sample is read from memory at every use: a pass over it costs about as much time as
@@ -162,53 +186,6 @@ def cheaper_evaluation(
     else:
         factored += n * (n if shared else 1) * steps * steps * (inputs + out)
     return "factored" if factored < recurrent else "recurrent"
-
-
-def clip_excluded(
-    drive: Drive, synapse: Synapse, rule: Hebbian, pool: Pool, start: LayerState
-) -> bool:
-    """Return whether the clip of the trace provably never acts within the window.
-
-    Let B_t be a bound on row j of |P_t|, and |y| <= 1 (true of tanh and softmax). The unclipped
-    recursion gives, for every column,
-
-        |P_{t+1}| <= λ |P_t| + w |local_rate_j| Σ_n |x_{t,n,j}| |y| <= λ B_t + w |rate_j| Σ_n |x_t|
-
-    so B_{t+1} = λ B_t + w |rate_j| Σ_n |x_{t,n,j}| (without the sum where each sample has its own
-    trace), started at B_0 = max_i |P_0|, bounds the unclipped trace. If B_t < clip for all t <= T,
-    the unclipped trace never leaves the interval, hence clipping changes nothing at any step
-    (induction over t) and both recursions agree. For an unbounded post signal no such bound
-    exists and the answer is False.
-    """
-    if rule.trace_clip is None:
-        return True
-    if rule.post == "identity":
-        return False
-    assert synapse.meta is not None
-    with torch.no_grad():
-        pooling = Pooling.of(pool, rule, samples_of(drive))
-        rate = pooling.weight * synapse.meta.local_rate.abs()
-        if isinstance(drive, Static):
-            size, gains = drive.value.abs(), [abs(gain) for gain in drive.gain]
-            size = size.sum(0) if pooling.shared else size
-            pushes = [gain * (rate * size) for gain in gains]
-        else:
-            sizes = [x.abs() for x in steps_of(drive)]
-            pushes = [rate * (size.sum(0) if pooling.shared else size) for size in sizes]
-        bound = torch.zeros_like(pushes[0])
-        if start.trace is not None:
-            bound = bound + row_peaks(start.trace)
-        peak = bound
-        for push in pushes:
-            bound = torch.add(push, bound, alpha=pooling.trace_decay)
-            peak = torch.maximum(peak, bound)
-        # A hair below the clip, so that rounding in the bound itself cannot matter.
-        return bool(peak.max() < rule.trace_clip * (1.0 - 1e-5))
-
-
-def row_peaks(trace: Tensor) -> Tensor:
-    """Return max_i |P_ji| of each row j, [in] or [N, in], in two fast passes."""
-    return torch.maximum(trace.amax(-1), -trace.amin(-1))
 
 
 def _length(drive: Drive) -> int:

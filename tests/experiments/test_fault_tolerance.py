@@ -65,6 +65,15 @@ def test_noise_is_shared_by_methods_and_fresh_for_each_seed() -> None:
     assert torch.equal(one[3], two[3]), "crops know no chance"
 
 
+def test_methods_of_one_seed_start_from_the_same_weights() -> None:
+    networks = [experiment.build(TINY, method, 1) for method in experiment.METHODS]
+    names = [f"layers.{i}.{kind}" for i in range(2) for kind in ("weight", "bias")]
+    for name in names:
+        first, *others = [network.get_parameter(name) for network in networks]
+        assert all(torch.equal(first, other) for other in others)
+        assert not torch.equal(first, experiment.build(TINY, GP, 2).get_parameter(name))
+
+
 def test_records_are_kept_reused_and_repaired(tiny: experiment.Plan, tmp_path: Path) -> None:
     store = Store(tmp_path)
     (first,) = experiment.run("smoke", methods=["GP"], store=store)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hybrid.model import narrow
+from hybrid.model.clip import may_clip
 from hybrid.model.coding import Static, direct, poisson
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
 from hybrid.model.plasticity import (
@@ -18,11 +19,7 @@ from hybrid.model.plasticity import (
     Synapse,
     plastic_step,
 )
-from hybrid.model.windows import (
-    cheaper_evaluation,
-    clip_excluded,
-    run_window,
-)
+from hybrid.model.windows import cheaper_evaluation, run_window
 
 IN, OUT, N, T = 7, 5, 4, 6
 NEURON = LIF(decay=0.5, v_th=0.6)
@@ -178,36 +175,63 @@ def test_frozen_trace_neither_moves_nor_decays() -> None:
 
 
 @cases
-@given(seed=st.integers(0, 10_000), clip=st.floats(0.3, 3.0), static=st.booleans())
-def test_clip_guard_is_sound(seed: int, clip: float, static: bool) -> None:
-    """Where the guard excludes the clip, the trace stays inside; either way results agree."""
-    drive, events, synapse, start = case(seed, rate=1.0)
+@given(
+    seed=st.integers(0, 10_000),
+    clip=st.floats(0.3, 3.0),
+    static=st.booleans(),
+    pool=st.sampled_from(["batch", "sample", "stream"]),
+    trace=st.sampled_from(["none", "shared", "own"]),
+    mask=st.booleans(),
+)
+def test_clip_guard_is_sound(
+    seed: int, clip: float, static: bool, pool: str, trace: str, mask: bool
+) -> None:
+    """Rows the guard calls safe stay inside the clip; and results agree, however rows are split."""
+    trace = "shared" if pool == "batch" and trace == "own" else trace
+    drive, events, synapse, start = case(seed, rate=1.0, trace=trace, mask=mask)
     source = drive if static else events
-    rule = Hebbian(trace_decay=0.95, trace_clip=clip)
-    if clip_excluded(source, synapse, rule, "batch", start):
-        state, free_rule = start, Hebbian(trace_decay=0.95)
-        steps = source if not static else [gain * drive.value for gain in drive.gain]
-        for x in steps:
-            state = plastic_step(x, state, synapse, NEURON, free_rule)
-            assert state.trace.abs().max() < clip
-    recurrent = run_window(source, synapse, NEURON, rule, start, evaluation="recurrent")
-    factored = run_window(source, synapse, NEURON, rule, start, evaluation="factored")
-    torch.testing.assert_close(factored.v, recurrent.v)
-    torch.testing.assert_close(factored.final.trace, recurrent.final.trace)
+    rule, free = (Hebbian(trace_decay=0.95, trace_clip=c, nominal_batch=3) for c in (clip, None))
+    safe = ~may_clip(source, synapse, rule, pool, start)
+    state = start
+    for x in source if not static else [gain * drive.value for gain in drive.gain]:
+        state = plastic_step(x, state, synapse, NEURON, free, pool)
+        assert (state.trace.abs()[..., safe, :] < clip).all()
+    leaves = [t.requires_grad_() for t in (synapse.weight, synapse.bias, *synapse.meta)]
+    results = []
+    for evaluation in ("recurrent", "factored"):
+        window = run_window(source, synapse, NEURON, rule, start, pool=pool, evaluation=evaluation)
+        goal = (window.v**2).sum() + (window.final.trace**2).sum()
+        results.append([window.v, window.final.trace, *torch.autograd.grad(goal, leaves)])
+    for recurrent, factored in zip(*results, strict=True):
+        torch.testing.assert_close(factored, recurrent)
 
 
-def test_clip_guard_decides_both_ways_and_matters() -> None:
-    """With large rates the clip acts: the guard refuses, and without it results would be wrong."""
+@pytest.mark.parametrize(("clip", "expected"), [(60.0, "none"), (0.6, "all"), (2.0, "some")])
+def test_clip_guard_decides_row_by_row_and_matters(clip: float, expected: str) -> None:
+    """Large rates make the clip act: without the guard, results would be wrong."""
     drive, _, synapse, start = case(7, rate=10.0)
-    rule, free = Hebbian(trace_decay=0.95, trace_clip=0.6), Hebbian(trace_decay=0.95)
-    assert not clip_excluded(drive, synapse, rule, "batch", start)
+    few = torch.tensor([0.001] * 5 + [1.0] * 2) if expected == "some" else torch.ones(IN)
+    synapse = synapse._replace(meta=synapse.meta._replace(local_rate=few * 5.0))
+    rule, free = Hebbian(trace_decay=0.95, trace_clip=clip), Hebbian(trace_decay=0.95)
+    risky = may_clip(drive, synapse, rule, "batch", start)
+    assert risky.sum() == {"none": 0, "all": IN, "some": 2}[expected]
     clipped = run_window(drive, synapse, NEURON, rule, start, evaluation="factored")
     unclipped = run_window(drive, synapse, NEURON, free, start, evaluation="factored")
-    assert clipped.final.trace.abs().max() <= 0.6
-    assert (clipped.v - unclipped.v).abs().max() > 0.01
-    assert clip_excluded(drive, synapse, Hebbian(trace_decay=0.95, trace_clip=60.0), "batch", start)
+    difference = (clipped.v - unclipped.v).abs().max()
+    if expected == "none":
+        assert difference == 0.0
+    else:
+        assert clipped.final.trace.abs().max() <= clip
+        assert difference > 0.01
+
+
+def test_clip_guard_trusts_no_unbounded_signal_and_no_nan() -> None:
+    drive, _, synapse, start = case(7)
     unbounded = Hebbian(trace_decay=0.95, trace_clip=1e6, post="identity")
-    assert not clip_excluded(drive, synapse, unbounded, "batch", start)
+    assert may_clip(drive, synapse, unbounded, "batch", start).all()
+    rule = Hebbian(trace_decay=0.95, trace_clip=1e6)
+    broken = drive._replace(value=drive.value * float("nan"))
+    assert may_clip(broken, synapse, rule, "batch", start).all()
 
 
 @cases

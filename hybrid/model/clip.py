@@ -1,0 +1,109 @@
+"""The clip of the trace: where it may act, and windows in which it may act on some inputs only.
+
+Rows of the trace do not know of each other: row j moves with x_j and the post signals alone. So a
+few rows near the clip need not spoil the factored evaluation of all others.
+"""
+
+import torch
+from torch import Tensor
+
+from hybrid.model.coding import Drive, Static
+from hybrid.model.memories import SynapticMemory, samples_of, steps_of
+from hybrid.model.neurons import NeuronState
+from hybrid.model.plasticity import Eligibility, Hebbian, LayerState, Pool, Pooling, Synapse
+
+
+def may_clip(
+    drive: Drive, synapse: Synapse, rule: Hebbian, pool: Pool, start: LayerState
+) -> Tensor:
+    """Return the inputs [in] whose row of the trace the clip may touch; elsewhere it never acts.
+
+    Let B_t be a bound on row j of |P_t|, and |y| <= 1 (true of tanh and softmax). The unclipped
+    recursion gives, for every column,
+
+        |P_{t+1}| <= λ |P_t| + w |local_rate_j| Σ_n |x_{t,n,j}| |y| <= λ B_t + w |rate_j| Σ_n |x_t|
+
+    so B_{t+1} = λ B_t + w |rate_j| Σ_n |x_{t,n,j}| (without the sum where each sample has its own
+    trace), started at B_0 = max_i |P_0|, bounds the unclipped row. If B_t < clip for all t <= T,
+    the unclipped row never leaves the interval, hence clipping changes nothing at any step
+    (induction over t) and both recursions agree. For an unbounded post signal no such bound
+    exists, and every row may be clipped.
+    """
+    inputs = synapse.weight.shape[1]
+    if rule.trace_clip is None or rule.post == "identity":
+        return synapse.weight.new_full((inputs,), rule.trace_clip is not None, dtype=torch.bool)
+    assert synapse.meta is not None
+    with torch.no_grad():
+        pooling = Pooling.of(pool, rule, samples_of(drive))
+        rate = pooling.weight * synapse.meta.local_rate.abs()
+        if isinstance(drive, Static):
+            size, gains = drive.value.abs(), [abs(gain) for gain in drive.gain]
+            size = size.sum(0) if pooling.shared else size
+            pushes = [gain * (rate * size) for gain in gains]
+        else:
+            sizes = [x.abs() for x in steps_of(drive)]
+            pushes = [rate * (size.sum(0) if pooling.shared else size) for size in sizes]
+        bound = torch.zeros_like(pushes[0])
+        if start.trace is not None:
+            bound = bound + row_peaks(start.trace)
+        peak = bound
+        for push in pushes:
+            bound = torch.add(push, bound, alpha=pooling.trace_decay)
+            peak = torch.maximum(peak, bound)
+        # A hair below the clip, so that rounding in the bound itself cannot matter; and written
+        # so that a bound that is not a number counts as reached.
+        safe = peak < rule.trace_clip * (1.0 - 1e-5)
+        return ~(safe if safe.ndim == 1 else safe.all(0))
+
+
+def row_peaks(trace: Tensor) -> Tensor:
+    """Return max_i |P_ji| of each row j, [in] or [N, in], in two fast passes."""
+    return torch.maximum(trace.amax(-1), -trace.amin(-1))
+
+
+class SplitTrace:
+    """Synapses in two groups of inputs, each with a memory of its own; their currents add up."""
+
+    def __init__(self, groups: tuple[Tensor, Tensor], memories: tuple[SynapticMemory, ...]) -> None:
+        self._order = torch.argsort(torch.cat(groups))
+        self._memories = memories
+
+    def current(self, t: int) -> Tensor:
+        first, second = self._memories
+        return first.current(t) + second.current(t)
+
+    def learn(self, t: int, state: NeuronState) -> None:
+        for memory in self._memories:
+            memory.learn(t, state)
+
+    def end(self) -> tuple[Tensor | None, Eligibility | None]:
+        rows = [memory.end()[0] for memory in self._memories]
+        known = [trace for trace in rows if trace is not None]
+        if len(known) < len(rows):
+            return None, None
+        return torch.cat(known, dim=-2).index_select(-2, self._order), None
+
+
+def select_inputs(
+    drive: Drive, synapse: Synapse, start: LayerState, rows: Tensor, *, bias: bool
+) -> tuple[Drive, Synapse, LayerState]:
+    """Return a layer cut down to some of its inputs, with or without the bias.
+
+    Args:
+        rows: indices of the inputs [k].
+    """
+    assert synapse.meta is not None
+    meta, trace, mask = synapse.meta, start.trace, synapse.mask
+    if meta.local_rate.ndim:
+        meta = meta._replace(local_rate=meta.local_rate[rows])
+    if isinstance(drive, Static):
+        drive = drive._replace(value=drive.value[:, rows])
+    else:
+        drive = tuple(x[:, rows] for x in steps_of(drive))
+    part = Synapse(
+        synapse.weight[:, rows],
+        synapse.bias if bias else None,
+        meta,
+        None if mask is None else mask[rows],
+    )
+    return drive, part, start._replace(trace=None if trace is None else trace[..., rows, :])
