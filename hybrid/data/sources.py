@@ -85,7 +85,7 @@ def _download(source: Source, path: Path) -> Path:
             failures.append(f"  {url}: {type(error).__name__}")
         else:
             return path
-    tried = "\n".join(failures)
+    tried = "\n".join(failures) or "  no public mirror is known"
     raise MissingDataError(
         f"{source.name} is not in {data_directory()} and could not be fetched:\n{tried}\n"
         f"Connect to the network and run again, or put the file there by hand, or set {SETTING} "

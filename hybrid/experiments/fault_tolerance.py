@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 
 from hybrid import __version__
 from hybrid.data.faults import FAULTS, check_level, corrupt
-from hybrid.data.images import DATA_NAMES, Images, load_images
+from hybrid.data.images import GREY_NAMES, Images, load_images
 from hybrid.experiments.base import (
     GP,
     HP,
@@ -33,8 +33,10 @@ from hybrid.experiments.base import (
 )
 from hybrid.experiments.fault_results import Result, collect
 from hybrid.learning.evaluation import Protocol, evaluate
-from hybrid.learning.training import Schedule, Split, train
+from hybrid.learning.schedule import Schedule
+from hybrid.learning.training import Split, train
 from hybrid.model.coding import LastMembrane
+from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
@@ -82,7 +84,7 @@ class Config:
     faults: tuple[tuple[str, tuple[float, ...]], ...] = _FULL_LEVELS
 
     def __post_init__(self) -> None:
-        require(self, "dataset", self.dataset in DATA_NAMES, f"one of {', '.join(DATA_NAMES)}")
+        require(self, "dataset", self.dataset in GREY_NAMES, f"one of {', '.join(GREY_NAMES)}")
         for name in ("validation", "hidden", "steps", "epochs", "batch_size"):
             require(self, name, getattr(self, name) >= 1, ">= 1")
         for name in ("v_th", "tau", "trace_clip", "ceiling", "lr_weight", "lr_meta"):
@@ -268,7 +270,7 @@ def build(config: Config, method: Method, seed: int) -> FullyConnected:
         trained=(method.hidden_trained, True),
         lifetime="call" if method.pool == "sample" else "carry",
         pool=method.pool,
-        initial_meta=config.initial_meta,
+        initial_meta=InitialMeta.up_to(config.initial_meta),
         generator=torch_stream(seed, "initial values"),
         meta_generator=torch_stream(seed, "initial meta-local values"),
     )

@@ -5,7 +5,8 @@ classification and fault-tolerance scripts. The network's traces live by their o
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hybrid.learning.checkpoint import load_checkpoint, save_checkpoint
+from hybrid.learning.schedule import Schedule
+
+# Changes a batch of training inputs at random, from a generator.
+Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Split(NamedTuple):
@@ -23,24 +28,6 @@ class Split(NamedTuple):
 
     inputs: Tensor  # [N, in]
     labels: Tensor  # [N], integers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast to train. Raises ValueError for values that cannot work."""
-
-    epochs: int
-    batch_size: int
-    lr_weight: float
-    lr_meta: float
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must be >= 1")
-        for name in ("lr_weight", "lr_meta"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must be > 0")
 
 
 @dataclass(frozen=True)
@@ -70,6 +57,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     title: str = "training",
+    augment: Augment | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] = one_hot_mse,
 ) -> list[EpochLog]:
     """Train a network in place and return one log per epoch.
@@ -80,10 +68,12 @@ def train(
         data: training samples.
         validation: held-out training samples, looked at once per epoch, never learned from.
         schedule: epochs, batch size and learning rates.
-        order: gives the generator that shuffles epoch e, so that any epoch can be replayed.
+        order: gives the generator of epoch e, so that any epoch can be replayed: it shuffles,
+            augments, and seeds torch's global generator, which dropout and spike codes draw from.
         checkpoint: file that keeps the state after each epoch. If it exists, training goes on
             from it and ends bit for bit where an uninterrupted run would have.
         title: label of the progress bar.
+        augment: changes each training batch at random; None leaves it as it is.
         loss: maps outputs [N, C] and labels [N] to a scalar.
 
     Raises:
@@ -94,8 +84,7 @@ def train(
     if len(data.inputs) != len(data.labels):
         raise ValueError(f"{len(data.inputs)} samples but {len(data.labels)} labels")
     weights, meta = network.weight_parameters(), network.meta_parameters()  # type: ignore[operator]
-    rated = ((weights, schedule.lr_weight), (meta, schedule.lr_meta))
-    optimisers = [torch.optim.Adam(params, rate, fused=True) for params, rate in rated if params]
+    optimisers = schedule.optimisers(weights, meta)
     logs: list[EpochLog] = []
     if checkpoint is not None:
         about = load_checkpoint(checkpoint, network, optimisers)
@@ -105,8 +94,13 @@ def train(
     epochs = range(len(logs), schedule.epochs)
     bar = tqdm(epochs, desc=title, unit="epoch", leave=False, disable=None)
     for epoch in bar:
-        mean = _epoch(network, data, schedule, order(epoch), optimisers, loss, epoch, checkpoint)
-        logs.append(EpochLog(mean, accuracy(network, validation, schedule.batch_size)))
+        kept = f"epoch {epoch}, kept in {checkpoint}" if checkpoint and epoch else "none"
+        schedule.set_rates(optimisers, epoch)
+        generator = order(epoch)
+        batches = _batches(data, schedule.batch_size, generator, augment)
+        with seeded(generator):
+            mean = _epoch(network, batches, schedule, optimisers, loss, f"epoch {epoch + 1}", kept)
+            logs.append(EpochLog(mean, accuracy(network, validation, schedule.batch_size)))
         bar.set_postfix(loss=f"{mean:.4f}", validation=f"{logs[-1].validation:.3f}")
         if checkpoint is not None:
             about = {"epochs": [vars(log) for log in logs]}
@@ -114,37 +108,58 @@ def train(
     return logs
 
 
+@contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Let torch's global generator follow from `generator` within the block, and no longer."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _batches(
+    data: Split, size: int, generator: torch.Generator, augment: Augment | None
+) -> Iterator[Split]:
+    """Return the batches of one epoch in random order; all seeds are drawn at once."""
+    shuffled = torch.randperm(len(data.labels), generator=generator).to(data.labels.device)
+    # A stream of its own, so that what the network draws does not depend on the augmentation.
+    changes = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    batches = (Split(data.inputs[batch], data.labels[batch]) for batch in shuffled.split(size))
+    if augment is None:
+        return batches
+    return (Split(augment(inputs, changes), labels) for inputs, labels in batches)
+
+
 def _epoch(
     network: nn.Module,
-    data: Split,
+    batches: Iterator[Split],
     schedule: Schedule,
-    generator: torch.Generator,
-    optimisers: list[torch.optim.Adam],
+    optimisers: list[torch.optim.Optimizer],
     loss: Callable[[Tensor, Tensor], Tensor],
-    epoch: int,
-    checkpoint: Path | None,
+    name: str,
+    kept: str,
 ) -> float:
     """Run one epoch and return its mean loss."""
     network.train()
-    total, shuffled = 0.0, torch.randperm(len(data.labels), generator=generator)
-    batches = shuffled.to(data.labels.device).split(schedule.batch_size)
-    for i, batch in enumerate(batches):
+    values = []
+    for batch in batches:
         for optimiser in optimisers:
             optimiser.zero_grad()
-        value = loss(network(data.inputs[batch]).output, data.labels[batch])
-        if not math.isfinite(value.item()):
-            kept = f"epoch {epoch}, kept in {checkpoint}" if checkpoint and epoch else "none"
+        device = batch.inputs.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=schedule.mixed_precision):
+            output = network(batch.inputs).output
+        value = loss(output.float() if schedule.mixed_precision else output, batch.labels)
+        values.append(value.item())
+        if not math.isfinite(values[-1]):
             raise NonFiniteLossError(
-                f"the loss became {value.item()} in epoch {epoch + 1}, batch {i + 1} of "
-                f"{len(batches)} (last good state: {kept}). Lower lr_weight = "
-                f"{schedule.lr_weight} or lr_meta = {schedule.lr_meta}, or check the inputs "
-                "for NaN."
+                f"the loss became {values[-1]} in {name}, batch {len(values)} (last good state: "
+                f"{kept}). Lower lr_weight = {schedule.lr_weight} or lr_meta = "
+                f"{schedule.lr_meta}, or check the inputs for NaN."
             )
         value.backward()
         for optimiser in optimisers:
             optimiser.step()
-        total += value.item()
-    return total / len(batches)
+    return sum(values) / len(values)
 
 
 @torch.no_grad()

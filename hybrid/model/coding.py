@@ -93,6 +93,15 @@ class ReadOut(Protocol):
         """Read T states of the last layer."""
         ...
 
+    def answered(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+        """Return which samples' outputs no later step can change, as booleans [N]."""
+        ...
+
+
+def _none(states: Sequence[NeuronState]) -> Tensor:
+    v = states[-1].v
+    return torch.zeros(v.shape[0], dtype=torch.bool, device=v.device)
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -100,6 +109,9 @@ class Rate:
 
     def __call__(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
         return torch.stack([state.z for state in states]).mean(0)
+
+    def answered(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+        return _none(states)
 
 
 @dataclass(frozen=True)
@@ -109,30 +121,60 @@ class LastMembrane:
     ceiling: float | None = None
 
     def __call__(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
-        output = states[-1].v / v_th
-        return output if self.ceiling is None else output.clamp(max=self.ceiling)
+        return _relative(states[-1].v, v_th, self.ceiling)
+
+    def answered(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+        return _none(states)
 
 
 @dataclass(frozen=True)
 class Rank:
-    """First-spike code: v / v_th at each sample's own stopping step (paper Eq. 9, Z = δ(t_stop)).
+    """First-spike code: v / v_th at the stopping step (paper Eq. 9, Z = δ(t_stop)).
 
-    A sample stops at the first step >= `earliest` at which one of its outputs exceeds the
-    threshold, or at the last step. Each sample decides alone, whatever else is in its batch.
+    Args:
+        earliest: no stop before this step, counted from 0.
+        ceiling: upper bound of the output, or None.
+        fraction: None: each sample stops alone, at the first step at which one of its outputs
+            exceeds the threshold, whatever else is in its batch. A number: the whole batch stops
+            at the first step at which more than this fraction of its samples have an output
+            above the threshold (the authors' convolutional networks).
+
+    Whoever has not stopped by then stops at the last step.
     """
 
     earliest: int = 1
     ceiling: float | None = None
+    fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.earliest < 0:
+            raise ValueError(f"Rank.earliest = {self.earliest}: it must be >= 0")
+        if self.fraction is not None and not 0.0 <= self.fraction < 1.0:
+            raise ValueError(f"Rank.fraction = {self.fraction}: it must lie in [0, 1), or be None")
+
+    def _fired(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+        """Return at which steps samples may stop, as booleans [T, N]."""
+        fired = torch.stack([(state.v > v_th).any(-1) for state in states])
+        fired[: self.earliest] = False
+        if self.fraction is None:
+            return fired
+        return (fired.double().mean(1, keepdim=True) > self.fraction).expand_as(fired)
+
+    def answered(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+        return self._fired(states, v_th).any(0)
 
     def stop_steps(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
         """Return the stopping step of each sample, counted from 0, as integers [N]."""
-        fired = torch.stack([(state.v > v_th).any(-1) for state in states])  # [T, N]
-        fired[: self.earliest] = False
-        fired[-1] = True
-        return fired.to(torch.int8).argmax(0)
+        fired = self._fired(states, v_th).to(torch.int8)
+        fired[-1] = 1
+        return fired.argmax(0)
 
     def __call__(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
         stop = self.stop_steps(states, v_th)
         v = torch.stack([state.v for state in states])
-        output = v[stop, torch.arange(v.shape[1], device=v.device)] / v_th
-        return output if self.ceiling is None else output.clamp(max=self.ceiling)
+        chosen = v[stop, torch.arange(v.shape[1], device=v.device)]
+        return _relative(chosen, v_th, self.ceiling)
+
+
+def _relative(v: Tensor, v_th: float, ceiling: float | None) -> Tensor:
+    return v / v_th if ceiling is None else (v / v_th).clamp(max=ceiling)

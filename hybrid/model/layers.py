@@ -1,17 +1,37 @@
 """Plastic layers as thin modules over `run_window`: parameters, a stored trace and its lifetime."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hybrid.model.coding import Drive
 from hybrid.model.neurons import Neuron
-from hybrid.model.plasticity import LayerState, LocalRule, MetaLocal, Pool, Synapse
+from hybrid.model.plasticity import (
+    LayerState,
+    LocalRule,
+    MetaLocal,
+    Pool,
+    Synapse,
+    plastic_step,
+)
 from hybrid.model.windows import Evaluation, Window, run_window
 
 Lifetime = Literal["call", "task", "carry"]
 LIFETIMES: tuple[Lifetime, ...] = ("call", "task", "carry")
+
+
+class InitialMeta(NamedTuple):
+    """Where the meta-local parameters start: each is drawn from U(low, high)."""
+
+    local_gain: tuple[float, float]
+    local_rate: tuple[float, float]
+    sliding_threshold: tuple[float, float]
+
+    @classmethod
+    def up_to(cls, high: float) -> "InitialMeta":
+        """Return U(0, high) for all three, the authors' fully connected networks."""
+        return cls((0.0, high), (0.0, high), (0.0, high))
 
 
 class HybridLinear(nn.Module):
@@ -26,7 +46,9 @@ class HybridLinear(nn.Module):
             carried from call to call until `begin_task`. "carry": it is carried for good.
         pool: how a batch shares the trace, see `Pooling.of`; "sample" and "stream" keep traces
             per sample, which only a "call" lifetime can hold.
-        initial_meta: each θ is drawn from U(0, initial_meta), the authors' initialisation.
+        initial_meta: distribution of the initial θ.
+        nonnegative_rate: whether negative local rates act as zero (authors' Fashion-MNIST
+            convolutional network).
         generator: source of the initial weights and bias.
         meta_generator: source of the initial θ, so that a layer has the same initial weights with
             and without a rule; None takes `generator`.
@@ -49,7 +71,8 @@ class HybridLinear(nn.Module):
         bias: bool = True,
         lifetime: Lifetime = "carry",
         pool: Pool = "batch",
-        initial_meta: float = 0.01,
+        initial_meta: InitialMeta = InitialMeta.up_to(0.01),  # noqa: B008 (immutable)
+        nonnegative_rate: bool = False,
     ) -> None:
         super().__init__()
         if lifetime not in LIFETIMES:
@@ -61,28 +84,30 @@ class HybridLinear(nn.Module):
                 f"use lifetime='call' instead of {lifetime!r}, or pool='batch'"
             )
         self.neuron, self.rule, self.lifetime, self.pool = neuron, rule, lifetime, pool
+        self.nonnegative_rate = nonnegative_rate
 
         def global_values(*shape: int) -> nn.Parameter:
             bound = in_features**-0.5  # as torch's own linear layer
             return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
 
-        def meta_values(*shape: int) -> nn.Parameter:
+        def meta_values(bounds: tuple[float, float], *shape: int) -> nn.Parameter:
             source = meta_generator or generator
-            return nn.Parameter(torch.empty(shape).uniform_(0.0, initial_meta, generator=source))
+            return nn.Parameter(torch.empty(shape).uniform_(*bounds, generator=source))
 
         self.weight = global_values(out_features, in_features)
         self.bias = global_values(out_features) if bias else None
         if rule is not None:
-            self.local_gain = meta_values()
-            self.local_rate = meta_values(in_features)
-            self.sliding_threshold = meta_values(out_features)
+            self.local_gain = meta_values(initial_meta.local_gain)
+            self.local_rate = meta_values(initial_meta.local_rate, in_features)
+            self.sliding_threshold = meta_values(initial_meta.sliding_threshold, out_features)
             self.register_buffer("trace", torch.zeros(in_features, out_features))
 
     def synapse(self, mask: Tensor | None = None) -> Synapse:
         """Return the layer's synapses, with an optional mask [in, out] for the global weights."""
         meta = None
         if self.rule is not None:
-            meta = MetaLocal(self.local_gain, self.local_rate, self.sliding_threshold)
+            rate = self.local_rate.clamp(min=0.0) if self.nonnegative_rate else self.local_rate
+            meta = MetaLocal(self.local_gain, rate, self.sliding_threshold)
         return Synapse(self.weight, self.bias, meta, mask)
 
     def stored(self) -> LayerState:
@@ -120,7 +145,7 @@ class HybridLinear(nn.Module):
                 of `run_window`.
         """
         pool = pool or self.pool
-        can_store = self.rule is not None and self.lifetime != "call" and pool == "batch" and adapt
+        can_store = self._can_store(pool, adapt)
         if store and not can_store:
             raise ValueError(
                 "store=True needs a rule, a lifetime of 'task' or 'carry', pool='batch' and "
@@ -138,10 +163,37 @@ class HybridLinear(nn.Module):
             adapt=adapt,
             final_trace=store or start is not None,
         )
-        if store and window.final.trace is not None:
-            # One memory layout, so that a run resumed from disk repeats the same bits.
-            self.trace = window.final.trace.detach().contiguous()
+        if store:
+            self._store(window.final.trace)
         return window
+
+    def step(
+        self, x: Tensor, state: LayerState, *, pool: Pool | None = None, adapt: bool = True
+    ) -> LayerState:
+        """One step, for networks whose layers advance together; see `plastic_step`.
+
+        Args:
+            x: input [N, in].
+            state: state after the previous step; `stored()` to begin with.
+            pool: overrides the layer's own.
+            adapt: False freezes the trace.
+        """
+        rule = self.rule if adapt else None
+        return plastic_step(x, state, self.synapse(), self.neuron, rule, pool or self.pool)
+
+    def finish(self, state: LayerState, *, pool: Pool | None = None, adapt: bool = True) -> None:
+        """End a window of single steps: in training mode, keep its trace as `forward` would."""
+        if self.training and self._can_store(pool or self.pool, adapt):
+            self._store(state.trace)
+
+    def _can_store(self, pool: Pool, adapt: bool) -> bool:
+        return self.rule is not None and self.lifetime != "call" and pool == "batch" and adapt
+
+    def _store(self, trace: Tensor | None) -> None:
+        if trace is not None:
+            # One memory layout, so that a run resumed from disk repeats the same bits; and the
+            # precision of the weights, whatever the window was computed in.
+            self.trace = trace.detach().to(self.weight.dtype).contiguous()
 
     def begin_task(self) -> None:
         """Clear the trace if its lifetime is one task."""

@@ -50,6 +50,7 @@ def applies(
         and rule.post == "tanh"
         and pool == "batch"
         and start.neuron is None
+        and not torch.is_autocast_enabled(synapse.weight.device.type)
     )
 
 

@@ -1,6 +1,6 @@
 """Networks of plastic layers, each layer processing its whole window before the next begins."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,12 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.model.coding import Drive, ReadOut, Static, drive_decay, fade
-from hybrid.model.layers import HybridLinear, Lifetime
+from hybrid.model.layers import HybridLinear, InitialMeta, Lifetime
 from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import LocalRule, Pool
 from hybrid.model.windows import Evaluation, Window
 
 META_NAMES = ("local_gain", "local_rate", "sliding_threshold")
+
+
+Source = Tensor | Static | Sequence[Tensor]
+# Turns a batch of inputs [N, in] into what the first layer is shown.
+Encode = Callable[[Tensor], Source]
 
 
 class Activity(NamedTuple):
@@ -23,19 +28,36 @@ class Activity(NamedTuple):
     windows: tuple[Window, ...]  # one per layer
 
     def spike_counts(self) -> tuple[Tensor, ...]:
-        """Return each layer's spikes per neuron, summed over the window [N, out]."""
-        return tuple(
-            torch.stack([state.z for state in window.states]).sum(0) for window in self.windows
-        )
+        """Return each layer's spikes per neuron, summed over the window [N, *neurons]."""
+        return tuple(window.z.sum(0) for window in self.windows)
+
+    def spikes(self) -> Tensor:
+        """Return the spikes of each layer at each step for each sample [layers, T, N]."""
+        return torch.stack([window.z.flatten(2).sum(-1) for window in self.windows])
 
 
-class FullyConnected(nn.Module):
+class HybridNetwork(nn.Module):
+    """What networks share: their trained parameters, told apart by what they are for."""
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """Return the trained global parameters: weights and biases."""
+        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] not in META_NAMES]
+
+    def meta_parameters(self) -> list[nn.Parameter]:
+        """Return the trained meta-local parameters θ of all layers."""
+        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] in META_NAMES]
+
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+
+class FullyConnected(HybridNetwork):
     """Fully connected hybrid network (authors' simple example and fault-tolerance networks).
 
     Args:
         sizes: neurons per layer, input first, for example (784, 512, 10).
         neuron: neuron model of all layers.
-        rule: local rule of all layers, or None for a network that learns by gradients alone.
+        rule: local rule of all plastic layers; None for a network that learns by gradients alone.
         readout: how the last layer becomes the output.
         steps: T.
         tau: time constant of the fading drive in steps, applied to each layer's input; or None.
@@ -43,6 +65,8 @@ class FullyConnected(nn.Module):
             random values (the paper's LP baseline freezes all but the last).
         generator, meta_generator: sources of the initial weights and of the initial θ.
         lifetime, pool, initial_meta: see `HybridLinear`.
+        plastic: which layers have a local module; None for all.
+        encode: turns inputs [N, *] into what the first layer is shown; None shows them as they are.
     """
 
     def __init__(
@@ -59,37 +83,37 @@ class FullyConnected(nn.Module):
         trained: Sequence[bool] | None = None,
         lifetime: Lifetime = "carry",
         pool: Pool = "batch",
-        initial_meta: float = 0.01,
+        initial_meta: InitialMeta = InitialMeta.up_to(0.01),  # noqa: B008 (immutable)
+        plastic: Sequence[bool] | None = None,
+        encode: Encode | None = None,
     ) -> None:
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes = {tuple(sizes)}: give at least two sizes, all >= 1")
-        trained = (True,) * (len(sizes) - 1) if trained is None else tuple(trained)
-        if len(trained) != len(sizes) - 1:
-            raise ValueError(
-                f"trained = {trained}: give one entry per layer, here {len(sizes) - 1}"
-            )
+        trained = _flags("trained", trained, len(sizes) - 1)
+        plastic = _flags("plastic", plastic, len(sizes) - 1)
         self.neuron, self.readout, self.gain = neuron, readout, drive_decay(steps, tau)
+        self.encode = encode
         self.layers = nn.ModuleList(
             HybridLinear(
                 inputs,
                 outputs,
                 neuron=neuron,
-                rule=rule,
+                rule=rule if has_trace else None,
                 generator=generator,
                 meta_generator=meta_generator,
                 lifetime=lifetime,
                 pool=pool,
                 initial_meta=initial_meta,
             )
-            for inputs, outputs in pairwise(sizes)
+            for (inputs, outputs), has_trace in zip(pairwise(sizes), plastic, strict=True)
         )
         for layer, learns in zip(self.layers, trained, strict=True):
             layer.requires_grad_(learns)
 
     def forward(
         self,
-        source: Tensor | Static | Sequence[Tensor],
+        source: Source,
         *,
         pool: Pool | None = None,
         evaluation: Evaluation = "auto",
@@ -98,12 +122,16 @@ class FullyConnected(nn.Module):
         """Show a batch for T steps.
 
         Args:
-            source: images [N, in] shown at each step, or T inputs [N, in] (spikes, events).
+            source: images [N, in] shown at each step, or T inputs [N, in] (spikes, events); with
+                `encode`, what that takes.
             pool, evaluation, adapt: see `run_window`.
 
         Returns:
             Output [N, out] and the windows of all layers.
         """
+        if self.encode is not None:
+            assert isinstance(source, Tensor)
+            source = self.encode(source)
         drive: Drive = fade(source, self.gain)
         windows: list[Window] = []
         for layer in self.layers:
@@ -112,13 +140,10 @@ class FullyConnected(nn.Module):
             windows.append(layer(drive, pool=pool, evaluation=evaluation, adapt=adapt))
         return Activity(self.readout(windows[-1].states, self.neuron.v_th), tuple(windows))
 
-    def weight_parameters(self) -> list[nn.Parameter]:
-        """Return the trained global parameters: weights and biases."""
-        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] not in META_NAMES]
 
-    def meta_parameters(self) -> list[nn.Parameter]:
-        """Return the trained meta-local parameters θ of all layers."""
-        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] in META_NAMES]
-
-    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+def _flags(name: str, flags: Sequence[bool] | None, layers: int) -> tuple[bool, ...]:
+    """Return one flag per layer, all True for None."""
+    flags = (True,) * layers if flags is None else tuple(flags)
+    if len(flags) != layers:
+        raise ValueError(f"{name} = {flags}: give one entry per layer, here {layers}")
+    return flags

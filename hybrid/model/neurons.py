@@ -12,7 +12,8 @@ from torch import Tensor
 
 from hybrid.model.surrogates import Rectangle, Surrogate, spike
 
-Reset = Literal["subtract", "zero"]
+Reset = Literal["subtract", "zero", "none"]
+RESETS: tuple[Reset, ...] = ("subtract", "zero", "none")
 
 
 class NeuronState(NamedTuple):
@@ -46,7 +47,7 @@ def lif_step(
     """One step of leaky integrate-and-fire neurons.
 
     v_t = decay · reset(v_{t-1}, z_{t-1}) + I_t and z_t = H(v_t - v_th), where reset is
-    v - v_th z ("subtract") or v (1 - z) ("zero").
+    v - v_th z ("subtract"), v (1 - z) ("zero") or v ("none": spikes leave the membrane alone).
 
     Args:
         current: input current I_t [N, out].
@@ -60,14 +61,16 @@ def lif_step(
         State after this step.
 
     Source: paper Eq. 8; the authors' networks use "subtract" save for the convolutional
-    Fashion-MNIST network and few-shot learning.
+    Fashion-MNIST network and few-shot learning ("zero") and the CIFAR-10 read-out ("none").
     """
     if state is None:
         v = current
     elif reset == "subtract":
         v = torch.add(current, torch.sub(state.v, state.z, alpha=v_th), alpha=decay)
-    else:
+    elif reset == "zero":
         v = torch.add(current, state.v * (1.0 - state.z), alpha=decay)
+    else:
+        v = torch.add(current, state.v, alpha=decay)
     return NeuronState(v, spike(v, v_th, surrogate))
 
 
@@ -96,8 +99,10 @@ def adaptive_lif_step(
         adaptation = adaptation_decay * previous + state.z
         if reset == "subtract":
             v = decay * (state.v - (v_th + adaptation_gain * previous) * state.z) + current
-        else:
+        elif reset == "zero":
             v = decay * state.v * (1.0 - state.z) + current
+        else:
+            v = decay * state.v + current
     return NeuronState(v, spike(v - adaptation_gain * adaptation, v_th, surrogate), adaptation)
 
 
@@ -180,5 +185,5 @@ def _validate(decay: float, v_th: float, reset: str) -> None:
         raise ValueError(f"decay = {decay}: the membrane decay must lie in [0, 1]")
     if v_th <= 0.0:
         raise ValueError(f"v_th = {v_th}: the threshold must be > 0")
-    if reset not in ("subtract", "zero"):
-        raise ValueError(f"reset = {reset!r}: choose 'subtract' or 'zero'")
+    if reset not in RESETS:
+        raise ValueError(f"reset = {reset!r}: choose one of {', '.join(RESETS)}")

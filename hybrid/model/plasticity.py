@@ -310,7 +310,7 @@ def plastic_step(
     state: LayerState,
     synapse: Synapse,
     neuron: Neuron,
-    rule: LocalRule,
+    rule: LocalRule | None,
     pool: Pool = "batch",
 ) -> LayerState:
     """One step of a plastic layer: current, membrane, spike, trace.
@@ -320,7 +320,7 @@ def plastic_step(
         state: state after the previous step; `LayerState()` is a layer at rest without trace.
         synapse: weights and meta-local parameters θ.
         neuron: neuron model.
-        rule: local rule.
+        rule: local rule; None leaves the trace as it is.
         pool: how the samples' updates are pooled, see `Pooling.of`.
 
     Returns:
@@ -328,9 +328,11 @@ def plastic_step(
 
     Source: paper Eq. 8.
     """
-    assert synapse.meta is not None
     current = synaptic_current(x, state.trace, synapse)
     spiking = neuron.step(current, state.neuron)
+    if rule is None:
+        return state._replace(neuron=spiking)
+    assert synapse.meta is not None
     pairs, memory = rule.correlate(x, spiking, state.eligibility, synapse.meta, neuron.v_th)
     pooling = Pooling.of(pool, rule, x.shape[0])
     return LayerState(

@@ -59,10 +59,11 @@ def register(monkeypatch: pytest.MonkeyPatch, content: bytes, *urls: str) -> Sou
 def test_the_registry_is_complete() -> None:
     for source in sources.registry().values():
         assert len(source.sha256) == 64
-        assert len(source.urls) >= 2, "mirrors"
+        if "jpeg" not in source.name:  # a stand-in that nobody publishes as one file
+            assert len(source.urls) >= 2, "mirrors"
         assert all(url.endswith(Path(source.name).name) for url in source.urls)
     names = {name.split("/")[0] for name in sources.registry()}
-    assert names == set(DATA_NAMES) - {"digits"}
+    assert names == set(DATA_NAMES) - {"digits", "cifar10_jpeg"}
 
 
 def test_a_file_that_is_there_needs_no_network(

@@ -1,6 +1,7 @@
 """Training: it learns, resumes bit for bit, stops at NaN; evaluation leaves no mark."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,10 @@ import torch
 
 from hybrid.learning.checkpoint import load_checkpoint
 from hybrid.learning.evaluation import PROTOCOLS, evaluate
-from hybrid.learning.training import (
-    NonFiniteLossError,
-    Schedule,
-    Split,
-    accuracy,
-    train,
-)
+from hybrid.learning.schedule import Schedule
+from hybrid.learning.training import NonFiniteLossError, Split, accuracy, train
 from hybrid.model.coding import LastMembrane
+from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian, LayerState
@@ -35,7 +32,7 @@ def network(method: str = "HP", rule: Hebbian | None = None) -> FullyConnected:
         steps=5,
         tau=40.0,
         trained=(method != "LP", True),
-        initial_meta=0.1,
+        initial_meta=InitialMeta.up_to(0.1),
         generator=torch.Generator().manual_seed(0),
     )
 
@@ -138,7 +135,12 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_good_state(tmp_path: Path) -
     calls: list[int] = []
     with pytest.raises(NonFiniteLossError) as error:
         train(network(), DATA, HELD_OUT, SCHEDULE, order, checkpoint=path, loss=loss)
-    for part in ("loss became nan", "epoch 3, batch 5 of 10", f"epoch 2, kept in {path}", "Lower"):
+    for part in (
+        "loss became nan",
+        "epoch 3, batch 5 (last good state: ",
+        f"epoch 2, kept in {path}",
+        "Lower",
+    ):
         assert part in str(error.value)
     restored = network()
     optimisers = [
@@ -147,6 +149,81 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_good_state(tmp_path: Path) -
     ]
     assert len(load_checkpoint(path, restored, optimisers)["epochs"]) == 2
     assert all(torch.isfinite(value).all() for value in restored.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimiser": "sgd", "weight_decay": 1e-8, "lr_weight": 0.2, "decay": "cosine"},
+        {"decay": "steps", "milestones": (1, 3), "decay_meta": True},
+    ],
+)
+def test_every_schedule_learns_and_resumes_bit_for_bit(change: dict, tmp_path: Path) -> None:
+    """Momenta, falling rates, augmentation and draws within the network included."""
+
+    def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return inputs + 0.01 * torch.rand(inputs.shape, generator=generator)
+
+    def build() -> FullyConnected:
+        net = network()
+        net.encode = lambda x: torch.nn.functional.dropout(x, 0.1, net.training)
+        return net
+
+    schedule, path = replace(SCHEDULE, **change), tmp_path / "trial.safetensors"
+    whole, parts = build(), build()
+    before = torch.get_rng_state()
+    expected = train(whole, DATA, HELD_OUT, schedule, order, augment=augment)
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers are its own"
+    assert expected[-1].loss < 0.8 * expected[0].loss
+
+    def killing(epoch: int) -> torch.Generator:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return order(epoch)
+
+    arguments = {"augment": augment, "checkpoint": path}
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, DATA, HELD_OUT, schedule, killing, **arguments)
+    resumed = build()
+    assert train(resumed, DATA, HELD_OUT, schedule, order, **arguments) == expected
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_rates_fall_as_announced() -> None:
+    steps = replace(SCHEDULE, epochs=101, decay="steps", milestones=(40, 80))
+    cosine = replace(SCHEDULE, epochs=120, decay="cosine")
+    assert [steps.share(e) for e in (0, 39, 40, 79, 80)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert [cosine.share(e) for e in (0, 60, 119)] == pytest.approx([1, 0.5, 0], abs=2e-4)
+    net = network()
+    for decay_meta, expected in ((False, 5e-3), (True, 5e-4)):
+        schedule = replace(steps, decay_meta=decay_meta)
+        optimisers = schedule.optimisers(net.weight_parameters(), net.meta_parameters())
+        schedule.set_rates(optimisers, 50)
+        rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
+        assert rates == pytest.approx([5e-4, expected])
+
+
+def test_mixed_precision_learns_and_is_off_by_default() -> None:
+    assert not SCHEDULE.mixed_precision
+    net = network()
+    logs = train(net, DATA, HELD_OUT, replace(SCHEDULE, mixed_precision=True), order)
+    assert logs[-1].validation > 0.8
+    assert all(value.dtype == torch.float32 for value in net.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimiser": "lion"}, "optimiser = 'lion': choose one of adam, sgd"),
+        ({"decay": "linear"}, "decay = 'linear': choose one of none, steps, cosine"),
+        ({"decay": "steps"}, r"milestones = \(\): give them with decay = 'steps'"),
+        ({"milestones": (3,)}, "give them with decay = 'steps' alone"),
+    ],
+)
+def test_impossible_choices_are_named(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SCHEDULE, **change)
 
 
 @pytest.mark.parametrize(

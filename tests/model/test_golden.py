@@ -1,11 +1,14 @@
 """The fully connected networks against the authors' code: values, traces, every gradient."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybrid.model.coding import LastMembrane, Static, drive_decay, fade
+from hybrid.model.coding import LastMembrane, Rank, Static, drive_decay, fade
+from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian, LayerState, MetaLocal, Synapse
@@ -128,3 +131,85 @@ def test_masked_layers_agree_with_the_authors(kind: str, evaluation: Evaluation)
             assert_value(windows[i - 1].final.trace, golden[f"trace{i}_out"])
     for name in golden.names("grad_"):
         assert_gradient(parameters[name.removeprefix("grad_")].grad, golden[name])
+
+
+# What the vectors' own constants do not say: pooling, where the trace lies, its clip, the ceiling
+# of the output, and the CIFAR-10 network's read-out that no spike resets.
+POOLED = {"mnist": (1, 1, 1), "fashion": (1, 1, 1), "cifar10": (0, 1, 1, 0, 0)}
+CLIP = {"mnist": 2.0, "fashion": 4.0, "cifar10": None}
+CEILING = {"mnist": None, "fashion": 1.1, "cifar10": 1.1}
+
+
+def convolutional(golden: Golden, name: str) -> Convolutional:
+    """Rebuild the authors' convolutional network with the parameters of the vector."""
+    config, cifar10 = golden.config, name == "cifar10"
+    neuron = LIF(decay=config["decay"], v_th=config["v_th"], reset=config["reset"])
+    sizes = [len(golden[key]) for key in sorted(golden.names("param_fc")) if "bias" in key]
+    plastic = 1 if cifar10 else 0
+    dense = [
+        Dense(
+            size=size,
+            plastic=i == plastic,
+            faded=not (cifar10 and i == plastic),
+            neuron=replace(neuron, reset="none") if cifar10 and i == 2 else None,
+        )
+        for i, size in enumerate(sizes)
+    ]
+    network = Convolutional(
+        tuple(golden["x"].shape[1:]),
+        [
+            Convolution(channels=len(golden[f"param_conv{i + 1}.bias"]), pooled=bool(pooled))
+            for i, pooled in enumerate(POOLED[name])
+        ],
+        dense,
+        neuron=neuron,
+        rule=Hebbian(
+            trace_decay=config["trace_decay"], post="identity", sign=-1, trace_clip=CLIP[name]
+        ),
+        readout=Rank(fraction=config["rank_stop_fraction"], ceiling=CEILING[name]),
+        steps=config["T"],
+        tau=config["input_tau"],
+        nonnegative_rate=name == "fashion",
+        generator=torch.Generator(),
+    )
+    values = {f"dense.{plastic}.trace": golden[f"trace{plastic + 1}_in"]}
+    for key in golden.names("param_"):
+        ours = our_convolutional_name(key.removeprefix("param_"))
+        if ours in dict(network.named_parameters()):
+            values[ours] = golden[key].reshape(network.get_parameter(ours).shape)
+    network.load_state_dict(values)
+    return network
+
+
+def our_convolutional_name(authors: str) -> str:
+    """Translate `conv1.weight`, `fc1.bias` or `alpha1` to the name of our parameter."""
+    if authors.startswith("conv"):
+        index, kind = authors.removeprefix("conv").split(".")
+        return f"convolutions.{int(index) - 1}.{kind}"
+    return str(our_name(authors)).replace("layers.", "dense.")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion", "cifar10"])
+def test_convolutional_agrees_with_the_authors(name: str) -> None:
+    """Outputs, trace, the step at which the batch stopped, and every gradient."""
+    golden = Golden(f"conv_{name}_T6")
+    network = convolutional(golden, name)
+    activity = network(golden["x"])
+    loss = F.mse_loss(activity.output, one_hot(golden["y"]))
+    loss.backward()
+
+    assert_value(activity.output, golden["output"])
+    assert_value(loss, golden["loss"])
+    (trace,) = golden.names("trace1_out") + golden.names("trace2_out")
+    assert_value(network.get_buffer(f"dense.{int(trace[5]) - 1}.trace"), golden[trace])
+    if name != "fashion":  # the vector does not hold it
+        assert len(activity.windows[0].states) - 1 == int(golden["last_step"])
+    assert all(count.sum() > 0 for count in activity.spike_counts())
+
+    ours = dict(network.named_parameters())
+    expected = {
+        our_convolutional_name(n.removeprefix("grad_")): golden[n] for n in golden.names("grad_")
+    }
+    for parameter_name, gradient in expected.items():
+        assert_gradient(ours.pop(parameter_name).grad, gradient)
+    assert all(p.grad is None for p in ours.values()), "gradients where the authors have none"

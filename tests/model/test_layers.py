@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hybrid.model.coding import LastMembrane, Static
-from hybrid.model.layers import HybridLinear
+from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
@@ -19,7 +19,7 @@ def layer(**options: object) -> HybridLinear:
         neuron=LIF(decay=0.5, v_th=0.5),
         rule=Hebbian(trace_decay=0.9),
         generator=torch.Generator().manual_seed(1),
-        initial_meta=0.5,
+        initial_meta=InitialMeta.up_to(0.5),
         **options,
     )
 

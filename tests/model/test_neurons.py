@@ -92,7 +92,10 @@ def test_stdp_before_strengthens_and_after_weakens() -> None:
     [
         (lambda: LIF(decay=1.5, v_th=1.0), "decay = 1.5"),
         (lambda: LIF(decay=0.5, v_th=0.0), "v_th = 0.0: the threshold must be > 0"),
-        (lambda: LIF(decay=0.5, v_th=1.0, reset="soft"), "'soft': choose 'subtract' or 'zero'"),
+        (
+            lambda: LIF(decay=0.5, v_th=1.0, reset="soft"),
+            "'soft': choose one of subtract, zero, none",
+        ),
         (lambda: AdaptiveLIF(decay=0.5, v_th=1.0, adaptation_gain=-1.0), "adaptation_gain = -1.0"),
         (lambda: AdaptiveLIF(decay=0.5, v_th=1.0, adaptation_decay=2.0), "adaptation_decay = 2.0"),
         (lambda: Rectangle(-0.1), "half_width = -0.1"),

@@ -1,0 +1,99 @@
+"""How long and how fast to train: optimisers of weights and θ, and their rates over the epochs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+Decay = Literal["none", "steps", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Constants of a training run. Raises ValueError for values that cannot work.
+
+    Args:
+        epochs, batch_size: length and grain.
+        lr_weight, lr_meta: initial rates of the weights' and of θ's optimiser.
+        optimiser: of the weights, "adam" or "sgd"; θ always has an Adam of its own.
+        momentum, weight_decay: of "sgd".
+        decay: how rates fall. "steps": to a tenth at each of `milestones`. "cosine": along half a
+            cosine to zero after the last epoch.
+        milestones: epochs, counted from 0, for "steps".
+        decay_meta: whether θ's rate falls too.
+        mixed_precision: run the forward pass under torch's autocast to bfloat16.
+    """
+
+    epochs: int
+    batch_size: int
+    lr_weight: float
+    lr_meta: float
+    optimiser: Literal["adam", "sgd"] = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    decay: Decay = "none"
+    milestones: tuple[int, ...] = ()
+    decay_meta: bool = False
+    mixed_precision: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be >= 1")
+        for name in ("lr_weight", "lr_meta"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be > 0")
+        for name, allowed in (
+            ("optimiser", ("adam", "sgd")),
+            ("decay", ("none", "steps", "cosine")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)!r}: choose one of {', '.join(allowed)}"
+                )
+        if (self.decay == "steps") != bool(self.milestones):
+            raise ValueError(
+                f"milestones = {self.milestones}: give them with decay = 'steps' alone"
+            )
+
+    def optimisers(
+        self, weights: Sequence[nn.Parameter], meta: Sequence[nn.Parameter]
+    ) -> list[torch.optim.Optimizer]:
+        """Return the optimisers of weights and θ; none for an empty group."""
+        chosen: list[torch.optim.Optimizer] = []
+        if weights and self.optimiser == "adam":
+            chosen.append(torch.optim.Adam(weights, self.lr_weight, fused=True))
+        elif weights:
+            chosen.append(
+                torch.optim.SGD(
+                    weights,
+                    self.lr_weight,
+                    momentum=self.momentum,
+                    weight_decay=self.weight_decay,
+                    fused=True,
+                )
+            )
+        if meta:
+            chosen.append(torch.optim.Adam(meta, self.lr_meta, fused=True))
+        for optimiser, decays in zip(
+            chosen, [True] * bool(weights) + [self.decay_meta] * bool(meta), strict=True
+        ):
+            for group in optimiser.param_groups:
+                group["decays"], group["initial_lr"] = decays, group["lr"]
+        return chosen
+
+    def set_rates(self, optimisers: Sequence[torch.optim.Optimizer], epoch: int) -> None:
+        """Give the optimisers the rates of `epoch`, counted from 0."""
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                share = self.share(epoch) if group["decays"] else 1.0
+                group["lr"] = group["initial_lr"] * share
+
+    def share(self, epoch: int) -> float:
+        """Return the share of the initial rate that is left in `epoch`."""
+        if self.decay == "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+        return float(0.1 ** sum(epoch >= milestone for milestone in self.milestones))

@@ -1,0 +1,201 @@
+"""Convolutional spiking networks with plastic dense layers (authors' classification networks).
+
+All layers advance together, step by step, because the read-out decides when to stop: with a
+first-spike code most windows end long before T, and no layer works beyond.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hybrid.model.coding import ReadOut, drive_decay
+from hybrid.model.layers import HybridLinear, InitialMeta, Lifetime
+from hybrid.model.networks import Activity, HybridNetwork
+from hybrid.model.neurons import Neuron, NeuronState
+from hybrid.model.plasticity import LayerState, LocalRule, Pool
+from hybrid.model.windows import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution:
+    """One convolutional layer: 3 x 3, stride 1, padded. Raises ValueError if invalid."""
+
+    channels: int
+    pooled: bool = False  # 2 x 2 mean of its spikes
+    dropout: float = 0.0  # share of its inputs dropped at each step of training
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise ValueError(f"Convolution.channels = {self.channels}: it must be >= 1")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"Convolution.dropout = {self.dropout}: it must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense:
+    """One dense layer. Raises ValueError if invalid."""
+
+    size: int
+    plastic: bool = False  # has a local module, in networks that have a rule
+    faded: bool = True  # its input fades with the drive
+    dropout: float = 0.0
+    neuron: Neuron | None = None  # None: the network's
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"Dense.size = {self.size}: it must be >= 1")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"Dense.dropout = {self.dropout}: it must lie in [0, 1)")
+
+
+class Convolutional(HybridNetwork):
+    """Convolutional layers, then dense ones, some of them plastic.
+
+    The image is shown unfaded at each step, so the first convolution is computed once a window.
+    Dropout draws from torch's global generator, anew at each step.
+
+    Args:
+        image: shape of the images (channels, height, width).
+        convolutions, dense: layers, input first; the last dense layer is the output.
+        neuron: neuron model of all layers that bring none of their own.
+        rule: local rule of the plastic layers; None for a network that learns by gradients alone.
+        readout: how the last layer becomes the output, and when a sample has its answer.
+        steps: T, the longest window.
+        tau: time constant of the fading drive in steps; or None.
+        generator, meta_generator: sources of the initial weights and of the initial θ.
+        lifetime, pool, initial_meta, nonnegative_rate: see `HybridLinear`.
+    """
+
+    def __init__(
+        self,
+        image: tuple[int, int, int],
+        convolutions: Sequence[Convolution],
+        dense: Sequence[Dense],
+        *,
+        neuron: Neuron,
+        rule: LocalRule | None,
+        readout: ReadOut,
+        steps: int,
+        generator: torch.Generator,
+        meta_generator: torch.Generator | None = None,
+        tau: float | None = None,
+        lifetime: Lifetime = "carry",
+        pool: Pool = "batch",
+        initial_meta: InitialMeta = InitialMeta.up_to(0.01),  # noqa: B008 (immutable)
+        nonnegative_rate: bool = False,
+    ) -> None:
+        super().__init__()
+        if not convolutions or not dense:
+            raise ValueError("give at least one convolutional and one dense layer")
+        self.image, self.neuron, self.readout = image, neuron, readout
+        self.gain, self._convolutions, self._dense = drive_decay(steps, tau), convolutions, dense
+        channels, *size = image
+        self.convolutions = nn.ModuleList()
+        for spec in convolutions:
+            self.convolutions.append(_convolution(channels, spec.channels, generator))
+            channels = spec.channels
+            size = [side // 2 for side in size] if spec.pooled else size
+        features = channels * size[0] * size[1]
+        if features == 0:
+            raise ValueError(f"nothing is left of images {image} after so much pooling")
+        self.dense = nn.ModuleList()
+        for layer in dense:
+            self.dense.append(
+                HybridLinear(
+                    features,
+                    layer.size,
+                    neuron=layer.neuron or neuron,
+                    rule=rule if layer.plastic else None,
+                    generator=generator,
+                    meta_generator=meta_generator,
+                    lifetime=lifetime,
+                    pool=pool,
+                    initial_meta=initial_meta,
+                    nonnegative_rate=nonnegative_rate,
+                )
+            )
+            features = layer.size
+
+    def forward(self, images: Tensor, *, pool: Pool | None = None, adapt: bool = True) -> Activity:
+        """Show a batch until the read-out has all answers, at most T steps.
+
+        A sample that has its answer falls silent before the dense layers: it moves no trace that
+        others share.
+
+        Args:
+            images: [N, channels, height, width], or flat [N, channels · height · width].
+            pool, adapt: see `run_window`.
+
+        Returns:
+            Output [N, out] and the windows of all layers, as long as the batch ran.
+
+        Raises:
+            ValueError: if the images do not have the network's shape.
+        """
+        if images.ndim == 2 and images.shape[1] == torch.Size(self.image).numel():
+            images = images.unflatten(1, self.image)
+        if images.shape[1:] != self.image:
+            raise ValueError(f"images must have shape [N, {self.image}], got {list(images.shape)}")
+        first = self.convolutions[0](images)
+        neurons: list[NeuronState | None] = [None] * len(self.convolutions)
+        layers = [layer.stored() for layer in self.dense]  # type: ignore[operator]
+        history: list[list[NeuronState]] = [[] for _ in (*neurons, *layers)]
+        awake: Tensor | None = None
+        for gain in self.gain:
+            z = self._see(first, gain, neurons).flatten(1)
+            if awake is not None:
+                z = z * awake
+            self._think(z, gain, layers, pool, adapt)
+            for states, state in zip(history, [*neurons, *(s.neuron for s in layers)], strict=True):
+                assert state is not None
+                states.append(state)
+            answered = self.readout.answered(history[-1], self.neuron.v_th)
+            if answered.all():
+                break
+            if answered.any():
+                awake = (~answered).unsqueeze(1).to(z.dtype)
+        for module, state in zip(self.dense, layers, strict=True):
+            module.finish(state, pool=pool, adapt=adapt)  # type: ignore[operator]
+        finals = [*(LayerState(state) for state in neurons), *layers]
+        windows = [Window(tuple(s), final) for s, final in zip(history, finals, strict=True)]
+        return Activity(self.readout(history[-1], self.neuron.v_th), tuple(windows))
+
+    def _see(self, first: Tensor, gain: float, neurons: list[NeuronState | None]) -> Tensor:
+        """Advance the convolutional layers one step and return the last one's pooled spikes."""
+        z = first
+        for i, (spec, convolve) in enumerate(
+            zip(self._convolutions, self.convolutions, strict=True)
+        ):
+            current = convolve(gain * self._drop(z, spec.dropout)) if i else first
+            state = self.neuron.step(current, neurons[i])
+            neurons[i] = state
+            z = F.avg_pool2d(state.z, 2) if spec.pooled else state.z
+        return z
+
+    def _think(
+        self, z: Tensor, gain: float, layers: list[LayerState], pool: Pool | None, adapt: bool
+    ) -> None:
+        """Advance the dense layers one step."""
+        for i, (spec, layer) in enumerate(zip(self._dense, self.dense, strict=True)):
+            x = self._drop(z, spec.dropout)
+            layers[i] = layer.step(  # type: ignore[operator]
+                gain * x if spec.faded else x, layers[i], pool=pool, adapt=adapt
+            )
+            z = layers[i].neuron.z  # type: ignore[union-attr]
+
+    def _drop(self, x: Tensor, share: float) -> Tensor:
+        return F.dropout(x, share) if self.training and share else x
+
+
+def _convolution(channels: int, out: int, generator: torch.Generator) -> nn.Conv2d:
+    """Return a convolution with torch's own initial distribution, from the given generator."""
+    module = nn.Conv2d(channels, out, 3, padding=1)
+    bound = (9 * channels) ** -0.5
+    for parameter in (module.weight, module.bias):
+        assert parameter is not None
+        with torch.no_grad():
+            parameter.uniform_(-bound, bound, generator=generator)
+    return module

@@ -1,0 +1,151 @@
+"""CIFAR-10: archives of all three kinds, damage, hostile pickles, augmentation."""
+
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hybrid.data import images, sources
+from hybrid.data.augment import crop_and_flip
+from hybrid.data.cifar import CIFAR10_CLASSES, read_cifar10
+from hybrid.data.sources import DamagedDataError
+
+RNG = np.random.default_rng(0)
+TRAIN = RNG.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
+TEST = RNG.integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
+TRAIN_LABELS, TEST_LABELS = np.array([3, 1, 4, 1, 5, 9]), np.array([2, 6])
+
+
+def archive(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as packed:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            packed.addfile(member, io.BytesIO(content))
+    return path
+
+
+def binary(pictures: np.ndarray, labels: np.ndarray) -> bytes:
+    rows = np.column_stack([labels.astype(np.uint8), pictures.reshape(len(pictures), -1)])
+    return rows.tobytes()
+
+
+def pickled(pictures: np.ndarray, labels: np.ndarray) -> bytes:
+    batch = {b"data": pictures.reshape(len(pictures), -1), b"labels": labels.tolist()}
+    return pickle.dumps(batch, protocol=2)
+
+
+@pytest.mark.parametrize(("write", "suffix"), [(binary, ".bin"), (pickled, "")])
+def test_both_original_archives_are_read(tmp_path: Path, write: object, suffix: str) -> None:
+    path = archive(
+        tmp_path / "cifar.tar.gz",
+        {
+            f"c/data_batch_1{suffix}": write(TRAIN[:4], TRAIN_LABELS[:4]),
+            "c/readme.html": b"not an image",
+            f"c/data_batch_2{suffix}": write(TRAIN[4:], TRAIN_LABELS[4:]),
+            f"c/test_batch{suffix}": write(TEST, TEST_LABELS),
+        },
+    )
+    train, test = read_cifar10(path)
+    np.testing.assert_array_equal(train.images, TRAIN)
+    np.testing.assert_array_equal(train.labels, TRAIN_LABELS)
+    np.testing.assert_array_equal(test.images, TEST)
+    np.testing.assert_array_equal(test.labels, TEST_LABELS)
+
+
+def test_the_python_archive_in_its_original_spelling_is_read(tmp_path: Path) -> None:
+    """The published files name numpy's old private module."""
+    content = pickled(TRAIN, TRAIN_LABELS).replace(b"numpy._core", b"numpy.core")
+    assert b"numpy.core" in content
+    files = {"data_batch_1": content, "test_batch": pickled(TEST, TEST_LABELS)}
+    train, _ = read_cifar10(archive(tmp_path / "cifar.tar.gz", files))
+    np.testing.assert_array_equal(train.images, TRAIN)
+
+
+def test_jpeg_files_are_read(tmp_path: Path) -> None:
+    def jpeg(level: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGB", (32, 32), (level, 0, 0)).save(buffer, "JPEG")
+        return buffer.getvalue()
+
+    files = {f"x/train/{name}/0.jpg": jpeg(20 * i) for i, name in enumerate(CIFAR10_CLASSES)}
+    train, test = read_cifar10(
+        archive(tmp_path / "c.tar.gz", files | {"x/test/cat/0.jpg": jpeg(9)})
+    )
+    assert train.labels.tolist() == list(range(10))
+    assert test.labels.tolist() == [3]
+    np.testing.assert_allclose(train.images[:, 0].mean((1, 2)), np.arange(0, 200, 20), atol=3)
+
+
+def test_a_set_is_loaded_from_the_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(sources.SETTING, str(tmp_path))
+    files = {"data_batch_1": pickled(TRAIN, TRAIN_LABELS), "test_batch": pickled(TEST, TEST_LABELS)}
+    (tmp_path / "cifar10").mkdir()
+    path = archive(tmp_path / "cifar10" / "cifar-10-python.tar.gz", files)
+    monkeypatch.setattr(images, "fetch", lambda name: tmp_path / name)
+    loaded = images.load_images("cifar10")  # the binary archive is not there
+    np.testing.assert_allclose(loaded.train, TRAIN / np.float32(255))
+    assert loaded.test.dtype == np.float32
+    assert path.exists()
+
+
+class Hostile:
+    def __reduce__(self) -> tuple:
+        return (print, ("run by a file of images",))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"data_batch_1.bin": b"123"}, "3 bytes: not a whole number of images"),
+        ({"readme.txt": b"hello"}, "no training or no test images"),
+        ({"data_batch_1": pickle.dumps(Hostile())}, "print has no place in a file of images"),
+        ({"data_batch_1": b"\x80\x02}q"}, "cannot be read as an archive"),
+    ],
+)
+def test_other_archives_are_refused(
+    tmp_path: Path, files: dict[str, bytes], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = archive(tmp_path / "cifar.tar.gz", files)
+    with pytest.raises(DamagedDataError, match=message) as error:
+        read_cifar10(path)
+    assert str(path) in str(error.value)
+    assert "run by" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("keep", [0, 100, 3000])
+def test_an_archive_cut_short_is_refused(tmp_path: Path, keep: int) -> None:
+    path = archive(tmp_path / "cifar.tar.gz", {"data_batch_1.bin": binary(TRAIN, TRAIN_LABELS)})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DamagedDataError, match="Delete the file and run again"):
+        read_cifar10(path)
+
+
+def test_augmentation_shifts_and_mirrors() -> None:
+    # A ramp tells where each pixel came from.
+    ramp = torch.arange(1.0, 65.0).reshape(1, 1, 8, 8).expand(500, 2, 8, 8)
+    changed = crop_and_flip(ramp, torch.Generator().manual_seed(0), padding=2, fill=-1.0)
+    assert changed.shape == ramp.shape
+    steps = changed[:, 0, 3, 1:] - changed[:, 0, 3, :-1]
+    inner = steps[:, 2:5].mean(1)
+    assert set(inner.tolist()) == {1.0, -1.0}
+    assert 200 < (inner < 0).sum() < 300, "half of them are mirrored"
+    down = changed[:, 0, 4, 4] - changed[:, 0, 3, 4]
+    assert (down == 8).all()
+    corners = (changed[:, 0, 0, 0] == -1.0).double().mean()
+    assert 0.5 < corners < 0.9, "shifted pixels are filled: in 1 - (3/5)² of all corners"
+    again = crop_and_flip(ramp, torch.Generator().manual_seed(0), padding=2, fill=-1.0)
+    assert torch.equal(changed, again)
+
+
+def test_augmentation_fills_each_channel_with_its_own_black() -> None:
+    fill = torch.tensor([-2.0, 3.0]).view(2, 1, 1)
+    pictures = fill.expand(50, 2, 6, 6)
+    assert torch.equal(crop_and_flip(pictures, torch.Generator(), fill=fill), pictures)
