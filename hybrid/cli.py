@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-EXPERIMENTS = {fault_tolerance.EXPERIMENT: fault_tolerance.run}
+EXPERIMENTS = {fault_tolerance.EXPERIMENT.name: fault_tolerance.run}
 
 
 @app.callback()

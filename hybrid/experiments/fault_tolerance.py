@@ -6,17 +6,12 @@ example (fully connected, 784-512-10). No network ever sees a fault during train
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 
-from hybrid import __version__
 from hybrid.data.faults import FAULTS, check_level, corrupt
-from hybrid.data.images import GREY_NAMES, Images, load_images
+from hybrid.data.images import GREY_NAMES, Images
 from hybrid.experiments.base import (
     GP,
     HP,
@@ -29,23 +24,19 @@ from hybrid.experiments.base import (
     choose_profile,
     require,
     results_folder,
-    timed,
 )
 from hybrid.experiments.fault_results import Result, collect
+from hybrid.experiments.trials import Experiment, Tested, Trial, load_records, run_all
 from hybrid.learning.evaluation import Protocol, evaluate
 from hybrid.learning.schedule import Schedule
-from hybrid.learning.training import Split, train
 from hybrid.model.coding import LastMembrane
 from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
-from hybrid.runs.fanout import fan_out
-from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
 from hybrid.runs.seeds import numpy_stream, torch_stream
-from hybrid.runs.store import Json, Store, read_record
+from hybrid.runs.store import Json, Store
 
-EXPERIMENT = "fault_tolerance"
 METHODS: tuple[Method, ...] = (LP, GP, HP, HP_SAMPLE)
 
 # The authors' axes, v = 0.01 i: salt v, pepper 6 v, salt & pepper 2 v, speckle 10,000 v.
@@ -99,6 +90,19 @@ class Config:
             for level in levels:
                 check_level(name, level)
 
+    @property
+    def label(self) -> str:
+        return self.dataset
+
+    def schedule(self) -> Schedule:
+        """Return how long and how fast networks are trained."""
+        return Schedule(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr_weight=self.lr_weight,
+            lr_meta=self.lr_meta,
+        )
+
     def as_json(self) -> Json:
         """Return all constants as JSON values: tuples become lists, as they do in a record."""
         faults = [[name, list(levels)] for name, levels in self.faults]
@@ -145,39 +149,6 @@ PLANS: dict[Profile, Plan] = {
 }
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One network: a config, a method and a seed."""
-
-    config: Config
-    method: Method
-    seed: int
-
-    @property
-    def title(self) -> str:
-        return f"{self.config.dataset}-{self.method.name}-seed{self.seed}"
-
-    def request(self, data_sha256: str) -> Json:
-        """Return the full description that the trial's record is stored under."""
-        return {
-            "experiment": EXPERIMENT,
-            "label": self.title,
-            "config": self.config.as_json(),
-            "method": self.method.request(),
-            "seed": self.seed,
-            "data": data_sha256,
-            "version": __version__,
-        }
-
-
-class Task(NamedTuple):
-    """A trial, where its record goes, and where it runs."""
-
-    trial: Trial
-    store: Store | None
-    device: torch.device
-
-
 def run(
     profile: str,
     *,
@@ -211,15 +182,14 @@ def run(
         raise ValueError(f"profile {profile!r} has no data set {unknown.pop()!r}: it has {known}")
     if not configs:
         raise ValueError("datasets is empty: choose at least one, or None for all")
-    tasks = [
-        Task(Trial(config, method, seed + 1 + i), store, chosen_device)
+    trials = [
+        Trial(EXPERIMENT, config, method, seed + 1 + i)
         for config in configs
         for i in range(plan.seeds)
         for method in chosen
     ]
-    for config in configs:
-        _images(config.dataset)  # fetched once, and errors are met before any process starts
-    records = fan_out(run_task, tasks, jobs=jobs, title=f"{EXPERIMENT} ({profile})")
+    title = f"{EXPERIMENT.name} ({profile})"
+    records = run_all(trials, store=store, jobs=jobs, device=chosen_device, title=title)
     return tuple(collect(config.as_json(), records, chosen) for config in configs)
 
 
@@ -235,20 +205,15 @@ def load(profile: str, *, folder: Path | None = None) -> tuple[Result, ...]:
         ValueError: if records contradict each other, see `collect`.
     """
     plan = choose_profile(profile, PLANS)
-    folder = (folder or results_folder(profile)) / EXPERIMENT
-    records = [
-        record
-        for record in (read_record(path) for path in sorted(folder.glob("*.json")))
-        if record["request"]["version"] == __version__
-        and 1 <= record["request"]["seed"] <= plan.seeds
-    ]
+    records = load_records(profile, EXPERIMENT.name, plan.seeds, folder)
     methods = choose_methods(plan.methods, METHODS)
     found = [collect(config.as_json(), records, methods) for config in plan.configs]
     results = tuple(result for result in found if result.comparable())
     if not results:
         raise FileNotFoundError(
-            f"{folder} holds no finished LP, GP and HP with the constants of profile {profile!r}: "
-            f"compute them with `hybrid run {EXPERIMENT} --profile {profile}`"
+            f"{folder or results_folder(profile)} holds no finished LP, GP and HP of "
+            f"{EXPERIMENT.name} with the constants of profile {profile!r}: compute them with "
+            f"`hybrid run {EXPERIMENT.name} --profile {profile}`"
         )
     return results
 
@@ -276,38 +241,16 @@ def build(config: Config, method: Method, seed: int) -> FullyConnected:
     )
 
 
-def run_trial(
-    trial: Trial, device: torch.device, checkpoint: Path | None = None
-) -> tuple[Json, FullyConnected]:
-    """Train and test one network; see `train` for what `checkpoint` does."""
-    config, seed = trial.config, trial.seed
-    images = _images(config.dataset)
-    network = build(config, trial.method, seed).to(device)
-    data, validation = _splits(images, config, seed, device)
-    schedule = Schedule(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        lr_weight=config.lr_weight,
-        lr_meta=config.lr_meta,
-    )
-    logs = train(
-        network,
-        data,
-        validation,
-        schedule,
-        lambda epoch: torch_stream(seed, "order", epoch),
-        checkpoint=checkpoint,
-        title=trial.title,
-    )
-    sets = test_sets(images, config, seed).to(device)
+def test_all(tested: Tested) -> Json:
+    """Return the tests of a trained network: every fault, level and protocol."""
+    trial, network, images, device = tested
+    config, protocols = trial.config, trial.method.protocols
+    assert isinstance(config, Config)
+    assert isinstance(network, FullyConnected)
+    sets = test_sets(images, config, trial.seed).to(device)
     labels = torch.from_numpy(images.test_labels).to(device)
-    tests = {p: _test(network, sets, labels, p, config) for p in trial.method.protocols}
-    meta = {
-        f"{name} (mean)" if value.ndim else name: round(value.mean().item(), 6)
-        for name, value in network.named_parameters()
-        if name.rsplit(".", 1)[-1] in ("local_gain", "local_rate", "sliding_threshold")
-    }
-    return {"epochs": [vars(log) for log in logs], "meta": meta, "tests": tests}, network
+    tests = {p: _test(network, sets, labels, p, config) for p in protocols}
+    return {"tests": tests}
 
 
 def test_sets(images: Images, config: Config, seed: int) -> torch.Tensor:
@@ -344,59 +287,4 @@ def _test(
     return result
 
 
-def _splits(images: Images, config: Config, seed: int, device: torch.device) -> tuple[Split, Split]:
-    state = int(numpy_stream(seed, "validation split").integers(2**31))
-    kept, held_out = train_test_split(
-        np.arange(len(images.train_labels)),
-        test_size=config.validation,
-        stratify=images.train_labels,
-        random_state=state,
-    )
-    inputs = torch.from_numpy(images.train).flatten(1).to(device)
-    labels = torch.from_numpy(images.train_labels).to(device)
-    return Split(inputs[kept], labels[kept]), Split(inputs[held_out], labels[held_out])
-
-
-def run_task(task: Task) -> Json:
-    """Return the record of a task: the stored one, or a new one."""
-    trial, store, device = task
-    request = trial.request(_images(trial.config.dataset).sha256())
-    if store is None:
-        result, about = timed(lambda: run_trial(trial, device)[0], device)
-        return {"request": request, "result": result, "about": about}
-
-    checkpoint = store.checkpoint_path(request)
-    if store.recompute:
-        checkpoint.unlink(missing_ok=True)
-
-    def compute() -> Json:
-        result, network = run_trial(trial, device, checkpoint)
-        save_tensors(store.weights_path(request), network.state_dict(), {"trial": trial.title})
-        return result
-
-    record = store.get(request, lambda: timed(compute, device))
-    checkpoint.unlink(missing_ok=True)
-    return record
-
-
-@lru_cache(maxsize=2)
-def _images(dataset: str) -> Images:
-    return load_images(dataset)
-
-
-def load_network(trial: Trial, store: Store) -> FullyConnected:
-    """Return the trained network of a finished trial, if its weights were kept.
-
-    Raises:
-        FileNotFoundError: if the trial has not been run in this store, or only its record is here.
-        DamagedFileError: if the weights are damaged.
-    """
-    path = store.weights_path(trial.request(_images(trial.config.dataset).sha256()))
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not here: run the trial in this store first")
-    tensors, about = load_tensors(path)
-    if about["trial"] != trial.title:
-        raise DamagedFileError(f"{path} holds {about['trial']}, not {trial.title}: delete it")
-    network = build(trial.config, trial.method, trial.seed)
-    network.load_state_dict(tensors)
-    return network
+EXPERIMENT = Experiment(name="fault_tolerance", build=build, test=test_all)

@@ -13,23 +13,47 @@ from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
 log = logging.getLogger(__name__)
 
 
+class BestState:
+    """A network as it was after the epoch with the highest validation accuracy.
+
+    Of equals the earliest counts. Test data have no part in the choice.
+    """
+
+    def __init__(self) -> None:
+        self.epoch, self.validation = 0, -1.0  # epochs count from 1 here
+        self.state: dict[str, Tensor] = {}
+
+    def see(self, epoch: int, validation: float, network: nn.Module) -> None:
+        """Keep a copy of the network's state if it is better than all before."""
+        if validation > self.validation:
+            self.epoch, self.validation = epoch, validation
+            self.state = {name: value.clone() for name, value in network.state_dict().items()}
+
+
 def save_checkpoint(
     path: Path,
     network: nn.Module,
     optimisers: Sequence[torch.optim.Optimizer],
     about: dict[str, Any],
+    best: BestState | None = None,
 ) -> None:
-    """Write parameters, traces and optimiser states, with `about` beside them, atomically."""
+    """Write parameters, traces, optimiser states and the best state, with `about`, atomically."""
     tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
     for i, optimiser in enumerate(optimisers):
         for index, state in optimiser.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"optimiser/{i}/{index}/{name}"] = torch.as_tensor(value)
+    if best is not None:
+        tensors |= {f"best/{name}": value for name, value in best.state.items()}
+        about = {**about, "best": {"epoch": best.epoch, "validation": best.validation}}
     save_tensors(path, tensors, about)
 
 
 def load_checkpoint(
-    path: Path, network: nn.Module, optimisers: Sequence[torch.optim.Optimizer]
+    path: Path,
+    network: nn.Module,
+    optimisers: Sequence[torch.optim.Optimizer],
+    best: BestState | None = None,
 ) -> dict[str, Any] | None:
     """Restore what `save_checkpoint` wrote and return its `about`.
 
@@ -44,15 +68,18 @@ def load_checkpoint(
         log.warning("%s; training starts anew", error)
         return None
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimisers]
-    parameters = {}
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}}
     for key, value in tensors.items():
         kind, name = key.split("/", 1)
-        if kind == "network":
-            parameters[name] = value
+        if kind in groups:
+            groups[kind][name] = value
         else:
             i, index, entry = name.split("/")
             states[int(i)].setdefault(int(index), {})[entry] = value
-    network.load_state_dict(parameters)
+    network.load_state_dict(groups["network"])
+    if best is not None:
+        best.state = groups["best"]
+        best.epoch, best.validation = about["best"]["epoch"], about["best"]["validation"]
     for optimiser, state in zip(optimisers, states, strict=True):
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     return about

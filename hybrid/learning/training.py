@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hybrid.learning.checkpoint import load_checkpoint, save_checkpoint
+from hybrid.learning.checkpoint import BestState, load_checkpoint, save_checkpoint
 from hybrid.learning.schedule import Schedule
 
 # Changes a batch of training inputs at random, from a generator.
@@ -58,6 +58,7 @@ def train(
     checkpoint: Path | None = None,
     title: str = "training",
     augment: Augment | None = None,
+    best: BestState | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] = one_hot_mse,
 ) -> list[EpochLog]:
     """Train a network in place and return one log per epoch.
@@ -74,6 +75,7 @@ def train(
             from it and ends bit for bit where an uninterrupted run would have.
         title: label of the progress bar.
         augment: changes each training batch at random; None leaves it as it is.
+        best: is told of every epoch, and kept in the checkpoint too.
         loss: maps outputs [N, C] and labels [N] to a scalar.
 
     Raises:
@@ -87,7 +89,7 @@ def train(
     optimisers = schedule.optimisers(weights, meta)
     logs: list[EpochLog] = []
     if checkpoint is not None:
-        about = load_checkpoint(checkpoint, network, optimisers)
+        about = load_checkpoint(checkpoint, network, optimisers, best)
         logs = [EpochLog(**entry) for entry in about["epochs"]] if about else []
 
     # Shown in terminals only: bars of parallel trials would pile up in a notebook.
@@ -102,9 +104,11 @@ def train(
             mean = _epoch(network, batches, schedule, optimisers, loss, f"epoch {epoch + 1}", kept)
             logs.append(EpochLog(mean, accuracy(network, validation, schedule.batch_size)))
         bar.set_postfix(loss=f"{mean:.4f}", validation=f"{logs[-1].validation:.3f}")
+        if best is not None:
+            best.see(epoch + 1, logs[-1].validation, network)
         if checkpoint is not None:
             about = {"epochs": [vars(log) for log in logs]}
-            save_checkpoint(checkpoint, network, optimisers, about)
+            save_checkpoint(checkpoint, network, optimisers, about, best)
     return logs
 
 

@@ -17,6 +17,7 @@ from hybrid import cli
 from hybrid.experiments import fault_tolerance as experiment
 from hybrid.experiments.base import GP, HP, LP, choose_device, results_folder
 from hybrid.experiments.fault_results import collect, crossing, measure
+from hybrid.experiments.trials import Trial, images_of, load_network
 from hybrid.learning.evaluation import evaluate
 from hybrid.report.scoreboard import judge, load_claims
 from hybrid.runs.store import Store, read_record
@@ -57,7 +58,7 @@ def test_run_gives_named_axes(tiny: experiment.Plan) -> None:
 
 
 def test_noise_is_shared_by_methods_and_fresh_for_each_seed() -> None:
-    images = experiment.load_images("digits")
+    images = images_of("digits")
     one, two = (experiment.test_sets(images, TINY, seed) for seed in (1, 2))
     assert torch.equal(one, experiment.test_sets(images, TINY, 1))
     assert torch.equal(one[0], two[0]), "level 0 is the clean test set"
@@ -102,9 +103,9 @@ def test_trained_networks_are_kept_beside_their_records(
     """The kept network gives the confusions of its record again."""
     store = Store(tmp_path)
     (result,) = experiment.run("smoke", methods=["HP"], store=store)
-    trial = experiment.Trial(TINY, HP, 1)
-    network = experiment.load_network(trial, store)
-    images = experiment.load_images("digits")
+    trial = Trial(experiment.EXPERIMENT, TINY, HP, 1)
+    network = load_network(trial, store)
+    images = images_of("digits")
     labels = torch.from_numpy(images.test_labels)
     sets = experiment.test_sets(images, TINY, 1)[:2]
     outcome = evaluate(network, sets, labels, "frozen", TINY.batch_size)
@@ -112,7 +113,7 @@ def test_trained_networks_are_kept_beside_their_records(
     # A potential within rounding of the threshold may flip a sample with more threads.
     assert np.abs(outcome.confusion.numpy() - expected).sum() <= 4
     with pytest.raises(FileNotFoundError, match="run the trial in this store first"):
-        experiment.load_network(replace(trial, seed=9), store)
+        load_network(replace(trial, seed=9), store)
 
 
 CHILD = """
@@ -121,14 +122,17 @@ from dataclasses import replace
 from pathlib import Path
 from hybrid.experiments import fault_tolerance as experiment
 from hybrid.experiments.base import HP
+from hybrid.experiments.trials import Task, Trial, run_task
 from hybrid.runs.fanout import fan_out
 from hybrid.runs.store import Store
 
 config = replace(experiment.PLANS["smoke"].configs[0], hidden=32, epochs=12)
-task = experiment.Task(
-    experiment.Trial(config, HP, 1), Store(Path(sys.argv[1])), experiment.choose_device("cpu")
+task = Task(
+    Trial(experiment.EXPERIMENT, config, HP, 1),
+    Store(Path(sys.argv[1])),
+    experiment.choose_device("cpu"),
 )
-fan_out(experiment.run_task, [task], jobs=1, title="child")
+fan_out(run_task, [task], jobs=1, title="child")
 """
 
 
