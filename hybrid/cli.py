@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hybrid.experiments import fault_tolerance
+from hybrid.experiments import classification, fault_tolerance
 from hybrid.experiments.base import PROFILES, project_root, results_folder
 from hybrid.runs.files import DamagedFileError
 from hybrid.runs.store import Store
@@ -19,7 +19,10 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-EXPERIMENTS = {fault_tolerance.EXPERIMENT.name: fault_tolerance.run}
+EXPERIMENTS = {
+    classification.EXPERIMENT.name: classification.run,
+    fault_tolerance.EXPERIMENT.name: fault_tolerance.run,
+}
 
 
 @app.callback()
@@ -32,7 +35,10 @@ def run(
     experiment: Annotated[str, typer.Argument(help=f"One of: {', '.join(EXPERIMENTS)}.")],
     profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "smoke",
     method: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this; may be repeated. For classification: a config's label."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
     jobs: Annotated[
         int, typer.Option(help="Processes; one thread and up to 2 GB each.")

@@ -113,7 +113,7 @@ def measure(result: Result) -> dict[str, NDArray[np.float64]]:
     """Return one value per seed for each claim of `data/paper.toml` that `result` speaks to.
 
     Methods are compared within a seed: they share the order of images, the noise, the validation
-    split and the initial weights of the first layer.
+    split and the initial weights.
     """
     if not result.comparable():
         return {}
@@ -136,7 +136,7 @@ def measure(result: Result) -> dict[str, NDArray[np.float64]]:
         ),
         "crop/HP-GP": result.gap("crop")[:, middle].mean(-1),
     }
-    return {f"{result.dataset}/{name}": value for name, value in values.items()}
+    return {f"fault_tolerance/{result.dataset}/{name}": value for name, value in values.items()}
 
 
 def crossing(levels: NDArray[np.float64], difference: NDArray[np.float64]) -> float:

@@ -97,8 +97,8 @@ class Experiment:
     inputs: Callable[..., torch.Tensor] = flat
     # config -> random change of training batches
     augment: Callable[..., Augment | None] = unchanged
-    # Whether networks are also tested as they were after their best validation epoch.
-    select: bool = False
+    # The tests of the network of its best validation epoch, if that is tested too.
+    test_selected: Callable[["Tested"], Json] | None = None
 
 
 class Tested(NamedTuple):
@@ -157,7 +157,7 @@ def run_trial(
     experiment, config, seed = trial.experiment, trial.config, trial.seed
     images = images_of(config.dataset)
     network = trial.build().to(device)
-    best = BestState() if experiment.select else None
+    best = BestState() if experiment.test_selected else None
     logs = train(
         network,
         *_splits(trial, images, device),
@@ -175,11 +175,12 @@ def run_trial(
     }
     result: Json = {"epochs": [vars(log) for log in logs], "meta": meta}
     result |= experiment.test(Tested(trial, network, images, device))
-    if best is not None:
-        selected = trial.build().to(device)
-        selected.load_state_dict(best.state)
-        tests = experiment.test(Tested(trial, selected, images, device))
+    if best is not None and experiment.test_selected is not None:
+        last = {name: value.clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(best.state)
+        tests = experiment.test_selected(Tested(trial, network, images, device))
         result["selected"] = {"epoch": best.epoch, **tests}
+        network.load_state_dict(last)
     return result, network
 
 

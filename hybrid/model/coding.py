@@ -51,8 +51,10 @@ def direct(value: Tensor, steps: int) -> Static:
     return Static(value, drive_decay(steps, None))
 
 
-def poisson(value: Tensor, steps: int, generator: torch.Generator) -> Tensor:
+def poisson(value: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
     """Poisson rate code: spikes [T, N, in] with probability `value` [N, in] at every step.
+
+    Without a generator, torch's global one is drawn from.
 
     Raises:
         ValueError: if a value lies outside [0, 1].
@@ -64,6 +66,19 @@ def poisson(value: Tensor, steps: int, generator: torch.Generator) -> Tensor:
         )
     draws = torch.rand((steps, *value.shape), generator=generator, device=value.device)
     return (draws < value).to(value.dtype)
+
+
+def in_parts(value: Tensor, steps: int) -> tuple[Tensor, ...]:
+    """Sequential code: cut each input [N, steps · in] into `steps` parts [N, in], shown in order.
+
+    With 28 steps an image of 28 rows is shown row by row, with 784 pixel by pixel.
+
+    Raises:
+        ValueError: if the inputs cannot be cut into equal parts.
+    """
+    if value.shape[-1] % steps:
+        raise ValueError(f"inputs of {value.shape[-1]} values cannot be cut into {steps} parts")
+    return value.unflatten(-1, (steps, -1)).unbind(-2)
 
 
 def fade(source: Static | Tensor | Sequence[Tensor], gain: tuple[float, ...]) -> Drive:

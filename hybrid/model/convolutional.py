@@ -101,9 +101,9 @@ class Convolutional(HybridNetwork):
         features = channels * size[0] * size[1]
         if features == 0:
             raise ValueError(f"nothing is left of images {image} after so much pooling")
-        self.dense = nn.ModuleList()
+        self.layers = nn.ModuleList()
         for layer in dense:
-            self.dense.append(
+            self.layers.append(
                 HybridLinear(
                     features,
                     layer.size,
@@ -141,7 +141,7 @@ class Convolutional(HybridNetwork):
             raise ValueError(f"images must have shape [N, {self.image}], got {list(images.shape)}")
         first = self.convolutions[0](images)
         neurons: list[NeuronState | None] = [None] * len(self.convolutions)
-        layers = [layer.stored() for layer in self.dense]  # type: ignore[operator]
+        layers = [layer.stored() for layer in self.layers]  # type: ignore[operator]
         history: list[list[NeuronState]] = [[] for _ in (*neurons, *layers)]
         awake: Tensor | None = None
         for gain in self.gain:
@@ -157,7 +157,7 @@ class Convolutional(HybridNetwork):
                 break
             if answered.any():
                 awake = (~answered).unsqueeze(1).to(z.dtype)
-        for module, state in zip(self.dense, layers, strict=True):
+        for module, state in zip(self.layers, layers, strict=True):
             module.finish(state, pool=pool, adapt=adapt)  # type: ignore[operator]
         finals = [*(LayerState(state) for state in neurons), *layers]
         windows = [Window(tuple(s), final) for s, final in zip(history, finals, strict=True)]
@@ -179,7 +179,7 @@ class Convolutional(HybridNetwork):
         self, z: Tensor, gain: float, layers: list[LayerState], pool: Pool | None, adapt: bool
     ) -> None:
         """Advance the dense layers one step."""
-        for i, (spec, layer) in enumerate(zip(self._dense, self.dense, strict=True)):
+        for i, (spec, layer) in enumerate(zip(self._dense, self.layers, strict=True)):
             x = self._drop(z, spec.dropout)
             layers[i] = layer.step(  # type: ignore[operator]
                 gain * x if spec.faded else x, layers[i], pool=pool, adapt=adapt

@@ -37,7 +37,17 @@ class Activity(NamedTuple):
 
 
 class HybridNetwork(nn.Module):
-    """What networks share: their trained parameters, told apart by what they are for."""
+    """What networks share: neurons, a read-out, T steps, and parameters of two kinds."""
+
+    neuron: Neuron
+    readout: ReadOut
+    gain: tuple[float, ...]  # of the fading drive, T values
+    layers: nn.ModuleList  # dense layers, those that may be plastic
+
+    @property
+    def steps(self) -> int:
+        """T, the longest window."""
+        return len(self.gain)
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """Return the trained global parameters: weights and biases."""

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-Verdict = Literal["reproduced", "not reproduced", "undecided", "too few seeds", "not run"]
+Verdict = Literal[
+    "reproduced",
+    "not reproduced",
+    "undecided",
+    "too few seeds",
+    "not run",
+    "not run at paper scale",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +35,7 @@ class Claim:
     high: float = float("inf")
     reported: float | None = None
     rerun: float | None = None
+    scale: Literal["laptop", "paper"] = "laptop"  # what it takes to speak to the claim
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,8 @@ def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
 def reported_gaps(dataset: str) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
     """Return what others found for HP minus GP under noise: (who, variances, points)."""
     claims = {claim.id: claim for claim in load_claims()}
-    clean = claims.get(f"{dataset}/clean/HP-GP")
-    noisy = claims.get(f"{dataset}/gaussian-0.06/HP-GP")
+    clean = claims.get(f"fault_tolerance/{dataset}/clean/HP-GP")
+    noisy = claims.get(f"fault_tolerance/{dataset}/gaussian-0.06/HP-GP")
     if clean is None or noisy is None:
         return []
     variances = np.array([0.0, 0.06])
@@ -86,7 +94,7 @@ def reported_gaps(dataset: str) -> list[tuple[str, NDArray[np.float64], NDArray[
 def judge(claim: Claim, samples: NDArray[np.float64] | None) -> Line:
     """Compare one claim with one value per seed, or with None if it was not run."""
     if samples is None or len(samples) == 0:
-        return Line(claim, None, "not run")
+        return Line(claim, None, "not run" if claim.scale == "laptop" else "not run at paper scale")
     estimate = Estimate.of(samples)
     if estimate.n < claim.minimum:
         return Line(claim, estimate, "too few seeds")

@@ -237,7 +237,10 @@ def made_up(accuracies: dict[str, list[float]]) -> list[dict]:
 def test_measures_follow_from_the_records() -> None:
     records = made_up({"LP": [70, 68], "GP": [88, 60], "HP": [88, 72]})
     result = collect(records[0]["request"]["config"], records, (LP, GP, HP))
-    values = {name.removeprefix("fashion_mnist/"): v[0] for name, v in measure(result).items()}
+    values = {
+        name.removeprefix("fault_tolerance/fashion_mnist/"): v[0]
+        for name, v in measure(result).items()
+    }
     assert values["clean/GP"] == 88
     assert values["clean/HP-GP"] == 0
     assert values["gaussian-0.06/HP-GP"] == 12
@@ -265,8 +268,9 @@ def test_records_that_contradict_each_other_are_refused() -> None:
 def test_every_claim_can_be_measured() -> None:
     records = made_up({"LP": [70, 68], "GP": [88, 60], "HP": [88, 72]})
     result = collect(records[0]["request"]["config"], records, (LP, GP, HP))
-    names = {name.removeprefix("fashion_mnist/") for name in measure(result)}
-    assert {claim.id.split("/", 1)[1] for claim in load_claims()} <= names
+    names = {name.removeprefix("fault_tolerance/fashion_mnist/") for name in measure(result)}
+    ids = [claim.id.split("/", 2) for claim in load_claims()]
+    assert {name for experiment, _, name in ids if experiment == "fault_tolerance"} <= names
 
 
 def test_crossing() -> None:

@@ -38,10 +38,10 @@ def build(seed: int = 0, **options: object) -> Convolutional:
     with torch.no_grad():
         for convolve in network.convolutions:
             convolve.weight.mul_(3.0)
-        for layer in network.dense:
+        for layer in network.layers:
             layer.weight.mul_(3.0)
-        network.dense[1].bias.zero_()
-        for layer in network.dense:
+        network.layers[1].bias.zero_()
+        for layer in network.layers:
             if layer.rule is not None and layer.lifetime == "carry":
                 layer.trace.uniform_(-0.2, 0.2, generator=torch.Generator().manual_seed(1))
     return network.eval()
@@ -115,10 +115,10 @@ def test_an_answered_sample_moves_no_shared_trace() -> None:
         network = build(rule=rule, readout=FirstAtOnce(), steps=steps).train()
         network._convolutions = [replace(spec, dropout=0.0) for spec in network._convolutions]
         with torch.no_grad():
-            network.dense[0].local_gain.zero_()
-        before = network.dense[0].trace.clone()
+            network.layers[0].local_gain.zero_()
+        before = network.layers[0].trace.clone()
         assert len(network(batch).windows[0].states) == steps
-        return network.dense[0].trace - 0.9**steps * before
+        return network.layers[0].trace - 0.9**steps * before
 
     first, second = images(1, 3) + 0.5, images(1, 4) + 0.5
     both = moved(torch.cat([first, second]), STEPS)
@@ -138,7 +138,7 @@ def test_without_gain_the_network_is_global() -> None:
     hybrid, plain = build(), build(rule=None)
     plain.load_state_dict({k: v for k, v in hybrid.state_dict().items() if k in plain.state_dict()})
     with torch.no_grad():
-        hybrid.dense[0].local_gain.zero_()
+        hybrid.layers[0].local_gain.zero_()
     batch = images(6)
     assert torch.equal(hybrid(batch).output, plain(batch).output)
     assert hybrid(batch).windows[-1].z.sum() > 0
@@ -146,13 +146,13 @@ def test_without_gain_the_network_is_global() -> None:
 
 def test_traces_move_in_training_alone() -> None:
     network = build()
-    before = network.dense[0].trace.clone()
+    before = network.layers[0].trace.clone()
     network(images(4))
-    assert torch.equal(network.dense[0].trace, before)
+    assert torch.equal(network.layers[0].trace, before)
     network.train()(images(4), adapt=False)
-    assert torch.equal(network.dense[0].trace, before)
+    assert torch.equal(network.layers[0].trace, before)
     network(images(4))
-    assert not torch.equal(network.dense[0].trace, before)
+    assert not torch.equal(network.layers[0].trace, before)
 
 
 def test_dropout_acts_in_training_alone_and_follows_the_global_generator() -> None:

@@ -172,7 +172,7 @@ def convolutional(golden: Golden, name: str) -> Convolutional:
         nonnegative_rate=name == "fashion",
         generator=torch.Generator(),
     )
-    values = {f"dense.{plastic}.trace": golden[f"trace{plastic + 1}_in"]}
+    values = {f"layers.{plastic}.trace": golden[f"trace{plastic + 1}_in"]}
     for key in golden.names("param_"):
         ours = our_convolutional_name(key.removeprefix("param_"))
         if ours in dict(network.named_parameters()):
@@ -186,7 +186,7 @@ def our_convolutional_name(authors: str) -> str:
     if authors.startswith("conv"):
         index, kind = authors.removeprefix("conv").split(".")
         return f"convolutions.{int(index) - 1}.{kind}"
-    return str(our_name(authors)).replace("layers.", "dense.")
+    return str(our_name(authors))
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion", "cifar10"])
@@ -201,7 +201,7 @@ def test_convolutional_agrees_with_the_authors(name: str) -> None:
     assert_value(activity.output, golden["output"])
     assert_value(loss, golden["loss"])
     (trace,) = golden.names("trace1_out") + golden.names("trace2_out")
-    assert_value(network.get_buffer(f"dense.{int(trace[5]) - 1}.trace"), golden[trace])
+    assert_value(network.get_buffer(f"layers.{int(trace[5]) - 1}.trace"), golden[trace])
     if name != "fashion":  # the vector does not hold it
         assert len(activity.windows[0].states) - 1 == int(golden["last_step"])
     assert all(count.sum() > 0 for count in activity.spike_counts())

@@ -174,11 +174,11 @@ def test_claims_are_well_formed() -> None:
     assert len({c.id for c in claims}) == len(claims)
     for c in claims:
         assert c.low < c.high
-        assert c.minimum >= 5
+        assert c.minimum >= 3
         assert c.source
         if c.rule == "within":
             assert c.high < float("inf")
-    text = as_text(scoreboard({}, "fashion_mnist/clean"))
+    text = as_text(scoreboard({}, "fault_tolerance/fashion_mnist/clean"))
     assert text.count("not run") == 4
     assert "75.8" in text
     assert "73.6" in text

@@ -1,0 +1,126 @@
+"""Reading classification records: arrays with named axes, and what the claims are about."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid.experiments.classification_config import Config
+from hybrid.runs.store import Json
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """All finished trials of a profile."""
+
+    configs: tuple[Config, ...]
+    records: tuple[Json, ...]
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels of configs with finished trials, in the order of the plan."""
+        present = {r["request"]["config"]["label"] for r in self.records}
+        return tuple(config.label for config in self.configs if config.label in present)
+
+    def config(self, label: str) -> Config:
+        return next(config for config in self.configs if config.label == label)
+
+    def methods(self, label: str) -> tuple[str, ...]:
+        """Return the methods that finished at least one trial of a config."""
+        present = {r["request"]["method"]["name"] for r in self._of(label)}
+        return tuple(name for name in ("LP", "GP", "HP") if name in present)
+
+    def seeds(self, label: str, method: str) -> tuple[int, ...]:
+        return tuple(record["request"]["seed"] for record in self._of(label, method))
+
+    def accuracy(
+        self, label: str, method: str, *, protocol: str | None = None, selected: bool = False
+    ) -> Floats:
+        """Return test accuracies in per cent [seeds].
+
+        Args:
+            protocol: None for the authors' (traces move in test batches) where there are traces.
+            selected: after the epoch with the best validation accuracy, instead of the last.
+        """
+        confusions = [
+            np.array(test["confusion"])
+            for test in self._tests(label, method, protocol, selected=selected)
+        ]
+        return np.array([100.0 * np.trace(counts) / counts.sum() for counts in confusions])
+
+    def course(self, label: str, method: str) -> tuple[Floats, Floats, Floats]:
+        """Return the steps asked at [K], accuracy [seeds, K] in per cent and spikes [seeds, K]."""
+        tests = self._tests(label, method, None)
+        total = np.sum(tests[0]["confusion"])
+        correct = np.array([100.0 * np.array(test["correct"]) / total for test in tests])
+        spikes = np.array([np.sum(test["spikes"], axis=-1) for test in tests])
+        return np.array(tests[0]["looks"], dtype=float), correct, spikes
+
+    def latency(self, label: str, method: str) -> Floats:
+        """Return the mean number of steps until the answer [seeds]."""
+        return np.array([test["latency"] for test in self._tests(label, method, None)])
+
+    def learning(self, label: str, method: str) -> Floats:
+        """Return validation accuracies in per cent [seeds, epochs]."""
+        epochs = [record["result"]["epochs"] for record in self._of(label, method)]
+        return np.array([[100.0 * log["validation"] for log in logs] for logs in epochs])
+
+    def sensitivity(self, label: str, method: str = "HP") -> tuple[Floats, Floats]:
+        """Return factors of the learned gain [K] and accuracies in per cent [seeds, K]."""
+        records = self._of(label, method)
+        total = np.sum(self._tests(label, method, None)[0]["confusion"])
+        pairs = np.array([record["result"]["sensitivity"] for record in records], dtype=float)
+        return pairs[0, :, 0], 100.0 * pairs[:, :, 1] / total
+
+    def raster(self, label: str, method: str) -> Json:
+        """Return who spiked when, in the first trial, for the first test image."""
+        raster: Json = self._of(label, method)[0]["result"]["raster"]
+        return raster
+
+    def minutes(self, label: str, method: str) -> Floats:
+        """Return how long the trials ran [seeds]."""
+        return np.array([r["about"]["seconds"] / 60 for r in self._of(label, method)])
+
+    def _of(self, label: str, method: str | None = None) -> list[Json]:
+        found = [
+            record
+            for record in self.records
+            if record["request"]["config"]["label"] == label
+            and method in (None, record["request"]["method"]["name"])
+        ]
+        if not found:
+            raise KeyError(f"no finished trial of {method or 'any method'} on {label}")
+        return sorted(found, key=lambda record: record["request"]["seed"])
+
+    def _tests(
+        self, label: str, method: str, protocol: str | None, *, selected: bool = False
+    ) -> list[Json]:
+        results = [record["result"] for record in self._of(label, method)]
+        tests = [result["selected"]["tests"] if selected else result["tests"] for result in results]
+        return [test[protocol or next(iter(test))] for test in tests]
+
+
+def collect(configs: Sequence[Config], records: Sequence[Json]) -> Result:
+    """Return the result made of those `records` that belong to one of the configs.
+
+    Raises:
+        ValueError: if two records are of the same config, method and seed.
+    """
+    wanted = [config.as_json() for config in configs]
+    own = tuple(record for record in records if record["request"]["config"] in wanted)
+    titles = [record["request"]["label"] for record in own]
+    twice = sorted({title for title in titles if titles.count(title) > 1})
+    if twice:
+        raise ValueError(f"there are several records of {twice}: remove the outdated ones")
+    return Result(tuple(configs), own)
+
+
+def measure(result: Result) -> dict[str, Floats]:
+    """Return one value per seed for each claim of `data/paper.toml` that `result` speaks to."""
+    return {
+        f"classification/{label}/{method}": result.accuracy(label, method)
+        for label in result.labels()
+        for method in result.methods(label)
+    }
