@@ -23,7 +23,7 @@ from hybrid.experiments.classification_config import (
 from hybrid.experiments.classification_networks import build
 from hybrid.experiments.classification_results import Result, collect
 from hybrid.experiments.trials import Config as TrialConfig
-from hybrid.experiments.trials import Experiment, Tested, Trial, flat, load_records, run_all
+from hybrid.experiments.trials import Experiment, Trained, Trial, flat, load_records, run_all
 from hybrid.learning.course import Course, follow
 from hybrid.learning.training import Augment, seeded
 from hybrid.model.layers import HybridLinear
@@ -249,10 +249,10 @@ def _shifted_and_mirrored(inputs: Tensor, generator: torch.Generator) -> Tensor:
     return crop_and_flip(images, generator, fill=black).flatten(1)
 
 
-def test_all(tested: Tested) -> Json:
+def test_all(trained: Trained) -> Json:
     """Return the course of the answers, the sensitivity to θ and one image's spikes."""
-    result = test_answers(tested)
-    network = tested.network
+    result = test_answers(trained)
+    network = trained.network
     layers = [layer for layer in network.layers if isinstance(layer, HybridLinear)]
     gains = [layer.local_gain for layer in layers if layer.rule is not None]
     if gains:
@@ -260,21 +260,21 @@ def test_all(tested: Tested) -> Json:
         result["sensitivity"] = []
         for scale in SCALES:
             _scale(gains, learned, scale)
-            confusion = _course(tested, tested.trial.method.protocols[0]).confusion
+            confusion = _course(trained, trained.trial.method.protocols[0]).confusion
             result["sensitivity"].append([scale, int(confusion.trace())])
         _scale(gains, learned, 1.0)
-    first = inputs_of(tested.trial.config, tested.images.test[:1]).to(tested.device)
+    first = inputs_of(trained.trial.config, trained.images.test[:1]).to(trained.device)
     return result | {"raster": _raster(network, first)}
 
 
-def test_answers(tested: Tested) -> Json:
+def test_answers(trained: Trained) -> Json:
     """Return the course of the answers under each protocol."""
-    protocols = tested.trial.method.protocols
-    return {"tests": {name: _as_json(_course(tested, name)) for name in protocols}}
+    protocols = trained.trial.method.protocols
+    return {"tests": {name: _as_json(_course(trained, name)) for name in protocols}}
 
 
-def _course(tested: Tested, protocol: str) -> Course:
-    trial, network, images, device = tested
+def _course(trained: Trained, protocol: str) -> Course:
+    trial, network, images, device = trained
     config = trial.config
     inputs = inputs_of(config, images.test).to(device)
     labels = torch.from_numpy(images.test_labels).to(device)

@@ -6,6 +6,7 @@ from hybrid.experiments.classification import METHODS
 from hybrid.experiments.classification_results import Result
 from hybrid.report import classification_panels as panels
 from hybrid.report.figures import Series, canvas
+from hybrid.report.learning_panel import learning
 from hybrid.report.scoreboard import load_claims
 
 _COLOUR = {method.name: method.colour for method in METHODS}
@@ -46,7 +47,7 @@ def draw(result: Result) -> Figure:
     learned = {
         name: (result.learning(first, name), _COLOUR[name]) for name in result.methods(first)
     }
-    panels.learning(axes["b"], learned, title=f"Learning, {_name(first)}")
+    learning(axes["b"], learned, title=f"Learning, {_name(first)}")
     courses = {
         name: result.course(label, "HP")
         for suffix, name in _CODES.items()

@@ -8,6 +8,7 @@ from hybrid.experiments.fault_results import Result, usual_protocol
 from hybrid.experiments.fault_tolerance import METHODS
 from hybrid.report import fault_panels
 from hybrid.report.figures import Series, canvas
+from hybrid.report.learning_panel import learning
 from hybrid.report.scoreboard import reported_gaps
 
 _COLOUR = {method.name: method.colour for method in METHODS}
@@ -58,8 +59,8 @@ def draw(result: Result, gallery: list[fault_panels.PictureRow]) -> Figure:
     if bars:
         fault_panels.other_noises(panels["g"], bars, _COLOUR)
     else:
-        learning = {name: (result.learning(name), _COLOUR[name]) for name in _MAIN}
-        fault_panels.learning(panels["g"], learning)
+        curves = {name: (result.learning(name), _COLOUR[name]) for name in _MAIN}
+        learning(panels["g"], curves, title="Learning, clean images")
     rates = {
         name: (result.rates(name, usual_protocol(result, name), "gaussian")[..., 0], _COLOUR[name])
         for name in _MAIN

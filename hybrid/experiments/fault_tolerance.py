@@ -26,7 +26,7 @@ from hybrid.experiments.base import (
     results_folder,
 )
 from hybrid.experiments.fault_results import Result, collect
-from hybrid.experiments.trials import Experiment, Tested, Trial, load_records, run_all
+from hybrid.experiments.trials import Experiment, Trained, Trial, load_records, run_all
 from hybrid.learning.evaluation import Protocol, evaluate
 from hybrid.learning.schedule import Schedule
 from hybrid.model.coding import LastMembrane
@@ -241,9 +241,9 @@ def build(config: Config, method: Method, seed: int) -> FullyConnected:
     )
 
 
-def test_all(tested: Tested) -> Json:
+def test_all(trained: Trained) -> Json:
     """Return the tests of a trained network: every fault, level and protocol."""
-    trial, network, images, device = tested
+    trial, network, images, device = trained
     config, protocols = trial.config, trial.method.protocols
     assert isinstance(config, Config)
     assert isinstance(network, FullyConnected)

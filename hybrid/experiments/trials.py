@@ -92,16 +92,16 @@ class Experiment:
     # (config, method, seed) -> an untrained network
     build: Callable[..., HybridNetwork]
     # What the tests of a trained network add to the result of its record.
-    test: Callable[["Tested"], Json]
+    test: Callable[["Trained"], Json]
     # (config, images) -> inputs of the network
     inputs: Callable[..., torch.Tensor] = flat
     # config -> random change of training batches
     augment: Callable[..., Augment | None] = unchanged
     # The tests of the network of its best validation epoch, if that is tested too.
-    test_selected: Callable[["Tested"], Json] | None = None
+    test_selected: Callable[["Trained"], Json] | None = None
 
 
-class Tested(NamedTuple):
+class Trained(NamedTuple):
     """A trained network, and what it is to be tested on."""
 
     trial: Trial
@@ -174,11 +174,11 @@ def run_trial(
         if name.rsplit(".", 1)[-1] in META_NAMES
     }
     result: Json = {"epochs": [vars(log) for log in logs], "meta": meta}
-    result |= experiment.test(Tested(trial, network, images, device))
+    result |= experiment.test(Trained(trial, network, images, device))
     if best is not None and experiment.test_selected is not None:
         last = {name: value.clone() for name, value in network.state_dict().items()}
         network.load_state_dict(best.state)
-        tests = experiment.test_selected(Tested(trial, network, images, device))
+        tests = experiment.test_selected(Trained(trial, network, images, device))
         result["selected"] = {"epoch": best.epoch, **tests}
         network.load_state_dict(last)
     return result, network

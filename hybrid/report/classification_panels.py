@@ -62,15 +62,6 @@ def table(axes: Axes, rows: Sequence[Row], colours: Mapping[str, str], *, title:
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, columnspacing=0.8)
 
 
-def learning(axes: Axes, curves: Mapping[str, tuple[Series, str]], *, title: str) -> None:
-    """Validation accuracy [seeds, epochs] of named, coloured methods."""
-    for name, (samples, colour) in curves.items():
-        epochs = np.arange(1, samples.shape[1] + 1, dtype=float)
-        band(axes, epochs, samples, colour=colour, label=name)
-    axes.set(xlabel="epoch", ylabel="validation accuracy (%)", title=title)
-    axes.legend(loc="best")
-
-
 def codes_by_step(axes: Axes, curves: Mapping[str, tuple[Series, Series]]) -> None:
     """Accuracy [seeds, K] had the network to answer at a step [K], for each code."""
     for name, (steps, samples) in curves.items():

@@ -150,13 +150,3 @@ def confusion(
     bar.set_label("share of true class (%)", fontsize=5)
     bar.ax.tick_params(labelsize=5)
     bar.outline.set_visible(False)
-
-
-def learning(axes: Axes, curves: Mapping[str, tuple[Series, str]]) -> None:
-    """Validation accuracy [seeds, epochs] during training on clean images."""
-    for name, (samples, colour) in curves.items():
-        epochs = np.arange(1, samples.shape[1] + 1, dtype=float)
-        marker = "o" if samples.shape[1] < 12 else ""
-        band(axes, epochs, samples, colour=colour, label=name, marker=marker)
-    axes.set(xlabel="epoch", ylabel="validation accuracy (%)", title="Learning, clean images")
-    axes.legend(loc="lower right")

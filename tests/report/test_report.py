@@ -9,6 +9,7 @@ import pytest
 from matplotlib.text import Text
 
 from hybrid.report import fault_panels, figures, model_panels
+from hybrid.report.learning_panel import learning
 from hybrid.report.scoreboard import (
     Claim,
     Estimate,
@@ -74,7 +75,7 @@ def test_fault_panels_draw_what_they_are_given() -> None:
     fault_panels.rates(panels["f"], LEVELS, CURVES, xlabel="variance")
     counts = np.array([[9, 1], [2, 8]])
     fault_panels.confusion(panels["g"], counts, ["0", "1"], title="HP", figure=figure)
-    fault_panels.learning(panels["h"], CURVES)
+    learning(panels["h"], CURVES, title="Learning")
 
     def labels(letter: str) -> list[str]:
         return [t.get_text() for t in panels[letter].get_legend().get_texts()]
