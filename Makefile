@@ -40,6 +40,7 @@ lab: $(READY) ## open the notebooks in JupyterLab
 
 laptop: $(READY) ## run all experiments at laptop scale (hours; resumes where it stopped)
 	$(BIN)/hybrid run fault_tolerance --profile laptop
+	$(BIN)/hybrid run classification --profile laptop
 
 lint: $(READY) ## format and check the code
 	$(BIN)/ruff format .

@@ -98,12 +98,15 @@ _SMOKE = Config(
     validation=500,
     hidden=(128,),
     batch_size=50,
-    steps=8,
+    steps=6,
     epochs=3,
     lr_weight=2e-3,
     lr_meta=5e-3,
 )
 _SHORT = replace(_SMOKE, label="digits-short", epochs=1)
+_SMOKE_ROWS = replace(
+    by_rows(_SMOKE, "digits-rows"), epochs=2, hidden=(64,), batch_size=100, lr_weight=8e-3
+)
 _DENSE = tuple(Config(label=name, dataset=name, epochs=10) for name in ("mnist", "fashion_mnist"))
 _SMALL: dict[str, Any] = {
     "convolutions": ((16, True, 0.0), (32, True, 0.0), (64, True, 0.0)),
@@ -117,11 +120,7 @@ _REDUCED = tuple(
 PLANS: dict[Profile, Plan] = {
     "smoke": (
         Group(configs=(_SMOKE,)),
-        Group(
-            configs=(replace(by_rows(_SMOKE, "digits-rows"), epochs=2, hidden=(64,)),),
-            methods=("GP", "HP"),
-            seeds=1,
-        ),
+        Group(configs=(_SMOKE_ROWS,), methods=("GP", "HP"), seeds=1),
         Group(configs=(_SHORT, *variants(_SHORT)), methods=("HP",), seeds=1),
     ),
     "laptop": (
