@@ -51,24 +51,27 @@ class Group:
 Plan = tuple[Group, ...]
 
 
-def variants(config: Config) -> tuple[Config, ...]:
-    """Return the config with one thing changed at a time: codes, neurons, rule, ablations.
+# One thing changed at a time, under the label's suffix. Neurons are compared under the rate code:
+# a membrane that does not leak has no use for the other answers.
+CODES_AND_NEURONS: dict[str, dict[str, Any]] = {
+    "rate": {"answer": "rate"},
+    "rank": {"answer": "rank"},
+    "poisson": {"code": "poisson"},
+    "IF": {"neuron": "IF", "answer": "rate"},
+    "adaptive": {"neuron": "adaptive", "answer": "rate"},
+}
+# Of the local module alone: GP would be the same network in all of them.
+RULES_AND_ABLATIONS: dict[str, dict[str, Any]] = {
+    "STDP": {"rule": "stdp"},
+    "fixed-theta": {"theta": "fixed"},
+    "unit-gain": {"theta": "unit-gain"},
+    "hidden-only": {"plastic": (True, False)},
+    "readout-only": {"plastic": (False, True)},
+}
 
-    Neurons are compared under the rate code, as a membrane that does not leak has no use for the
-    other answers.
-    """
-    changes: dict[str, dict[str, Any]] = {
-        "rate": {"answer": "rate"},
-        "rank": {"answer": "rank"},
-        "poisson": {"code": "poisson"},
-        "IF": {"neuron": "IF", "answer": "rate"},
-        "adaptive": {"neuron": "adaptive", "answer": "rate"},
-        "STDP": {"rule": "stdp"},
-        "fixed-theta": {"theta": "fixed"},
-        "unit-gain": {"theta": "unit-gain"},
-        "hidden-only": {"plastic": (True, False)},
-        "readout-only": {"plastic": (False, True)},
-    }
+
+def variants(config: Config, changes: dict[str, dict[str, Any]]) -> tuple[Config, ...]:
+    """Return the config with each of the changes, labelled by its name."""
     return tuple(
         replace(config, label=f"{config.label}-{name}", **change)
         for name, change in changes.items()
@@ -121,13 +124,22 @@ PLANS: dict[Profile, Plan] = {
     "smoke": (
         Group(configs=(_SMOKE,)),
         Group(configs=(_SMOKE_ROWS,), methods=("GP", "HP"), seeds=1),
-        Group(configs=(_SHORT, *variants(_SHORT)), methods=("HP",), seeds=1),
+        Group(
+            configs=(
+                _SHORT,
+                *variants(_SHORT, CODES_AND_NEURONS),
+                *variants(_SHORT, RULES_AND_ABLATIONS),
+            ),
+            methods=("HP",),
+            seeds=1,
+        ),
     ),
     "laptop": (
+        Group(configs=_REDUCED, methods=("GP", "HP"), seeds=1),
         Group(configs=_DENSE),
         Group(configs=(by_rows(_DENSE[0], "mnist-rows"),)),
-        Group(configs=_REDUCED, methods=("GP", "HP"), seeds=1),
-        Group(configs=variants(_DENSE[1]), methods=("GP", "HP")),
+        Group(configs=variants(_DENSE[1], CODES_AND_NEURONS), methods=("GP", "HP")),
+        Group(configs=variants(_DENSE[1], RULES_AND_ABLATIONS), methods=("HP",)),
     ),
     "paper": (
         Group(configs=(MNIST_NETWORK, FASHION_NETWORK, CIFAR10_NETWORK), methods=("GP", "HP")),

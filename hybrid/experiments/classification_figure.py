@@ -30,7 +30,7 @@ _VARIANTS = {
 def draw(result: Result) -> Figure:
     """Draw Fig. 2 from the finished trials of a profile."""
     labels, base = result.labels(), base_of(result)
-    first = labels[0]
+    first = max(labels, key=lambda label: len(result.methods(label)))  # the first of equals
     figure, axes = canvas(["aaabbb", "ccddee", "fffggg"], height=185)
     main = [label for label in labels if {"GP", "HP"} <= set(result.methods(label))]
     main = [label for label in main if not _is_variant(label, labels)]

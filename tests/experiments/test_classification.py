@@ -32,15 +32,15 @@ CPU = torch.device("cpu")
 TINY = Config(
     label="tiny", validation=3_000, hidden=(32,), steps=4, epochs=2, batch_size=25, lr_weight=2e-3
 )
+CHANGES = experiment.CODES_AND_NEURONS | experiment.RULES_AND_ABLATIONS
 SMALL_CONVOLUTIONS = {"convolutions": ((2, True, 0.2), (3, True, 0.2)), "hidden": (8,)}
 
 
 def tiny_plan() -> experiment.Plan:
-    few = ("rate", "rank", "fixed-theta")
-    variants = [c for c in experiment.variants(TINY) if c.label.removeprefix("tiny-") in few]
+    few = {name: CHANGES[name] for name in ("rate", "rank", "fixed-theta")}
     return (
         experiment.Group(configs=(TINY,), seeds=2),
-        experiment.Group(configs=tuple(variants), methods=("HP",), seeds=1),
+        experiment.Group(configs=experiment.variants(TINY, few), methods=("HP",), seeds=1),
     )
 
 
@@ -88,7 +88,7 @@ def test_the_authors_networks_have_their_sizes() -> None:
 def test_variants_change_one_thing_each() -> None:
     networks = {
         config.label.removeprefix("tiny-"): experiment.build(config, HP, 1)
-        for config in experiment.variants(TINY)
+        for config in experiment.variants(TINY, CHANGES)
     }
     assert isinstance(networks["STDP"].layers[0].rule, STDP)
     assert isinstance(networks["IF"].neuron, IF)
