@@ -35,14 +35,12 @@ def run(
     experiment: Annotated[str, typer.Argument(help=f"One of: {', '.join(EXPERIMENTS)}.")],
     profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "smoke",
     method: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
-    dataset: Annotated[
+    config: Annotated[
         list[str] | None,
-        typer.Option(help="Only this; may be repeated. For classification: a config's label."),
+        typer.Option(help="Only this, by its label such as a data set; may be repeated."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
-    jobs: Annotated[
-        int, typer.Option(help="Processes; one thread and up to 2 GB each.")
-    ] = os.cpu_count() or 1,
+    jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = os.cpu_count() or 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     store: Annotated[Path | None, typer.Option(help="Folder of records.")] = None,
     recompute: Annotated[bool, typer.Option(help="Ignore and replace finished records.")] = False,
@@ -60,7 +58,7 @@ def run(
             profile,
             seed=seed,
             methods=method,
-            datasets=dataset,
+            configs=config,
             store=Store(folder, recompute=recompute),
             jobs=jobs,
             device=device,
@@ -78,7 +76,9 @@ def notebooks(
 ) -> None:
     """Run all notebooks headless with papermill, into build/notebooks/<profile>.
 
-    They write their figures to <out>/<profile>, by default figures/<profile>.
+    Smoke computes here and now; the other profiles are drawn from records, and notebooks of
+    experiments without any are skipped. They write their figures to <out>/<profile>, by default
+    figures/<profile>.
     """
     import papermill  # slow to import, and of no use to the other commands
 
@@ -92,6 +92,11 @@ def notebooks(
     if not sources:
         raise typer.BadParameter(f"no notebooks in {root / 'notebooks'}: run this in a checkout")
     for source in sources:
+        experiment = source.stem.split("_", 1)[1]
+        drawn = profile != "smoke" and experiment in EXPERIMENTS
+        if drawn and not _has_records(profile, experiment):
+            typer.echo(f"{source.stem} ({profile}): skipped, there are no records to draw")
+            continue
         began = time.perf_counter()
         papermill.execute_notebook(
             source,
@@ -109,5 +114,9 @@ def figures(
 ) -> None:
     """Rebuild all figures: smoke computed here and now, the others from committed records."""
     for profile in PROFILES:
-        if profile == "smoke" or any(results_folder(profile).glob("*/*.json")):
+        if profile == "smoke" or any(_has_records(profile, name) for name in EXPERIMENTS):
             notebooks(profile, out)
+
+
+def _has_records(profile: str, experiment: str) -> bool:
+    return any((results_folder(profile) / experiment).glob("*.json"))

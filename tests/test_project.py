@@ -1,6 +1,7 @@
 """The project itself: pins, notebooks, and what lies at its top."""
 
 import ast
+import json
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import papermill
 import pytest
 import yaml
 
+from hybrid.experiments import classification, fault_tolerance
 from tests.environment import ROOT, direct_dependencies, environment, pins
 from tests.notebooks import NOTEBOOKS, scrub
 
@@ -92,3 +94,15 @@ def test_arrows_only_point_down() -> None:
                 assert target == room or below, f"{path} imports {name}"
             modules = [name or ""] + [a.name for a in getattr(node, "names", [])]
             assert not any(m.split(".")[0] == "tonic" for m in modules) or path.stem == "events"
+
+
+@pytest.mark.parametrize(
+    ("figure", "config"),
+    [
+        ("fig2", [c.as_json() for g in classification.PLANS["smoke"] for c in g.configs]),
+        ("fig3", fault_tolerance.PLANS["smoke"].configs[0].as_json()),
+    ],
+)
+def test_committed_smoke_figures_are_of_the_present_constants(figure: str, config: object) -> None:
+    about = json.loads((ROOT / "figures" / "smoke" / f"{figure}.json").read_text("utf-8"))
+    assert about["config"] == config

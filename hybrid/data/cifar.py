@@ -57,7 +57,7 @@ def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
             for name, content in _files(archive):
                 read = _reader(name)
                 if read is not None:
-                    parts["test" if "test" in name else "train"].append(read(name, content))
+                    parts[_part(name)].append(_checked(name, read(name, content)))
     except (
         tarfile.TarError,
         OSError,
@@ -65,6 +65,9 @@ def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
         LZMAError,
         zlib.error,
         pickle.UnpicklingError,
+        LookupError,  # a file that lacks what it should hold
+        TypeError,
+        ValueError,
     ) as error:
         raise DamagedDataError(
             f"{path} cannot be read as an archive ({error}). {advice}"
@@ -80,6 +83,22 @@ def _files(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
             file = archive.extractfile(member)
             assert file is not None
             yield member.name, file.read()
+
+
+def _part(name: str) -> str:
+    """Return whether a file belongs to the training or the test set."""
+    path = Path(name)
+    return "test" if path.name.startswith("test_batch") or "test" in path.parts else "train"
+
+
+def _checked(name: str, found: Bytes) -> Bytes:
+    """Return a file's images if they are what CIFAR-10 holds."""
+    images, labels = found
+    if images.shape[1:] != (3, 32, 32) or len(labels) != len(images):
+        raise ValueError(f"{name} holds images {list(images.shape)} and {len(labels)} labels")
+    if labels.min() < 0 or labels.max() >= len(CIFAR10_CLASSES):
+        raise ValueError(f"{name} has labels up to {labels.max()}, there are 10 classes")
+    return found
 
 
 def _reader(name: str) -> Callable[[str, bytes], Bytes] | None:
@@ -102,12 +121,18 @@ def _binary(name: str, content: bytes) -> Bytes:
 
 def _jpeg(name: str, content: bytes) -> Bytes:
     image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    label = CIFAR10_CLASSES.index(Path(name).parent.name)
+    folder = Path(name).parent.name
+    if folder not in CIFAR10_CLASSES:
+        raise ValueError(f"{name} is in none of the class folders {', '.join(CIFAR10_CLASSES)}")
+    label = CIFAR10_CLASSES.index(folder)
     return Bytes(image.transpose(2, 0, 1)[None], np.array([label]))
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Loads what the python archive holds, arrays in a dictionary, and can run nothing else."""
+    """Loads what the python archive holds, arrays in a dictionary, and can run nothing else.
+
+    The one place that reads a pickle: the published archive is one.
+    """
 
     _ALLOWED = ("_reconstruct", "ndarray", "dtype")
 
@@ -122,6 +147,8 @@ class _ArraysOnly(pickle.Unpickler):
 
 def _pickled(name: str, content: bytes) -> Bytes:
     batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+    if not isinstance(batch, dict) or not {b"data", b"labels"} <= set(batch):
+        raise ValueError(f"{name} is not a dictionary of data and labels")
     images = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
     return Bytes(images, np.asarray(batch[b"labels"], np.int64))
 

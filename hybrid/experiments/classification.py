@@ -2,25 +2,23 @@
 neuron models and local rules, in fully connected and in convolutional networks.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hybrid.data.augment import crop_and_flip
-from hybrid.experiments import base
-from hybrid.experiments.base import Method, Profile, choose_methods, choose_profile
-from hybrid.experiments.classification_config import (
-    CIFAR10_NETWORK,
-    FASHION_NETWORK,
-    MNIST_NETWORK,
-    Config,
+from hybrid.experiments.base import (
+    choose_device,
+    choose_methods,
+    choose_profile,
+    results_folder,
 )
+from hybrid.experiments.classification_config import Config
 from hybrid.experiments.classification_networks import build
+from hybrid.experiments.classification_plans import METHODS, PLANS, Plan
 from hybrid.experiments.classification_results import Result, collect
 from hybrid.experiments.trials import Config as TrialConfig
 from hybrid.experiments.trials import Experiment, Trained, Trial, flat, load_records, run_all
@@ -31,133 +29,17 @@ from hybrid.model.networks import HybridNetwork
 from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json, Store
 
-# "batch" is the authors' protocol: traces go on moving while a test batch is shown.
-LP = replace(base.LP, protocols=("batch", "frozen"))
-GP = base.GP
-HP = replace(base.HP, protocols=("batch", "frozen"))
-METHODS: tuple[Method, ...] = (LP, GP, HP)
 SCALES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the learned gains, for the sensitivity to θ
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Some configs, and the methods and number of seeds each is run with."""
-
-    configs: tuple[Config, ...]
-    methods: tuple[str, ...] = ("LP", "GP", "HP")
-    seeds: int = 3
-
-
-Plan = tuple[Group, ...]
-
-
-# One thing changed at a time, under the label's suffix. Neurons are compared under the rate code:
-# a membrane that does not leak has no use for the other answers.
-CODES_AND_NEURONS: dict[str, dict[str, Any]] = {
-    "rate": {"answer": "rate"},
-    "rank": {"answer": "rank"},
-    "poisson": {"code": "poisson"},
-    "IF": {"neuron": "IF", "answer": "rate"},
-    "adaptive": {"neuron": "adaptive", "answer": "rate"},
-}
-# Of the local module alone: GP would be the same network in all of them.
-RULES_AND_ABLATIONS: dict[str, dict[str, Any]] = {
-    "STDP": {"rule": "stdp"},
-    "fixed-theta": {"theta": "fixed"},
-    "unit-gain": {"theta": "unit-gain"},
-    "hidden-only": {"plastic": (True, False)},
-    "readout-only": {"plastic": (False, True)},
-}
-
-
-def variants(config: Config, changes: dict[str, dict[str, Any]]) -> tuple[Config, ...]:
-    """Return the config with each of the changes, labelled by its name."""
-    return tuple(
-        replace(config, label=f"{config.label}-{name}", **change)
-        for name, change in changes.items()
-    )
-
-
-def by_rows(config: Config, label: str) -> Config:
-    """Return the config for images shown row by row: longer memories, and a rate code.
-
-    Chosen on validation digits (seed 101): a membrane read at the end has forgotten the first
-    rows, and stays at chance.
-    """
-    longer: dict[str, Any] = {
-        "view": "rows",
-        "steps": 28,
-        "decay": 0.8,
-        "tau": None,
-        "answer": "rate",
-    }
-    return replace(config, label=label, **longer)
-
-
-# Small and short; θ learns faster than in longer runs. Chosen on validation digits (seeds 101 to
-# 105); the test digits had no part in it.
-_SMOKE = Config(
-    label="digits",
-    validation=500,
-    hidden=(128,),
-    batch_size=50,
-    steps=6,
-    epochs=3,
-    lr_weight=2e-3,
-    lr_meta=5e-3,
-)
-_SHORT = replace(_SMOKE, label="digits-short", epochs=1)
-_SMOKE_ROWS = replace(
-    by_rows(_SMOKE, "digits-rows"), epochs=2, hidden=(64,), batch_size=100, lr_weight=8e-3
-)
-_DENSE = tuple(Config(label=name, dataset=name, epochs=10) for name in ("mnist", "fashion_mnist"))
-_SMALL: dict[str, Any] = {
-    "convolutions": ((16, True, 0.0), (32, True, 0.0), (64, True, 0.0)),
-    "hidden": (128,),
-}
-_REDUCED = tuple(
-    replace(network, label=f"{network.dataset}-reduced", epochs=15, lr_weight=1e-3, **_SMALL)
-    for network in (MNIST_NETWORK, replace(FASHION_NETWORK, milestones=(10,)))
-)
-
-PLANS: dict[Profile, Plan] = {
-    "smoke": (
-        Group(configs=(_SMOKE,)),
-        Group(configs=(_SMOKE_ROWS,), methods=("GP", "HP"), seeds=1),
-        Group(
-            configs=(
-                _SHORT,
-                *variants(_SHORT, CODES_AND_NEURONS),
-                *variants(_SHORT, RULES_AND_ABLATIONS),
-            ),
-            methods=("HP",),
-            seeds=1,
-        ),
-    ),
-    "laptop": (
-        Group(configs=_REDUCED, methods=("GP", "HP"), seeds=1),
-        Group(configs=_DENSE),
-        Group(configs=(by_rows(_DENSE[0], "mnist-rows"),)),
-        Group(configs=variants(_DENSE[1], CODES_AND_NEURONS), methods=("GP", "HP")),
-        Group(configs=variants(_DENSE[1], RULES_AND_ABLATIONS), methods=("HP",)),
-    ),
-    "paper": (
-        Group(configs=(MNIST_NETWORK, FASHION_NETWORK, CIFAR10_NETWORK), methods=("GP", "HP")),
-        Group(configs=tuple(replace(config, epochs=30) for config in _DENSE), seeds=5),
-        Group(configs=(by_rows(_DENSE[0], "mnist-rows"),)),
-        Group(
-            configs=(
-                replace(by_rows(_DENSE[0], "mnist-pixels"), view="pixels", steps=784, decay=0.99),
-            )
-        ),
-    ),
-}
-
-
 def trials_of(
-    plan: Plan, *, seed: int, methods: Sequence[str] | None, configs: Sequence[str] | None
+    plan: Plan,
+    *,
+    seed: int = 0,
+    methods: Sequence[str] | None = None,
+    configs: Sequence[str] | None = None,
 ) -> list[Trial]:
-    """Return the trials of a plan, or those of some methods and configs.
+    """Return the trials of a plan, or those of some methods and configs (by label).
 
     Raises:
         ValueError: if a method or config is unknown, or nothing is left.
@@ -186,7 +68,7 @@ def run(
     *,
     seed: int = 0,
     methods: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
+    configs: Sequence[str] | None = None,
     store: Store | None = None,
     jobs: int = 1,
     device: str = "auto",
@@ -196,8 +78,7 @@ def run(
     Args:
         profile: "smoke", "laptop" or "paper".
         seed: the trials use seeds seed + 1 … seed + n.
-        methods: a subset of the profile's methods, by name; None for all.
-        datasets: labels of the configs to run; None for all.
+        methods, configs: subsets of the profile's, by name and by label; None for all.
         store: where records are looked up and kept; None computes all and keeps nothing.
         jobs: processes.
         device: "auto", "cpu" or a torch device.
@@ -206,11 +87,10 @@ def run(
         ValueError: if a name is unknown. Other errors as of the data and training modules.
     """
     plan = choose_profile(profile, PLANS)
-    trials = trials_of(plan, seed=seed, methods=methods, configs=datasets)
-    chosen = base.choose_device(device)
+    trials = trials_of(plan, seed=seed, methods=methods, configs=configs)
+    chosen = choose_device(device)
     title = f"{EXPERIMENT.name} ({profile})"
-    records = run_all(trials, store=store, jobs=jobs, device=chosen, title=title)
-    return collect(_configs(plan), records)
+    return collect(trials, run_all(trials, store=store, jobs=jobs, device=chosen, title=title))
 
 
 def load(profile: str, *, folder: Path | None = None) -> Result:
@@ -223,18 +103,15 @@ def load(profile: str, *, folder: Path | None = None) -> Result:
     """
     plan = choose_profile(profile, PLANS)
     seeds = max(group.seeds for group in plan)
-    result = collect(_configs(plan), load_records(profile, EXPERIMENT.name, seeds, folder))
+    records = load_records(profile, EXPERIMENT.name, seeds, folder)
+    result = collect(trials_of(plan), records)
     if not result.records:
         raise FileNotFoundError(
-            f"{folder or base.results_folder(profile)} holds no finished trial of "
+            f"{folder or results_folder(profile)} holds no finished trial of "
             f"{EXPERIMENT.name} with the constants of profile {profile!r}: compute them with "
             f"`hybrid run {EXPERIMENT.name} --profile {profile}`"
         )
     return result
-
-
-def _configs(plan: Iterable[Group]) -> list[Config]:
-    return [config for group in plan for config in group.configs]
 
 
 # Of CIFAR-10, as the authors normalise it.

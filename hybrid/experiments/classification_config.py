@@ -18,15 +18,17 @@ RuleName = Literal["hebbian", "stdp"]
 Theta = Literal["learned", "fixed", "unit-gain"]
 Range = tuple[float, float]
 
-_CHOICES: dict[str, tuple[str, ...]] = {
+_CHOICES: dict[str, tuple[object, ...]] = {
     "dataset": DATA_NAMES,
     "view": ("image", "rows", "pixels"),
     "code": ("direct", "poisson"),
     "answer": ("membrane", "rate", "rank", "rank-batch"),
     "neuron": ("LIF", "IF", "adaptive"),
     "reset": RESETS,
+    "readout_reset": RESETS,
     "rule": ("hebbian", "stdp"),
     "post": POSTS,
+    "sign": (1, -1),
     "theta": ("learned", "fixed", "unit-gain"),
 }
 
@@ -54,7 +56,8 @@ class Config:
     ceiling: float | None = 1.1  # of membrane outputs
     neuron: NeuronName = "LIF"
     reset: Reset = "subtract"
-    readout_reset: Reset | None = None  # None: as all others
+    readout_reset: Reset = "subtract"  # behind convolutions; elsewhere as all others
+    readout_scale: float = 1.0  # factor of the read-out's initial weights
     v_th: float = 0.35
     decay: float = 0.4
     steps: int = 10
@@ -84,31 +87,50 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
-            if not (name == "readout_reset" and self.readout_reset is None):
-                ok = getattr(self, name) in allowed
-                require(self, name, ok, f"one of {', '.join(allowed)}")
+            ok = getattr(self, name) in allowed
+            require(self, name, ok, f"one of {', '.join(map(str, allowed))}")
         for name in ("validation", "steps", "epochs", "batch_size"):
             require(self, name, getattr(self, name) >= 1, ">= 1")
-        for name in ("v_th", "stop_fraction", "lr_weight", "lr_meta"):
+        for name in ("v_th", "readout_scale", "lr_weight", "lr_meta"):
             require(self, name, getattr(self, name) > 0.0, "> 0")
         for name in ("tau", "trace_clip", "ceiling"):
             value = getattr(self, name)
             require(self, name, value is None or value > 0.0, "> 0, or None")
         for name in ("decay", "trace_decay"):
             require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
+        for name in ("stop_fraction", "dense_dropout"):
+            require(self, name, 0.0 <= getattr(self, name) < 1.0, "in [0, 1)")
         for name in ("initial_gain", "initial_rate", "initial_threshold"):
             low, high = getattr(self, name)
             require(self, name, low <= high, "(low, high) with low <= high")
-        layers = len(self.hidden) + 1
         require(self, "hidden", min(self.hidden, default=1) >= 1, "sizes >= 1")
+        layers = len(self.hidden) + 1
         require(self, "plastic", len(self.plastic) == layers, f"{layers} flags, read-out last")
-        seen = self.view == "image" and self.code == "direct"
-        require(self, "convolutions", seen or not self.convolutions, "() unless images are shown")
-        sequence = {"image": self.steps, **SEQUENCE_STEPS}[self.view]
-        require(self, "steps", self.steps == sequence, f"{sequence} for view {self.view!r}")
-        color = self.dataset.startswith("cifar10")
-        require(self, "view", self.view == "image" or not color, "'image' for colour images")
+        self._check_view()
+        self._check_what_goes_together()
         self.schedule()
+
+    def _check_view(self) -> None:
+        whole, colour = self.view == "image", self.dataset.startswith("cifar10")
+        steps = {"image": self.steps, **SEQUENCE_STEPS}[self.view]
+        require(self, "steps", self.steps == steps, f"{steps} for view {self.view!r}")
+        require(self, "view", whole or not colour, "'image' for colour images")
+        require(self, "view", not colour or bool(self.convolutions), "convolved, if in colour")
+        require(self, "code", whole or self.code == "direct", "'direct' for sequences")
+        shown = whole and self.code == "direct"
+        require(self, "convolutions", shown or not self.convolutions, "() unless images are shown")
+
+    def _check_what_goes_together(self) -> None:
+        """Refuse settings that would be ignored."""
+        if not self.convolutions:
+            for name in ("dense_dropout", "fade_plastic", "nonnegative_rate", "readout_reset"):
+                is_default = getattr(self, name) == type(self).__dataclass_fields__[name].default
+                require(self, name, is_default, "left alone without convolutions")
+        if self.rule == "stdp":
+            for name, usual in (("post", "tanh"), ("sign", 1)):
+                require(self, name, getattr(self, name) == usual, f"{usual!r} with STDP")
+        colour = self.dataset.startswith("cifar10")
+        require(self, "augment", colour or not self.augment, "False for grey images")
 
     def schedule(self) -> Schedule:
         """Return how long and how fast the network is trained."""
@@ -165,6 +187,7 @@ FASHION_NETWORK = replace(
     stop_fraction=0.9,
     ceiling=1.1,
     reset="zero",
+    readout_reset="zero",
     v_th=0.45,
     decay=0.75,
     tau=30.0,
@@ -174,7 +197,8 @@ FASHION_NETWORK = replace(
     epochs=101,
     batch_size=50,
     lr_decay="steps",
-    milestones=(40, 80),
+    milestones=(41, 81),  # a tenth of the rate once epochs 40 and 80 have been trained
+    readout_scale=0.5,
     decay_meta=True,
 )
 CIFAR10_NETWORK = replace(

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from hybrid.experiments.classification import METHODS
+from hybrid.experiments.classification_plans import METHODS
 from hybrid.experiments.classification_results import Result
 from hybrid.report import classification_panels as panels
 from hybrid.report.figures import Series, canvas
@@ -10,15 +10,20 @@ from hybrid.report.learning_panel import learning
 from hybrid.report.scoreboard import load_claims
 
 _COLOUR = {method.name: method.colour for method in METHODS}
-# Suffix of a variant's label -> its name in panels; "" is the base itself.
-_CODES = {"": "membrane", "rate": "rate", "rank": "first spike", "poisson": "Poisson"}
+_CODES = ("", "rate", "rank", "poisson")  # variants that differ in their code; "" is the base
+_ANSWERS = {
+    "membrane": "membrane",
+    "rate": "rate",
+    "rank": "first spike",
+    "rank-batch": "first spike (batch)",
+}
+# Suffix of a variant's label -> its name in panel g.
 _VARIANTS = {
-    "": "base (LIF, Hebbian)",
     "rate": "rate code",
     "rank": "first-spike code",
     "poisson": "Poisson input",
-    "IF": "IF, rate code",
-    "adaptive": "adaptive, rate code",
+    "IF": "IF neurons, rate code",
+    "adaptive": "adaptive neurons, rate code",
     "STDP": "STDP",
     "fixed-theta": "θ not learned",
     "unit-gain": "gain fixed at 1",
@@ -32,25 +37,14 @@ def draw(result: Result) -> Figure:
     labels, base = result.labels(), base_of(result)
     first = max(labels, key=lambda label: len(result.methods(label)))  # the first of equals
     figure, axes = canvas(["aaabbb", "ccddee", "fffggg"], height=185)
-    main = [label for label in labels if {"GP", "HP"} <= set(result.methods(label))]
-    main = [label for label in main if not _is_variant(label, labels)]
-    reported = {claim.id: claim.reported for claim in load_claims()}
-    rows = [
-        panels.Row(
-            f"{_name(label)} (n = {len(result.seeds(label, 'HP'))})",
-            _samples(result, label),
-            reported.get(f"classification/{label}/HP"),
-        )
-        for label in main
-    ]
-    panels.table(axes["a"], rows, _COLOUR, title="Networks and data sets")
+    panels.table(axes["a"], _main_rows(result), _COLOUR, title="Networks and data sets")
     learned = {
         name: (result.learning(first, name), _COLOUR[name]) for name in result.methods(first)
     }
     learning(axes["b"], learned, title=f"Learning, {_name(first)}")
     courses = {
-        name: result.course(label, "HP")
-        for suffix, name in _CODES.items()
+        _code(result, label): result.course(label, "HP")
+        for suffix in _CODES
         if (label := _label(base, suffix)) in labels
     }
     panels.codes_by_step(axes["c"], {n: (steps, right) for n, (steps, right, _) in courses.items()})
@@ -67,13 +61,42 @@ def draw(result: Result) -> Figure:
     }
     scales = result.sensitivity(first)[0]
     panels.sensitivity(axes["f"], scales, lines, title=f"Sensitivity to θ, {_name(first)}")
-    changed = [
+    rows = _variant_rows(result, base)
+    if len(rows) > 1:
+        panels.table(axes["g"], rows, _COLOUR, title=f"Variants, {_name(base)}")
+    else:
+        panels.absent(axes["g"], "no variants in this profile")
+    return figure
+
+
+def _main_rows(result: Result) -> list[panels.Row]:
+    """Return a row for each config that compares GP and HP and is no variant of another."""
+    labels = result.labels()
+    reported = {claim.id: claim.reported for claim in load_claims()}
+    return [
+        panels.Row(
+            f"{_name(label)} (n = {len(result.seeds(label, 'HP'))})",
+            _samples(result, label),
+            reported.get(f"classification/{label}/HP"),
+        )
+        for label in labels
+        if {"GP", "HP"} <= set(result.methods(label)) and not _is_variant(label, labels)
+    ]
+
+
+def _variant_rows(result: Result, base: str) -> list[panels.Row]:
+    rows = [panels.Row(f"base: {_code(result, base)}", _samples(result, base, ("GP", "HP")))]
+    return rows + [
         panels.Row(name, _samples(result, label, ("GP", "HP")))
         for suffix, name in _VARIANTS.items()
-        if (label := _label(base, suffix)) in labels
+        if (label := _label(base, suffix)) in result.labels()
     ]
-    panels.table(axes["g"], changed, _COLOUR, title=f"One thing changed, {_name(base)}")
-    return figure
+
+
+def _code(result: Result, label: str) -> str:
+    """Return how a config's answer is read, or its input if that is spikes."""
+    config = result.config(label)
+    return "Poisson" if config["code"] == "poisson" else _ANSWERS[config["answer"]]
 
 
 def base_of(result: Result) -> str:
@@ -86,7 +109,7 @@ def base_of(result: Result) -> str:
 
 
 def _is_variant(label: str, labels: tuple[str, ...]) -> bool:
-    return any(label == _label(base, suffix) for base in labels for suffix in _VARIANTS if suffix)
+    return any(label == _label(base, suffix) for base in labels for suffix in _VARIANTS)
 
 
 def _label(base: str, suffix: str) -> str:

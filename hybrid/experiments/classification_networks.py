@@ -44,16 +44,16 @@ def build(config: Config, method: Method, seed: int) -> HybridNetwork:
             **shared,
         )
     if not method.hidden_trained:
-        for layer in network.layers[:-1]:
-            layer.requires_grad_(False)
+        network.requires_grad_(False)
+        network.layers[-1].requires_grad_(True)
+    with torch.no_grad():
+        network.layers[-1].weight.mul_(config.readout_scale)  # type: ignore[operator]
     _fix(network, config)
     return network
 
 
 def _convolutional(config: Config, neuron: Neuron, shared: dict[str, Any]) -> Convolutional:
-    readout = neuron
-    if config.readout_reset is not None:
-        readout = _neuron(replace(config, reset=config.readout_reset))
+    readout = _neuron(replace(config, reset=config.readout_reset))
     sizes = (*config.hidden, 10)
     return Convolutional(
         (3, 32, 32) if config.dataset.startswith("cifar10") else (1, 28, 28),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.experiments.classification_config import Config
+from hybrid.experiments.trials import Trial
 from hybrid.runs.store import Json
 
 Floats = NDArray[np.float64]
@@ -16,16 +16,18 @@ Floats = NDArray[np.float64]
 class Result:
     """All finished trials of a profile."""
 
-    configs: tuple[Config, ...]
+    planned: tuple[str, ...]  # labels of all configs, finished or not
     records: tuple[Json, ...]
 
     def labels(self) -> tuple[str, ...]:
         """Return the labels of configs with finished trials, in the order of the plan."""
         present = {r["request"]["config"]["label"] for r in self.records}
-        return tuple(config.label for config in self.configs if config.label in present)
+        return tuple(label for label in self.planned if label in present)
 
-    def config(self, label: str) -> Config:
-        return next(config for config in self.configs if config.label == label)
+    def config(self, label: str) -> Json:
+        """Return the constants of a config."""
+        config: Json = self._of(label)[0]["request"]["config"]
+        return config
 
     def methods(self, label: str) -> tuple[str, ...]:
         """Return the methods that finished at least one trial of a config."""
@@ -99,22 +101,24 @@ class Result:
     ) -> list[Json]:
         results = [record["result"] for record in self._of(label, method)]
         tests = [result["selected"]["tests"] if selected else result["tests"] for result in results]
-        return [test[protocol or next(iter(test))] for test in tests]
+        return [test[protocol or ("batch" if "batch" in test else "frozen")] for test in tests]
 
 
-def collect(configs: Sequence[Config], records: Sequence[Json]) -> Result:
-    """Return the result made of those `records` that belong to one of the configs.
+def collect(trials: Sequence[Trial], records: Sequence[Json]) -> Result:
+    """Return the result made of those `records` that belong to one of the trials.
 
     Raises:
         ValueError: if two records are of the same config, method and seed.
     """
-    wanted = [config.as_json() for config in configs]
-    own = tuple(record for record in records if record["request"]["config"] in wanted)
+    parts = ("config", "method", "seed")
+    asked = [trial.request("") for trial in trials]
+    wanted = [[request[part] for part in parts] for request in asked]
+    own = tuple(r for r in records if [r["request"][part] for part in parts] in wanted)
     titles = [record["request"]["label"] for record in own]
     twice = sorted({title for title in titles if titles.count(title) > 1})
     if twice:
         raise ValueError(f"there are several records of {twice}: remove the outdated ones")
-    return Result(tuple(configs), own)
+    return Result(tuple({trial.config.label: None for trial in trials}), own)
 
 
 def measure(result: Result) -> dict[str, Floats]:

@@ -154,7 +154,7 @@ def run(
     *,
     seed: int = 0,
     methods: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
+    configs: Sequence[str] | None = None,
     store: Store | None = None,
     jobs: int = 1,
     device: str = "auto",
@@ -164,7 +164,7 @@ def run(
     Args:
         profile: "smoke", "laptop" or "paper".
         seed: the trials use seeds seed + 1 … seed + n.
-        methods, datasets: subsets of the profile's, by name; None for all.
+        methods, configs: subsets of the profile's, by name and by data set; None for all.
         store: where records are looked up and kept; None computes all and keeps nothing.
         jobs: processes.
         device: "auto", "cpu" or a torch device.
@@ -175,22 +175,22 @@ def run(
     plan = choose_profile(profile, PLANS)
     chosen = choose_methods(plan.methods if methods is None else tuple(methods), METHODS)
     chosen_device = choose_device(device)
-    configs = [c for c in plan.configs if datasets is None or c.dataset in datasets]
-    unknown = set(datasets or ()) - {c.dataset for c in plan.configs}
-    if unknown:
-        known = ", ".join(c.dataset for c in plan.configs)
-        raise ValueError(f"profile {profile!r} has no data set {unknown.pop()!r}: it has {known}")
-    if not configs:
-        raise ValueError("datasets is empty: choose at least one, or None for all")
+    known = {config.label: config for config in plan.configs}
+    for label in configs or ():
+        if label not in known:
+            raise ValueError(f"config {label!r} is unknown: choose among {', '.join(known)}")
+    kept = tuple(known.values()) if configs is None else tuple(known[label] for label in configs)
+    if not kept:
+        raise ValueError("configs is empty: choose at least one, or None for all")
     trials = [
         Trial(EXPERIMENT, config, method, seed + 1 + i)
-        for config in configs
+        for config in kept
         for i in range(plan.seeds)
         for method in chosen
     ]
     title = f"{EXPERIMENT.name} ({profile})"
     records = run_all(trials, store=store, jobs=jobs, device=chosen_device, title=title)
-    return tuple(collect(config.as_json(), records, chosen) for config in configs)
+    return tuple(collect(config.as_json(), records, chosen) for config in kept)
 
 
 def load(profile: str, *, folder: Path | None = None) -> tuple[Result, ...]:

@@ -186,6 +186,12 @@ def run_trial(
 
 def _splits(trial: Trial, images: Images, device: torch.device) -> tuple[Split, Split]:
     """Return the training images and those held out to watch learning."""
+    available = len(images.train_labels)
+    if trial.config.validation >= available:
+        raise ValueError(
+            f"Config.validation = {trial.config.validation}: {trial.config.dataset} has "
+            f"{available} training images, so it must be less"
+        )
     state = int(numpy_stream(trial.seed, "validation split").integers(2**31))
     kept, held_out = train_test_split(
         np.arange(len(images.train_labels)),

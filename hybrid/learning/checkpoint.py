@@ -82,4 +82,17 @@ def load_checkpoint(
         best.epoch, best.validation = about["best"]["epoch"], about["best"]["validation"]
     for optimiser, state in zip(optimisers, states, strict=True):
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        _lay_out_like_parameters(optimiser)
     return about
+
+
+def _lay_out_like_parameters(optimiser: torch.optim.Optimizer) -> None:
+    """Give restored moments the memory layout of their parameters.
+
+    Files hold contiguous tensors, while convolutions keep their channels last; fused optimisers
+    walk both in the order of memory.
+    """
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)

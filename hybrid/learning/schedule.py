@@ -54,6 +54,8 @@ class Schedule:
                 raise ValueError(
                     f"{name} = {getattr(self, name)!r}: choose one of {', '.join(allowed)}"
                 )
+        if self.weight_decay < 0.0 or (self.weight_decay and self.optimiser == "adam"):
+            raise ValueError(f"weight_decay = {self.weight_decay}: it must be >= 0, and 0 for adam")
         if (self.decay == "steps") != bool(self.milestones):
             raise ValueError(
                 f"milestones = {self.milestones}: give them with decay = 'steps' alone"

@@ -72,7 +72,7 @@ def train(
         order: gives the generator of epoch e, so that any epoch can be replayed: it shuffles,
             augments, and seeds torch's global generator, which dropout and spike codes draw from.
         checkpoint: file that keeps the state after each epoch. If it exists, training goes on
-            from it and ends bit for bit where an uninterrupted run would have.
+            from it and ends, on a CPU, bit for bit where an uninterrupted run would have.
         title: label of the progress bar.
         augment: changes each training batch at random; None leaves it as it is.
         best: is told of every epoch, and kept in the checkpoint too.

@@ -76,7 +76,7 @@ def in_parts(value: Tensor, steps: int) -> tuple[Tensor, ...]:
     Raises:
         ValueError: if the inputs cannot be cut into equal parts.
     """
-    if value.shape[-1] % steps:
+    if steps < 1 or value.shape[-1] % steps:
         raise ValueError(f"inputs of {value.shape[-1]} values cannot be cut into {steps} parts")
     return value.unflatten(-1, (steps, -1)).unbind(-2)
 

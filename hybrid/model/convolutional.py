@@ -90,6 +90,8 @@ class Convolutional(HybridNetwork):
         super().__init__()
         if not convolutions or not dense:
             raise ValueError("give at least one convolutional and one dense layer")
+        if convolutions[0].dropout:
+            raise ValueError("the first convolution sees the image, once a window: no dropout")
         self.image, self.neuron, self.readout = image, neuron, readout
         self.gain, self._convolutions, self._dense = drive_decay(steps, tau), convolutions, dense
         channels, *size = image
@@ -124,8 +126,8 @@ class Convolutional(HybridNetwork):
     def forward(self, images: Tensor, *, pool: Pool | None = None, adapt: bool = True) -> Activity:
         """Show a batch until the read-out has all answers, at most T steps.
 
-        A sample that has its answer falls silent before the dense layers: it moves no trace that
-        others share.
+        Dense layers no longer see a sample that has its answer: it moves no trace that others
+        share.
 
         Args:
             images: [N, channels, height, width], or flat [N, channels · height · width].
@@ -148,9 +150,7 @@ class Convolutional(HybridNetwork):
         awake: Tensor | None = None
         for gain in self.gain:
             z = self._see(first, gain, neurons).flatten(1)
-            if awake is not None:
-                z = z * awake
-            self._think(z, gain, layers, pool, adapt)
+            self._think(z, awake, gain, layers, pool, adapt)
             for states, state in zip(history, [*neurons, *(s.neuron for s in layers)], strict=True):
                 assert state is not None
                 states.append(state)
@@ -178,11 +178,17 @@ class Convolutional(HybridNetwork):
         return z
 
     def _think(
-        self, z: Tensor, gain: float, layers: list[LayerState], pool: Pool | None, adapt: bool
+        self,
+        z: Tensor,
+        awake: Tensor | None,
+        gain: float,
+        layers: list[LayerState],
+        pool: Pool | None,
+        adapt: bool,
     ) -> None:
-        """Advance the dense layers one step."""
+        """Advance the dense layers one step; inputs of samples that are not awake are zero."""
         for i, (spec, layer) in enumerate(zip(self._dense, self.layers, strict=True)):
-            x = self._drop(z, spec.dropout)
+            x = self._drop(z if awake is None else z * awake, spec.dropout)
             layers[i] = layer.step(  # type: ignore[operator]
                 gain * x if spec.faded else x, layers[i], pool=pool, adapt=adapt
             )

@@ -64,6 +64,8 @@ class HybridNetwork(nn.Module):
 class FullyConnected(HybridNetwork):
     """Fully connected hybrid network (authors' simple example and fault-tolerance networks).
 
+    It runs all T steps, whatever the read-out: samples that have their answer go on.
+
     Args:
         sizes: neurons per layer, input first, for example (784, 512, 10).
         neuron: neuron model of all layers.
@@ -140,7 +142,8 @@ class FullyConnected(HybridNetwork):
             Output [N, out] and the windows of all layers.
         """
         if self.encode is not None:
-            assert isinstance(source, Tensor)
+            if not isinstance(source, Tensor):
+                raise ValueError("a network that encodes its inputs needs one tensor [N, *]")
             source = self.encode(source)
         drive: Drive = fade(source, self.gain)
         windows: list[Window] = []

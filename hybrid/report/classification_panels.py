@@ -14,6 +14,7 @@ CODE_COLOUR = {
     "membrane": "#D55E00",
     "rate": "#E69F00",
     "first spike": "#56B4E9",
+    "first spike (batch)": "#009E73",
     "Poisson": "#000000",
 }
 
@@ -60,6 +61,12 @@ def table(axes: Axes, rows: Sequence[Row], colours: Mapping[str, str], *, title:
     axes.set(xlabel="test accuracy (%)")
     axes.set_title(title, loc="left")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, columnspacing=0.8)
+
+
+def absent(axes: Axes, why: str) -> None:
+    """Say why there is nothing to draw."""
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color=SOFT)
+    axes.set_axis_off()
 
 
 def codes_by_step(axes: Axes, curves: Mapping[str, tuple[Series, Series]]) -> None:

@@ -94,7 +94,7 @@ def protocols(
     band(axes, levels, baseline, colour=baseline_colour, label="GP", linestyle="-.", marker=".")
     axes.set(xlabel=xlabel, ylabel="accuracy (%)", title=title)
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower left", ncols=2, columnspacing=0.8)
+    axes.legend(loc="best", ncols=2, columnspacing=0.8)
 
 
 def other_noises(

@@ -40,6 +40,12 @@ def pickled(pictures: np.ndarray, labels: np.ndarray) -> bytes:
     return pickle.dumps(batch, protocol=2)
 
 
+def jpeg(level: int, side: int = 32) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), (level, 0, 0)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(("write", "suffix"), [(binary, ".bin"), (pickled, "")])
 def test_both_original_archives_are_read(tmp_path: Path, write: object, suffix: str) -> None:
     path = archive(
@@ -68,15 +74,10 @@ def test_the_python_archive_in_its_original_spelling_is_read(tmp_path: Path) -> 
 
 
 def test_jpeg_files_are_read(tmp_path: Path) -> None:
-    def jpeg(level: int) -> bytes:
-        buffer = io.BytesIO()
-        Image.new("RGB", (32, 32), (level, 0, 0)).save(buffer, "JPEG")
-        return buffer.getvalue()
-
-    files = {f"x/train/{name}/0.jpg": jpeg(20 * i) for i, name in enumerate(CIFAR10_CLASSES)}
-    train, test = read_cifar10(
-        archive(tmp_path / "c.tar.gz", files | {"x/test/cat/0.jpg": jpeg(9)})
-    )
+    names = [f"the latest/train/{name}/0.jpg" for name in CIFAR10_CLASSES]
+    files = {name: jpeg(20 * i) for i, name in enumerate(names)}
+    files["the latest/test/cat/0.jpg"] = jpeg(9)
+    train, test = read_cifar10(archive(tmp_path / "cifar.tar.gz", files))
     assert train.labels.tolist() == list(range(10))
     assert test.labels.tolist() == [3]
     np.testing.assert_allclose(train.images[:, 0].mean((1, 2)), np.arange(0, 200, 20), atol=3)
@@ -108,6 +109,12 @@ class Hostile:
         ({"readme.txt": b"hello"}, "no training or no test images"),
         ({"data_batch_1": pickle.dumps(Hostile())}, "print has no place in a file of images"),
         ({"data_batch_1": b"\x80\x02}q"}, "cannot be read as an archive"),
+        ({"data_batch_1": pickle.dumps([1])}, "not a dictionary of data and labels"),
+        ({"data_batch_1": pickle.dumps({b"data": TRAIN})}, "not a dictionary of data and labels"),
+        ({"data_batch_1": pickled(TRAIN[:2], np.array([200, 1]))}, "labels up to 200"),
+        ({"data_batch_1": pickled(TRAIN[:2], TRAIN_LABELS)}, "6 labels"),
+        ({"train/unicorn/0.jpg": jpeg(9)}, "in none of the class folders"),
+        ({"train/cat/0.jpg": jpeg(9, 16)}, r"images \[1, 3, 16, 16\]"),
     ],
 )
 def test_other_archives_are_refused(

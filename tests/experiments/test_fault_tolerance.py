@@ -191,8 +191,8 @@ def test_impossible_configs_are_named(change: dict, message: str) -> None:
         ({"profile": "smoke", "methods": ["EWC"]}, "'EWC' is unknown: choose among LP, GP, HP"),
         ({"profile": "smoke", "methods": []}, "choose at least one, each once"),
         ({"profile": "smoke", "methods": ["HP", "HP"]}, "choose at least one, each once"),
-        ({"profile": "smoke", "datasets": []}, "datasets is empty"),
-        ({"profile": "smoke", "datasets": ["mnist"]}, "no data set 'mnist': it has digits"),
+        ({"profile": "smoke", "configs": []}, "configs is empty"),
+        ({"profile": "smoke", "configs": ["mnist"]}, "'mnist' is unknown: choose among digits"),
         ({"profile": "smoke", "device": "warp"}, "device 'warp' cannot be used here"),
     ],
 )

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybrid.learning.checkpoint import load_checkpoint
+from hybrid.learning.checkpoint import BestState, load_checkpoint
 from hybrid.learning.evaluation import PROTOCOLS, evaluate
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import NonFiniteLossError, Split, accuracy, train
 from hybrid.model.coding import LastMembrane
+from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta
-from hybrid.model.networks import FullyConnected
+from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian, LayerState
 from hybrid.model.stream import run_stream
@@ -33,6 +34,20 @@ def network(method: str = "HP", rule: Hebbian | None = None) -> FullyConnected:
         tau=40.0,
         trained=(method != "LP", True),
         initial_meta=InitialMeta.up_to(0.1),
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def convolutional_network() -> Convolutional:
+    """Sees the 12 inputs as an image of 3 x 4 pixels."""
+    return Convolutional(
+        (1, 3, 4),
+        [Convolution(channels=6), Convolution(channels=5, dropout=0.1)],
+        [Dense(size=20, plastic=True), Dense(size=3)],
+        neuron=LIF(decay=0.4, v_th=0.35),
+        rule=Hebbian(trace_decay=0.95, trace_clip=4.0),
+        readout=LastMembrane(ceiling=1.1),
+        steps=4,
         generator=torch.Generator().manual_seed(0),
     )
 
@@ -158,36 +173,52 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_good_state(tmp_path: Path) -
         {"decay": "steps", "milestones": (1, 3), "decay_meta": True},
     ],
 )
-def test_every_schedule_learns_and_resumes_bit_for_bit(change: dict, tmp_path: Path) -> None:
-    """Momenta, falling rates, augmentation and draws within the network included."""
+@pytest.mark.parametrize("kind", ["dense", "convolutional"])
+def test_every_schedule_learns_and_resumes_bit_for_bit(
+    kind: str, change: dict, tmp_path: Path
+) -> None:
+    """Momenta in any layout, falling rates, augmentation, draws within the network, best state."""
 
     def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return inputs + 0.01 * torch.rand(inputs.shape, generator=generator)
 
-    def build() -> FullyConnected:
+    def build() -> HybridNetwork:
+        if kind == "convolutional":
+            return convolutional_network()
         net = network()
         net.encode = lambda x: torch.nn.functional.dropout(x, 0.1, net.training)
         return net
 
     schedule, path = replace(SCHEDULE, **change), tmp_path / "trial.safetensors"
-    whole, parts = build(), build()
+    arguments = {"augment": augment, "checkpoint": path}
+    whole, best, best_resumed = build(), BestState(), BestState()
     before = torch.get_rng_state()
-    expected = train(whole, DATA, HELD_OUT, schedule, order, augment=augment)
+    expected = train(whole, DATA, HELD_OUT, schedule, order, augment=augment, best=best)
     assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers are its own"
-    assert expected[-1].loss < 0.8 * expected[0].loss
+    assert expected[-1].loss < 0.97 * expected[0].loss
 
     def killing(epoch: int) -> torch.Generator:
         if epoch == 2:
             raise KeyboardInterrupt
         return order(epoch)
 
-    arguments = {"augment": augment, "checkpoint": path}
     with pytest.raises(KeyboardInterrupt):
-        train(parts, DATA, HELD_OUT, schedule, killing, **arguments)
+        train(build(), DATA, HELD_OUT, schedule, killing, best=BestState(), **arguments)
     resumed = build()
-    assert train(resumed, DATA, HELD_OUT, schedule, order, **arguments) == expected
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
+    logs = train(resumed, DATA, HELD_OUT, schedule, order, best=best_resumed, **arguments)
+    assert logs == expected
+    assert (
+        best_resumed.epoch
+        == best.epoch
+        == 1 + [e.validation for e in logs].index(max(e.validation for e in logs))
+    )
+    for ours, theirs in (
+        (whole.state_dict(), resumed.state_dict()),
+        (best.state, best_resumed.state),
+    ):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert torch.equal(value, theirs[name]), name
 
 
 def test_rates_fall_as_announced() -> None:
@@ -204,11 +235,20 @@ def test_rates_fall_as_announced() -> None:
         assert rates == pytest.approx([5e-4, expected])
 
 
-def test_mixed_precision_learns_and_is_off_by_default() -> None:
+@pytest.mark.parametrize("mixed", [True, False])
+def test_mixed_precision_acts_and_is_off_by_default(mixed: bool) -> None:
     assert not SCHEDULE.mixed_precision
-    net = network()
-    logs = train(net, DATA, HELD_OUT, replace(SCHEDULE, mixed_precision=True), order)
+    net, kinds = network(), set()
+
+    def watch(x: torch.Tensor) -> torch.Tensor:
+        kinds.add((net.training, (x @ x.mT).dtype))
+        return x
+
+    net.encode = watch
+    logs = train(net, DATA, HELD_OUT, replace(SCHEDULE, mixed_precision=mixed), order)
     assert logs[-1].validation > 0.8
+    training = torch.bfloat16 if mixed else torch.float32
+    assert kinds == {(True, training), (False, torch.float32)}
     assert all(value.dtype == torch.float32 for value in net.state_dict().values())
 
 

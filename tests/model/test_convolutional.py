@@ -33,7 +33,8 @@ def build(seed: int = 0, **options: object) -> Convolutional:
         Convolution(channels=4, pooled=True),
         Convolution(channels=5, pooled=True, dropout=0.5),
     ]
-    dense = [Dense(size=12, plastic=True), Dense(size=3)]
+    plastic = arguments.pop("plastic", 0)
+    dense = [Dense(size=12, plastic=plastic == 0), Dense(size=3, plastic=plastic == 1)]
     network = Convolutional((1, 8, 8), convolutions, dense, **arguments).double()
     with torch.no_grad():
         for convolve in network.convolutions:
@@ -107,18 +108,25 @@ class FirstAtOnce(Rate):
         return torch.arange(len(states[-1].v)) < len(states[-1].v) - 1
 
 
-def test_an_answered_sample_moves_no_shared_trace() -> None:
-    """With a silent trace (gain 0) updates add up: one step of one sample, all of the other."""
+@pytest.mark.parametrize("plastic", [0, 1])
+def test_an_answered_sample_moves_no_shared_trace(plastic: int) -> None:
+    """With a silent trace (gain 0) updates add up: one step of one sample, all of the other.
+
+    Biases are large, so that layers would go on spiking if only the first were cut off.
+    """
 
     def moved(batch: Tensor, steps: int) -> Tensor:
         rule = Hebbian(trace_decay=0.9, post="identity", sign=-1)
-        network = build(rule=rule, readout=FirstAtOnce(), steps=steps).train()
+        network = build(rule=rule, readout=FirstAtOnce(), steps=steps, plastic=plastic).train()
         network._convolutions = [replace(spec, dropout=0.0) for spec in network._convolutions]
+        layer = network.layers[plastic]
         with torch.no_grad():
-            network.layers[0].local_gain.zero_()
-        before = network.layers[0].trace.clone()
+            layer.local_gain.zero_()
+            for each in network.layers:
+                each.bias.fill_(0.4)
+        before = layer.trace.clone()
         assert len(network(batch).windows[0].states) == steps
-        return network.layers[0].trace - 0.9**steps * before
+        return layer.trace - 0.9**steps * before
 
     first, second = images(1, 3) + 0.5, images(1, 4) + 0.5
     both = moved(torch.cat([first, second]), STEPS)
@@ -185,9 +193,16 @@ def test_what_cannot_be_is_named(build_it: object, message: str) -> None:
         build_it()
 
 
-def test_too_much_pooling_is_named() -> None:
-    convolutions = [Convolution(channels=1, pooled=True)] * 4
-    with pytest.raises(ValueError, match="nothing is left"):
+@pytest.mark.parametrize(
+    ("convolutions", "message"),
+    [
+        ([Convolution(channels=1, pooled=True)] * 4, "nothing is left of images"),
+        ([Convolution(channels=1, dropout=0.5)], "the first convolution sees the image"),
+        ([], "at least one convolutional and one dense layer"),
+    ],
+)
+def test_impossible_networks_are_named(convolutions: list[Convolution], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Convolutional(
             (1, 8, 8),
             convolutions,
