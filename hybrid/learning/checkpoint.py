@@ -57,8 +57,8 @@ def load_checkpoint(
 ) -> dict[str, Any] | None:
     """Restore what `save_checkpoint` wrote and return its `about`.
 
-    Returns None, and changes nothing, if there is no checkpoint or it is damaged (which is
-    reported): training then starts anew.
+    Returns None, and changes nothing, if there is no checkpoint, or it is damaged or lacks the best
+    state (which is reported): training then starts anew.
     """
     try:
         tensors, about = load_tensors(path)
@@ -66,6 +66,9 @@ def load_checkpoint(
         return None
     except DamagedFileError as error:
         log.warning("%s; training starts anew", error)
+        return None
+    if best is not None and "best" not in about:
+        log.warning("%s holds no best state; training starts anew", path)
         return None
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimisers]
     groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}}

@@ -30,7 +30,7 @@ def follow(
     A sample's spikes count until it has its answer (see `ReadOut.answered`).
 
     Args:
-        network: trained network with `gain`, `readout` and `neuron`.
+        network: trained network.
         inputs, labels: test samples.
         batch_size: samples that share a moving trace, where the network's pool is "batch".
         adapt: whether traces move during the test; no mark is left either way.
@@ -52,7 +52,7 @@ def _follow_batch(
     network: HybridNetwork, activity: Activity, labels: Tensor, looks: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return confusion, right answers and spikes at each look, and the sum of latencies."""
-    states, v_th = activity.windows[-1].states, network.neuron.v_th
+    states, v_th = activity.windows[-1].states, network.v_th
     # Who still works on an answer at each step; a batch may end before T.
     waiting = torch.stack(
         [torch.ones_like(labels, dtype=torch.bool)]

@@ -154,7 +154,7 @@ class Convolutional(HybridNetwork):
             for states, state in zip(history, [*neurons, *(s.neuron for s in layers)], strict=True):
                 assert state is not None
                 states.append(state)
-            answered = self.readout.answered(history[-1], self.neuron.v_th)
+            answered = self.readout.answered(history[-1], self.v_th)
             if answered.all():
                 break
             if answered.any():
@@ -163,7 +163,7 @@ class Convolutional(HybridNetwork):
             module.finish(state, pool=pool, adapt=adapt)  # type: ignore[operator]
         finals = [*(LayerState(state) for state in neurons), *layers]
         windows = [Window(tuple(s), final) for s, final in zip(history, finals, strict=True)]
-        return Activity(self.readout(history[-1], self.neuron.v_th), tuple(windows))
+        return Activity(self.readout(history[-1], self.v_th), tuple(windows))
 
     def _see(self, first: Tensor, gain: float, neurons: list[NeuronState | None]) -> Tensor:
         """Advance the convolutional layers one step and return the last one's pooled spikes."""

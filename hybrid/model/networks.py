@@ -49,6 +49,12 @@ class HybridNetwork(nn.Module):
         """T, the longest window."""
         return len(self.gain)
 
+    @property
+    def v_th(self) -> float:
+        """Threshold of the output neurons."""
+        neuron: Neuron = self.layers[-1].neuron  # type: ignore[assignment]
+        return neuron.v_th
+
     def weight_parameters(self) -> list[nn.Parameter]:
         """Return the trained global parameters: weights and biases."""
         return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] not in META_NAMES]
@@ -151,7 +157,7 @@ class FullyConnected(HybridNetwork):
             if windows:
                 drive = fade([state.z for state in windows[-1].states], self.gain)
             windows.append(layer(drive, pool=pool, evaluation=evaluation, adapt=adapt))
-        return Activity(self.readout(windows[-1].states, self.neuron.v_th), tuple(windows))
+        return Activity(self.readout(windows[-1].states, self.v_th), tuple(windows))
 
 
 def _flags(name: str, flags: Sequence[bool] | None, layers: int) -> tuple[bool, ...]:
