@@ -195,7 +195,8 @@ def test_every_schedule_learns_and_resumes_bit_for_bit(
     before = torch.get_rng_state()
     expected = train(whole, DATA, HELD_OUT, schedule, order, augment=augment, best=best)
     assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers are its own"
-    assert expected[-1].loss < 0.97 * expected[0].loss
+    learned = 0.8 if kind == "dense" else 0.97  # the convolutional one is there for its layout
+    assert expected[-1].loss < learned * expected[0].loss
 
     def killing(epoch: int) -> torch.Generator:
         if epoch == 2:

@@ -175,7 +175,7 @@ def test_claims_are_well_formed() -> None:
     assert len({c.id for c in claims}) == len(claims)
     for c in claims:
         assert c.low < c.high
-        assert c.minimum >= 3
+        assert c.minimum >= (3 if c.scale == "paper" else 5)
         assert c.source
         if c.rule == "within":
             assert c.high < float("inf")
