@@ -95,9 +95,24 @@ _SMALL: dict[str, Any] = {
     "convolutions": ((16, True, 0.0), (32, True, 0.0), (64, True, 0.0)),
     "hidden": (128,),
 }
-_REDUCED = tuple(
-    replace(network, label=f"{network.dataset}-reduced", epochs=15, lr_weight=1e-3, **_SMALL)
-    for network in (MNIST_NETWORK, replace(FASHION_NETWORK, milestones=(10,)))
+_REDUCED = (
+    replace(
+        MNIST_NETWORK,
+        label="mnist-reduced",
+        epochs=12,
+        lr_weight=1e-3,
+        lr_decay="steps",
+        milestones=(8,),
+        **_SMALL,
+    ),
+    replace(
+        FASHION_NETWORK,
+        label="fashion_mnist-reduced",
+        epochs=15,
+        lr_weight=1e-3,
+        milestones=(10,),
+        **_SMALL,
+    ),
 )
 
 PLANS: dict[Profile, Plan] = {
