@@ -137,10 +137,16 @@ def _shifted_and_mirrored(inputs: Tensor, generator: torch.Generator) -> Tensor:
     return crop_and_flip(images, generator, fill=black).flatten(1)
 
 
-def test_all(trained: Trained) -> Json:
-    """Return the course of the answers, the sensitivity to θ and one image's spikes."""
-    result = test_answers(trained)
+def test_answers(trained: Trained) -> Json:
+    """Return the course of the answers under each protocol."""
+    protocols = trained.trial.method.protocols
+    return {"tests": {name: _as_json(_course(trained, name)) for name in protocols}}
+
+
+def examine(trained: Trained) -> Json:
+    """Return the sensitivity to θ and one image's spikes."""
     network = trained.network
+    result: Json = {}
     layers = [layer for layer in network.layers if isinstance(layer, HybridLinear)]
     gains = [layer.local_gain for layer in layers if layer.rule is not None]
     if gains:
@@ -153,12 +159,6 @@ def test_all(trained: Trained) -> Json:
         _scale(gains, learned, 1.0)
     first = inputs_of(trained.trial.config, trained.images.test[:1]).to(trained.device)
     return result | {"raster": _raster(network, first)}
-
-
-def test_answers(trained: Trained) -> Json:
-    """Return the course of the answers under each protocol."""
-    protocols = trained.trial.method.protocols
-    return {"tests": {name: _as_json(_course(trained, name)) for name in protocols}}
 
 
 def _course(trained: Trained, protocol: str) -> Course:
@@ -200,8 +200,9 @@ def _as_json(course: Course) -> Json:
 EXPERIMENT = Experiment(
     name="classification",
     build=build,
-    test=test_all,
+    test=test_answers,
+    examine=examine,
+    selects=True,
     inputs=inputs_of,
     augment=augmentation,
-    test_selected=test_answers,
 )

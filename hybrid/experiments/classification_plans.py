@@ -82,11 +82,11 @@ _SMOKE = Config(
     hidden=(128,),
     batch_size=50,
     steps=6,
-    epochs=3,
+    epochs=2,
     lr_weight=2e-3,
     lr_meta=5e-3,
 )
-_SHORT = replace(_SMOKE, label="digits-short", epochs=1)
+_SHORT = replace(_SMOKE, label="digits-short", hidden=(64,), epochs=1)
 _SMOKE_ROWS = replace(
     by_rows(_SMOKE, "digits-rows"), epochs=2, hidden=(64,), batch_size=100, lr_weight=8e-3
 )

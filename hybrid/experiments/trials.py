@@ -93,12 +93,14 @@ class Experiment:
     build: Callable[..., HybridNetwork]
     # What the tests of a trained network add to the result of its record.
     test: Callable[["Trained"], Json]
+    # What else is measured of the network of the last epoch.
+    examine: Callable[["Trained"], Json] | None = None
+    # Whether the network of the best validation epoch is tested, too.
+    selects: bool = False
     # (config, images) -> inputs of the network
     inputs: Callable[..., torch.Tensor] = flat
     # config -> random change of training batches
     augment: Callable[..., Augment | None] = unchanged
-    # The tests of the network of its best validation epoch, if that is tested too.
-    test_selected: Callable[["Trained"], Json] | None = None
 
 
 class Trained(NamedTuple):
@@ -157,7 +159,7 @@ def run_trial(
     experiment, config, seed = trial.experiment, trial.config, trial.seed
     images = images_of(config.dataset)
     network = trial.build().to(device)
-    best = BestState() if experiment.test_selected else None
+    best = BestState() if experiment.selects else None
     logs = train(
         network,
         *_splits(trial, images, device),
@@ -174,13 +176,18 @@ def run_trial(
         if name.rsplit(".", 1)[-1] in META_NAMES
     }
     result: Json = {"epochs": [vars(log) for log in logs], "meta": meta}
-    result |= experiment.test(Trained(trial, network, images, device))
-    if best is not None and experiment.test_selected is not None:
-        last = {name: value.clone() for name, value in network.state_dict().items()}
-        network.load_state_dict(best.state)
-        tests = experiment.test_selected(Trained(trial, network, images, device))
+    trained = Trained(trial, network, images, device)
+    tests = experiment.test(trained)
+    result |= tests
+    if experiment.examine is not None:
+        result |= experiment.examine(trained)
+    if best is not None:
+        if best.epoch < len(logs):
+            last = {name: value.clone() for name, value in network.state_dict().items()}
+            network.load_state_dict(best.state)
+            tests = experiment.test(trained)
+            network.load_state_dict(last)
         result["selected"] = {"epoch": best.epoch, **tests}
-        network.load_state_dict(last)
     return result, network
 
 
