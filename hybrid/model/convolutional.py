@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybrid.model.coding import ReadOut, drive_decay
+from hybrid.model.embedding import convolution
 from hybrid.model.layers import HybridLinear, InitialMeta, Lifetime
 from hybrid.model.networks import Activity, HybridNetwork
 from hybrid.model.neurons import Neuron, NeuronState
@@ -97,7 +98,7 @@ class Convolutional(HybridNetwork):
         channels, *size = image
         self.convolutions = nn.ModuleList()
         for spec in convolutions:
-            self.convolutions.append(_convolution(channels, spec.channels, generator))
+            self.convolutions.append(convolution(channels, spec.channels, generator))
             channels = spec.channels
             size = [side // 2 for side in size] if spec.pooled else size
         # Channels last in memory: the same numbers, a fifth faster.
@@ -196,14 +197,3 @@ class Convolutional(HybridNetwork):
 
     def _drop(self, x: Tensor, share: float) -> Tensor:
         return F.dropout(x, share) if self.training and share else x
-
-
-def _convolution(channels: int, out: int, generator: torch.Generator) -> nn.Conv2d:
-    """Return a convolution with torch's own initial distribution, from the given generator."""
-    module = nn.Conv2d(channels, out, 3, padding=1)
-    bound = (9 * channels) ** -0.5
-    for parameter in (module.weight, module.bias):
-        assert parameter is not None
-        with torch.no_grad():
-            parameter.uniform_(-bound, bound, generator=generator)
-    return module

@@ -6,6 +6,7 @@ rounding. Here the loop over time runs, and the choice between them is made: by 
 input only where the clip of its trace provably does not act.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -47,11 +48,18 @@ class Window(NamedTuple):
         return torch.stack([state.v for state in self.states])
 
 
-def run(memory: SynapticMemory, neuron: Neuron, steps: int, start: NeuronState | None) -> Window:
+def run(
+    memory: SynapticMemory,
+    neuron: Neuron,
+    steps: int,
+    start: NeuronState | None,
+    teacher: Sequence[Tensor] | None = None,
+) -> Window:
     """Let neurons and synapses interact for `steps` steps; the one loop over time of a layer."""
     state, states = start, []
     for t in range(steps):
-        state = neuron.step(memory.current(t), state)
+        current = memory.current(t)
+        state = neuron.step(current if teacher is None else current + teacher[t], state)
         memory.learn(t, state)
         states.append(state)
     return Window(tuple(states), LayerState(state, *memory.end()))
@@ -68,6 +76,7 @@ def run_window(
     evaluation: Evaluation = "auto",
     adapt: bool = True,
     final_trace: bool = True,
+    teacher: Sequence[Tensor] | None = None,
 ) -> Window:
     """Run one layer over a window of T steps.
 
@@ -83,6 +92,7 @@ def run_window(
         adapt: False freezes the trace at its start: it is read, it neither moves nor decays.
         final_trace: False spares building the final trace where nobody needs it; `final.trace`
             is then None in a factored window.
+        teacher: T currents [N, out] added to those of the synapses (labels, few-shot learning).
 
     Returns:
         The window: T neuron states, and the state to continue from.
@@ -97,6 +107,8 @@ def run_window(
     """
     start = start or LayerState()
     _check_shapes(drive, synapse, start, pool)
+    if teacher is not None and len(teacher) != _length(drive):
+        raise ValueError(f"{len(teacher)} teacher currents for {_length(drive)} steps: give one each")
     if evaluation not in EVALUATIONS:
         names = ", ".join(EVALUATIONS)
         raise ValueError(f"evaluation = {evaluation!r}: choose one of {names}")
@@ -104,7 +116,7 @@ def run_window(
     if rule is None or synapse.meta is None or not adapt:
         if rule is None:
             synapse = synapse._replace(meta=None)
-        return run(FixedSynapses(drive, synapse, start), neuron, steps, start.neuron)
+        return run(FixedSynapses(drive, synapse, start), neuron, steps, start.neuron, teacher)
 
     # A subclass may learn differently: only the rule itself has these closed forms.
     if type(rule) is not Hebbian or synapse.meta.local_gain.ndim != 0:
@@ -120,11 +132,12 @@ def run_window(
     memory: SynapticMemory | None = None
     if evaluation == "factored" and isinstance(rule, Hebbian):
         memory = _factored(drive, synapse, rule, neuron.v_th, pool, start, final_trace)
-    if memory is None and narrow.applies(synapse, neuron, rule, pool, start):
+    alone = teacher is None
+    if memory is None and alone and narrow.applies(synapse, neuron, rule, pool, start):
         states, trace = narrow.run(steps_of(drive), synapse, neuron, rule, start.trace)
         return Window(states, LayerState(states[-1], trace))
     memory = memory or RecurrentTrace(drive, synapse, rule, neuron.v_th, pool, start)
-    return run(memory, neuron, steps, start.neuron)
+    return run(memory, neuron, steps, start.neuron, teacher)
 
 
 # Largest share of inputs near the clip for which two groups are faster than the recurrent form.

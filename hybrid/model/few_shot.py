@@ -1,0 +1,229 @@
+"""Few-shot learning: a plastic read-out binds features to labels in one look each.
+
+Labelled drawings are shown one after the other. A strong label current makes the neuron of the
+right class fire, and the local rule writes the drawing's features x into that neuron's synapses:
+
+    I_t     = x_t (α ∘ Wᵀ + (1 - α) ∘ P_t) + label_current · label_t
+    P_{t+1} = λ P_t + local_rate · x_t ⊗ softmax(v_t - sliding_threshold)
+
+An unlabelled query then drives most strongly the neurons whose drawings it resembles. Each episode
+has a trace of its own, so any number of them run side by side. Source: paper Eq. 14-17.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hybrid.model.embedding import Embedding
+from hybrid.model.neurons import LIF, NeuronState
+from hybrid.model.plasticity import (
+    Hebbian,
+    LayerState,
+    MetaLocal,
+    Synapse,
+    global_weight,
+    hybrid_weight,
+)
+from hybrid.model.windows import Evaluation, Window, run_window
+
+
+class Support(NamedTuple):
+    """Labelled looks in the order in which they are shown."""
+
+    features: Tensor  # [episodes, looks, features]
+    labels: Tensor  # [episodes, looks], integers below the number of ways
+
+
+class InitialBinding(NamedTuple):
+    """Where the meta-local parameters start; pairs are drawn from U(low, high)."""
+
+    mixing: tuple[float, float] = (0.0, 0.1)
+    local_rate: float = 0.1
+    sliding_threshold: tuple[float, float] = (0.0, 0.1)
+
+
+class FewShotReadOut(nn.Module):
+    """Spiking neurons, one per class of an episode, that bind features to labels in one look.
+
+    Args:
+        features: size of the feature vectors.
+        ways: classes of an episode, at most.
+        neuron: neuron model; the authors': LIF(decay=0.2, v_th=0.5, reset="zero").
+        rule: local rule; the authors': Hebbian(trace_decay=0.99, post="softmax"). None gives a
+            read-out without a trace: nothing of the support reaches the query.
+        label_current: strength of the label.
+        largest_rate: upper bound of the local rate.
+        initial: where the meta-local parameters start.
+        generator, meta_generator: sources of the initial weights and of the initial θ.
+
+    `mixing` is the authors' alpha, one per synapse: the share of the global weight; 1 - mixing
+    takes the place of the local gain.
+
+    Raises:
+        ValueError: if there are no features, or fewer than two ways.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        ways: int,
+        *,
+        neuron: LIF,
+        rule: Hebbian | None,
+        label_current: float = 10.0,
+        largest_rate: float = 0.1,
+        initial: InitialBinding = InitialBinding(),  # noqa: B008 (immutable)
+        generator: torch.Generator,
+        meta_generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        if features < 1 or ways < 2:
+            raise ValueError(f"features = {features}, ways = {ways}: give >= 1 and >= 2")
+        self.neuron, self.rule, self.label_current = neuron, rule, label_current
+        self.largest_rate = largest_rate
+        bound = features**-0.5
+        weight = torch.empty(ways, features).uniform_(-bound, bound, generator=generator)
+        self.weight = nn.Parameter(weight)
+        mixing = torch.empty(features, ways).uniform_(*initial.mixing, generator=meta_generator)
+        self.mixing = nn.Parameter(mixing)
+        if rule is not None:
+            threshold = torch.empty(ways).uniform_(
+                *initial.sliding_threshold, generator=meta_generator
+            )
+            self.sliding_threshold = nn.Parameter(threshold)
+            self.local_rate = nn.Parameter(torch.tensor(initial.local_rate))
+
+    @property
+    def ways(self) -> int:
+        """Classes of an episode, at most."""
+        return self.weight.shape[0]
+
+    def meta_parameters(self) -> list[nn.Parameter]:
+        """Return θ; without a rule nothing: `mixing` then only scales the weights."""
+        if self.rule is None:
+            return []
+        return [self.mixing, self.local_rate, self.sliding_threshold]
+
+    def synapse(self, ways: int) -> Synapse:
+        """Return the synapses of the first `ways` neurons."""
+        meta = None
+        if self.rule is not None:
+            meta = MetaLocal(
+                local_gain=self.weight.new_ones(()),
+                local_rate=self.local_rate.clamp(max=self.largest_rate),
+                sliding_threshold=self.sliding_threshold[:ways],
+            )
+        return Synapse(self.weight[:ways], None, meta, mask=self.mixing[:, :ways])
+
+    def bind(
+        self, support: Support, *, ways: int | None = None, evaluation: Evaluation = "auto"
+    ) -> Window:
+        """Show labelled features and return the window; its final state holds the traces.
+
+        Args:
+            support: the looks of all episodes.
+            ways: classes of these episodes, at most those of the read-out; None for all.
+            evaluation: see `run_window`.
+
+        Raises:
+            ValueError: if shapes do not fit, or a label is not below `ways`.
+        """
+        features, labels = support
+        ways = self._check(features, labels, ways)
+        current = self.label_current * torch.eye(ways, dtype=features.dtype, device=features.device)
+        return run_window(
+            features.unbind(1),
+            self.synapse(ways),
+            self.neuron,
+            self.rule,
+            pool="sample",
+            evaluation=evaluation,
+            teacher=current[labels].unbind(1),
+        )
+
+    def recall(self, query: Tensor, bound: LayerState) -> Tensor:
+        """Return the potentials [episodes, queries, ways] that queries evoke, each on its own.
+
+        Args:
+            query: features [episodes, queries, features].
+            bound: the state after `bind`; queries do not change it.
+        """
+        assert bound.neuron is not None
+        ways = bound.neuron.v.shape[-1]
+        synapse = self.synapse(ways)
+        weight = global_weight(synapse)
+        if bound.trace is not None:
+            weight = hybrid_weight(weight, bound.trace, synapse)
+        before = NeuronState(bound.neuron.v.unsqueeze(1), bound.neuron.z.unsqueeze(1))
+        return self.neuron.step(query @ weight.mT, before).v
+
+    def forward(self, support: Support, query: Tensor, *, ways: int | None = None) -> Tensor:
+        """Bind the support and return the potentials of the queries; see `bind` and `recall`."""
+        return self.recall(query, self.bind(support, ways=ways).final)
+
+    def _check(self, features: Tensor, labels: Tensor, ways: int | None) -> int:
+        ways = self.ways if ways is None else ways
+        if not 2 <= ways <= self.ways:
+            raise ValueError(f"ways = {ways}: this read-out can tell 2 to {self.ways} classes apart")
+        size = self.weight.shape[1]
+        if features.ndim != 3 or features.shape[2] != size:
+            raise ValueError(
+                f"support features must have shape [episodes, looks, {size}], "
+                f"got {list(features.shape)}"
+            )
+        if labels.shape != features.shape[:2]:
+            raise ValueError(
+                f"labels must have shape {list(features.shape[:2])}, got {list(labels.shape)}"
+            )
+        if labels.min() < 0 or labels.max() >= ways:
+            raise ValueError(f"labels must lie in 0 … {ways - 1}, the episode's classes")
+        return ways
+
+
+class FewShot(nn.Module):
+    """An embedding and a head that learns the classes of an episode from its support.
+
+    Args:
+        embedding: images to features.
+        head: maps (support, query features, ways) to scores [episodes, queries, ways]: a
+            `FewShotReadOut`, or one of `hybrid.model.heads`.
+    """
+
+    def __init__(self, embedding: Embedding, head: nn.Module) -> None:
+        super().__init__()
+        self.embedding, self.head = embedding, head
+
+    def forward(
+        self,
+        images: Tensor,
+        support: Tensor,
+        labels: Tensor,
+        query: Tensor,
+        *,
+        ways: int | None = None,
+    ) -> Tensor:
+        """Return scores [episodes, queries, ways] for all queries of a batch of episodes.
+
+        Every image is embedded once, however many episodes show it.
+
+        Args:
+            images: [N, channels, height, width].
+            support, query: numbers of images [episodes, looks] and [episodes, queries].
+            labels: classes of the support within the episode [episodes, looks].
+            ways: classes of these episodes; None for all that the head knows.
+        """
+        features = self.embedding(images)
+        scores: Tensor = self.head(Support(features[support], labels), features[query], ways=ways)
+        return scores
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """Return the global parameters, the embedding's and the head's."""
+        meta = {id(parameter) for parameter in self.meta_parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in meta]
+
+    def meta_parameters(self) -> list[nn.Parameter]:
+        """Return the trained meta-local parameters θ."""
+        if not isinstance(self.head, FewShotReadOut):
+            return []
+        return [p for p in self.head.meta_parameters() if p.requires_grad]
