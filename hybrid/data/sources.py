@@ -1,7 +1,7 @@
 """Where files come from: a data directory, a registry of checksums, and mirrors.
 
 `HYBRID_DATA` names the data directory (default: the user's cache). A file that is there and has
-the registered SHA-256 is used as it is, without a network; a missing one is fetched with pooch
+a registered checksum is used as it is, without a network; a missing one is fetched with pooch
 from the first mirror that answers; a damaged one is never used.
 """
 
@@ -21,8 +21,15 @@ class Source:
     """One registered file."""
 
     name: str  # path below the data directory
-    sha256: str
+    digests: tuple[str, ...]  # "algorithm:hex" of the published file, then of equal repackings
     urls: tuple[str, ...]
+
+    def owns(self, content: bytes) -> bool:
+        """Return whether this is the content of the published file or of an equal one."""
+        return any(
+            hashlib.new(algorithm, content).hexdigest() == expected
+            for algorithm, _, expected in (digest.partition(":") for digest in self.digests)
+        )
 
 
 class MissingDataError(FileNotFoundError):
@@ -46,7 +53,10 @@ def registry() -> dict[str, Source]:
     candidates = (here.parents[2] / "data" / "registry.txt", here.parent / "registry.txt")
     text = next(path for path in candidates if path.exists()).read_text(encoding="utf-8")
     entries = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
-    return {name: Source(name, digest, tuple(urls)) for name, digest, *urls in entries}
+    return {
+        name: Source(name, tuple(digests.split(",")), tuple(urls))
+        for name, digests, *urls in entries
+    }
 
 
 def fetch(name: str) -> Path:
@@ -60,11 +70,11 @@ def fetch(name: str) -> Path:
     source = registry()[name]
     path = data_directory() / name
     if path.exists():
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != source.sha256:
+        if not source.owns(path.read_bytes()):
+            expected = " or ".join(digest[:19] + "…" for digest in source.digests)
             raise DamagedDataError(
-                f"{path} is damaged: its SHA-256 is {found[:12]}…, it should be "
-                f"{source.sha256[:12]}…. Delete the file and run again to fetch it anew."
+                f"{path} is damaged: it should have the checksum {expected}. Delete the file and "
+                "run again to fetch it anew."
             )
         return path
     return _download(source, path)
@@ -76,7 +86,7 @@ def _download(source: Source, path: Path) -> Path:
         try:
             pooch.retrieve(
                 url,
-                known_hash=f"sha256:{source.sha256}",
+                known_hash=source.digests[0],
                 fname=path.name,
                 path=path.parent,
                 downloader=pooch.HTTPDownloader(timeout=30, progressbar=True),

@@ -165,7 +165,7 @@ class FewShotReadOut(nn.Module):
     def _check(self, features: Tensor, labels: Tensor, ways: int | None) -> int:
         ways = self.ways if ways is None else ways
         if not 2 <= ways <= self.ways:
-            raise ValueError(f"ways = {ways}: this read-out can tell 2 to {self.ways} classes apart")
+            raise ValueError(f"ways = {ways}: this read-out tells 2 to {self.ways} classes apart")
         size = self.weight.shape[1]
         if features.ndim != 3 or features.shape[2] != size:
             raise ValueError(

@@ -108,7 +108,7 @@ def run_window(
     start = start or LayerState()
     _check_shapes(drive, synapse, start, pool)
     if teacher is not None and len(teacher) != _length(drive):
-        raise ValueError(f"{len(teacher)} teacher currents for {_length(drive)} steps: give one each")
+        raise ValueError(f"{len(teacher)} teacher currents for {_length(drive)} steps")
     if evaluation not in EVALUATIONS:
         names = ", ".join(EVALUATIONS)
         raise ValueError(f"evaluation = {evaluation!r}: choose one of {names}")

@@ -51,19 +51,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 
 
 def register(monkeypatch: pytest.MonkeyPatch, content: bytes, *urls: str) -> Source:
-    source = Source("toy/file.gz", hashlib.sha256(content).hexdigest(), urls)
+    source = Source("toy/file.gz", (f"sha256:{hashlib.sha256(content).hexdigest()}",), urls)
     monkeypatch.setattr(sources, "registry", lambda: {source.name: source})
     return source
 
 
 def test_the_registry_is_complete() -> None:
     for source in sources.registry().values():
-        assert len(source.sha256) == 64
+        sizes = {"md5": 32, "sha256": 64}
+        for digest in source.digests:
+            algorithm, _, hexadecimal = digest.partition(":")
+            assert len(hexadecimal) == sizes[algorithm]
+        assert any(digest.startswith("sha256") for digest in source.digests)
         if "jpeg" not in source.name:  # a stand-in that nobody publishes as one file
             assert len(source.urls) >= 2, "mirrors"
         assert all(url.endswith(Path(source.name).name) for url in source.urls)
     names = {name.split("/")[0] for name in sources.registry()}
-    assert names == set(DATA_NAMES) - {"digits", "cifar10_jpeg"}
+    assert names == {*DATA_NAMES, "omniglot"} - {"digits", "cifar10_jpeg"}
 
 
 def test_a_file_that_is_there_needs_no_network(

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from hybrid.model.embedding import Embedding
-from hybrid.model.few_shot import FewShot, FewShotReadOut, Support
+from hybrid.model.few_shot import FewShotReadOut, Support
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 from hybrid.model.windows import Evaluation, run_window

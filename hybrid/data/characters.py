@@ -1,0 +1,143 @@
+"""Classes of characters, a few drawings each: Omniglot, and printed glyphs that come along."""
+
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from hybrid.data import glyphs
+from hybrid.data.sources import DamagedDataError, fetch
+
+CharacterName = Literal["glyphs", "omniglot"]
+CHARACTER_NAMES: tuple[CharacterName, ...] = ("glyphs", "omniglot")
+SIZE = 31  # pixels a side, as the authors use Omniglot
+GLYPH_DRAWINGS = 12
+OMNIGLOT_DRAWINGS = 20
+_PNG = re.compile(r"images_(?:background|evaluation)/([^/]+)/(character\d+)/\d+_(\d+)\.png")
+
+
+@dataclass(frozen=True)
+class Characters:
+    """Drawings of characters, with the same number of drawings for each class."""
+
+    drawings: NDArray[np.uint8]  # ink, 0 to 255 [classes, drawings, height, width]
+    alphabets: tuple[str, ...]  # which alphabet each class is of
+    names: tuple[str, ...]  # of each class within its alphabet
+
+    def __len__(self) -> int:
+        return len(self.drawings)
+
+    def select(self, classes: NDArray[np.int64]) -> "Characters":
+        """Return some of the classes."""
+        return Characters(
+            self.drawings[classes],
+            tuple(self.alphabets[i] for i in classes),
+            tuple(self.names[i] for i in classes),
+        )
+
+    def with_rotations(self) -> "Characters":
+        """Return each class four times: as it is, and turned by 90, 180 and 270 degrees.
+
+        A turned character counts as a class of its own (Santoro et al., ICML 2016).
+        """
+        turned = [np.rot90(self.drawings, quarter, axes=(2, 3)) for quarter in range(4)]
+        names = tuple(f"{name} {90 * quarter}°" for quarter in range(4) for name in self.names)
+        return Characters(np.concatenate(turned), self.alphabets * 4, names)
+
+    def sha256(self) -> str:
+        """Return a hash of all drawings: what a result was computed from."""
+        return hashlib.sha256(np.ascontiguousarray(self.drawings).data).hexdigest()
+
+
+def load_characters(name: str) -> Characters:
+    """Load a set of characters by name.
+
+    "glyphs": printed characters of many scripts, rendered here and now, 12 drawings each, see
+    `hybrid.data.glyphs`; needs no download. "omniglot": 1,623 handwritten characters of 50
+    alphabets, 20 drawings each (Lake et al., Science 350, 2015); the 964 of the background set
+    come first.
+
+    Raises:
+        ValueError: if the name is unknown.
+        MissingDataError, DamagedDataError: see `fetch` and `read_omniglot`.
+    """
+    if name == "glyphs":
+        return render_glyphs(glyphs.code_points())
+    if name == "omniglot":
+        archives = ("omniglot/images_background.zip", "omniglot/images_evaluation.zip")
+        parts = [read_omniglot(fetch(archive)) for archive in archives]
+        return Characters(
+            np.concatenate([part.drawings for part in parts]),
+            parts[0].alphabets + parts[1].alphabets,
+            parts[0].names + parts[1].names,
+        )
+    raise ValueError(f"characters {name!r} are unknown: choose one of {', '.join(CHARACTER_NAMES)}")
+
+
+def render_glyphs(codes: Sequence[int], drawings: int = GLYPH_DRAWINGS) -> Characters:
+    """Return printed characters, always the same ones for the same code points and fonts."""
+    return Characters(
+        glyphs.render(codes, drawings, SIZE, np.random.default_rng(0)),
+        tuple(glyphs.script(code) for code in codes),
+        tuple(chr(code) for code in codes),
+    )
+
+
+def read_omniglot(path: Path) -> Characters:
+    """Read a zip archive of Omniglot images, `images_*/<alphabet>/<character>/*_<drawing>.png`.
+
+    The black and white drawings of 105 x 105 pixels are averaged down to 31 x 31 shades of ink.
+
+    Raises:
+        DamagedDataError: if the archive is damaged, or has not 20 drawings of each character.
+    """
+    advice = "Delete the file and run again to fetch it anew."
+    drawings: dict[tuple[str, str], dict[int, NDArray[np.uint8]]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in sorted(archive.namelist()):
+                if match := _PNG.fullmatch(entry):
+                    alphabet, character, number = match.groups()
+                    own = drawings.setdefault((alphabet, character), {})
+                    own[int(number)] = _ink(archive.read(entry))
+    except (zipfile.BadZipFile, UnidentifiedImageError, OSError, EOFError) as error:
+        raise DamagedDataError(f"{path} cannot be read ({error}). {advice}") from error
+    if not drawings:
+        raise DamagedDataError(f"{path} holds no Omniglot drawings. {advice}")
+    for (alphabet, character), own in drawings.items():
+        if sorted(own) != list(range(1, OMNIGLOT_DRAWINGS + 1)):
+            raise DamagedDataError(
+                f"{path} holds {len(own)} drawings of {alphabet}/{character}, "
+                f"not {OMNIGLOT_DRAWINGS}. {advice}"
+            )
+    stacked = np.stack([np.stack([own[i] for i in sorted(own)]) for own in drawings.values()])
+    return Characters(
+        stacked,
+        tuple(alphabet for alphabet, _ in drawings),
+        tuple(character for _, character in drawings),
+    )
+
+
+def _ink(png: bytes) -> NDArray[np.uint8]:
+    """Return a drawing as ink, averaged by area: the files are white (1) where there is none."""
+    with Image.open(io.BytesIO(png)) as image:
+        page = 1.0 - np.asarray(image, dtype=np.float32)
+    ink = _shares(page.shape[0]) @ page @ _shares(page.shape[1]).T
+    return np.rint(255.0 * ink).astype(np.uint8)
+
+
+@cache
+def _shares(pixels: int) -> NDArray[np.float32]:
+    """Return the share that each of `pixels` has in each of `SIZE` larger ones [SIZE, pixels]."""
+    edges = np.arange(SIZE + 1) * (pixels / SIZE)
+    covered = np.clip(edges[:, None] - np.arange(pixels), 0.0, 1.0)  # left of each edge
+    return (np.diff(covered, axis=0) * (SIZE / pixels)).astype(np.float32)

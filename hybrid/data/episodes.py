@@ -1,0 +1,129 @@
+"""N-way K-shot episodes: which drawings are shown with which label, and which are asked for."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SplitName = Literal["pooled", "standard"]
+SPLITS: tuple[SplitName, ...] = ("pooled", "standard")
+POOLED_TEST = 100  # unseen classes in the authors' split
+BACKGROUND = 964  # classes of Omniglot's background set, the first ones
+Integers = NDArray[np.int64]
+
+
+class ClassSplit(NamedTuple):
+    """Numbers of the classes learned from, of those to choose by, and of those never seen."""
+
+    train: Integers
+    validation: Integers
+    test: Integers
+
+
+class Episodes(NamedTuple):
+    """A batch of episodes. Drawings are numbered class by class: class · drawings + drawing."""
+
+    support: Integers  # labelled drawings in the order they are shown [episodes, looks]
+    labels: Integers  # their labels, 0 … ways - 1
+    query: Integers  # drawings asked for [episodes, queries]
+    targets: Integers  # their labels
+
+    def compact(self) -> tuple["Episodes", Integers]:
+        """Return the same episodes in numbers 0 … n - 1, and which n drawings these stand for."""
+        size = self.support.shape[1]
+        used, place = np.unique(np.hstack([self.support, self.query]), return_inverse=True)
+        place = place.reshape(len(self.support), -1).astype(np.int64)
+        return self._replace(support=place[:, :size], query=place[:, size:]), used
+
+
+def split_classes(
+    classes: int,
+    name: str,
+    generator: np.random.Generator,
+    *,
+    validation: int = 100,
+    test: int = POOLED_TEST,
+) -> ClassSplit:
+    """Split classes into those to learn from, to choose by and to be tested on.
+
+    Args:
+        classes: how many there are.
+        name: "pooled" tests on `test` classes drawn from all (authors: 100 of 1,623); "standard"
+            tests on all classes behind Omniglot's background set.
+        generator: source of the draw.
+        validation: number of classes that are kept from training, to choose by.
+        test: number of test classes of the pooled split.
+
+    Raises:
+        ValueError: if the name is unknown, or too few classes are left to learn from.
+    """
+    if name == "pooled":
+        order = generator.permutation(classes)
+        tested, rest = order[:test], order[test:]
+    elif name == "standard":
+        tested, rest = np.arange(BACKGROUND, classes), generator.permutation(BACKGROUND)
+    else:
+        raise ValueError(f"split {name!r} is unknown: choose one of {', '.join(SPLITS)}")
+    if len(rest) <= validation or not len(tested):
+        raise ValueError(
+            f"{classes} classes are too few for split {name!r} with {validation} validation classes"
+        )
+    return ClassSplit(rest[validation:], rest[:validation], tested)
+
+
+def sample_episodes(
+    classes: Integers,
+    drawings: int,
+    episodes: int,
+    *,
+    ways: int,
+    shots: int,
+    queries: int,
+    generator: np.random.Generator,
+) -> Episodes:
+    """Draw episodes: `ways` classes, `shots` labelled drawings of each, shown in random order.
+
+    Each query is a drawing of one of these classes, drawn at random, and neither a support
+    drawing nor another query of its episode. Labels are given anew in each episode.
+
+    Args:
+        classes: numbers of the classes to draw from.
+        drawings: drawings of each class.
+        episodes, ways, shots, queries: how many.
+        generator: source of all draws.
+
+    Raises:
+        ValueError: if there are too few classes or drawings.
+    """
+    if not 1 <= ways <= len(classes):
+        raise ValueError(f"ways = {ways}: there are {len(classes)} classes to draw from")
+    if min(episodes, shots, queries) < 1 or shots + queries > drawings:
+        raise ValueError(
+            f"episodes = {episodes}, shots = {shots}, queries = {queries}: give at least one of "
+            f"each, and shots + queries <= {drawings}, the drawings of a class"
+        )
+    chosen = _draw_without_replacement(episodes, len(classes), ways, generator)
+    flat = _draw_without_replacement(episodes * ways, drawings, shots + queries, generator)
+    numbers = classes[chosen][..., None] * drawings + flat.reshape(episodes, ways, -1)
+
+    labels = np.broadcast_to(np.arange(ways)[:, None], (episodes, ways, shots))
+    order = generator.permuted(np.tile(np.arange(ways * shots), (episodes, 1)), axis=1)
+    support = np.take_along_axis(numbers[..., :shots].reshape(episodes, -1), order, axis=1)
+    shown = np.take_along_axis(labels.reshape(episodes, -1), order, axis=1)
+
+    # The j-th query takes the j-th of the drawings that its class has left: never one twice.
+    targets = generator.integers(ways, size=(episodes, queries))
+    row, place = np.arange(episodes)[:, None], shots + np.arange(queries)
+    return Episodes(support, shown, numbers[row, targets, place], targets)
+
+
+def _draw_without_replacement(
+    rows: int, population: int, count: int, generator: np.random.Generator
+) -> Integers:
+    """Return `count` different numbers below `population` in random order, in each row."""
+    # Keys of the whole population; in parts, so that thousands of rows need little memory.
+    parts = [
+        np.argsort(generator.random((len(part), population)), axis=1)[:, :count]
+        for part in np.array_split(np.arange(rows), -(-rows * population // 2**24))
+    ]
+    return np.concatenate(parts).astype(np.int64)

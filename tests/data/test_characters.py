@@ -1,0 +1,170 @@
+"""Characters and episodes: archives, glyphs, splits, and what an episode promises."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hybrid.data import glyphs
+from hybrid.data.characters import Characters, load_characters, read_omniglot, render_glyphs
+from hybrid.data.episodes import sample_episodes, split_classes
+from hybrid.data.sources import DamagedDataError
+
+
+def png(column: int) -> bytes:
+    """A white 1-bit page with one black column."""
+    page = np.ones((105, 105), dtype=bool)
+    page[:, column] = False
+    buffer = io.BytesIO()
+    Image.fromarray(page).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def archive(path: Path, drawings: int = 20) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("images_background/", b"")
+        for character in (1, 2):
+            for drawing in range(drawings, 0, -1):
+                name = f"images_background/Greek/character{character:02d}/{character:04d}"
+                file.writestr(f"{name}_{drawing:02d}.png", png(50 * character))
+    return path
+
+
+def test_omniglot_archives_are_read_as_ink(tmp_path: Path) -> None:
+    characters = read_omniglot(archive(tmp_path / "images_background.zip"))
+    assert characters.drawings.shape == (2, 20, 31, 31)
+    assert characters.alphabets == ("Greek", "Greek")
+    assert characters.names == ("character01", "character02")
+    # One of 105 columns is black: averaged, the ink is kept, where it was drawn.
+    ink = characters.drawings[0, 0] / 255
+    assert ink.mean() == pytest.approx(1 / 105, rel=0.02)
+    assert ink.mean(0).argmax() == 50 * 31 // 105
+
+
+def test_damaged_archives_are_named(tmp_path: Path) -> None:
+    whole = archive(tmp_path / "whole.zip").read_bytes()
+    cut, empty, few = tmp_path / "cut.zip", tmp_path / "empty.zip", tmp_path / "few.zip"
+    cut.write_bytes(whole[: len(whole) // 2])
+    zipfile.ZipFile(empty, "w").close()
+    archive(few, drawings=19)
+    with pytest.raises(DamagedDataError, match=r"cut\.zip cannot be read"):
+        read_omniglot(cut)
+    with pytest.raises(DamagedDataError, match=r"empty\.zip holds no Omniglot drawings"):
+        read_omniglot(empty)
+    with pytest.raises(DamagedDataError, match=r"few\.zip holds 19 drawings of Greek/character01"):
+        read_omniglot(few)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match="choose one of glyphs, omniglot"):
+        load_characters("runes")
+    with pytest.raises(ValueError, match="choose one of pooled, standard"):
+        split_classes(1623, "leave-one-out", np.random.default_rng(0))
+
+
+def test_there_are_thousands_of_glyphs_and_no_two_alike() -> None:
+    codes = glyphs.code_points()
+    assert len(codes) > 2_000
+    assert ord("A") in codes
+    assert ord("Α") not in codes
+    assert ord("É") not in codes
+
+
+def test_glyphs_are_the_same_each_time_and_differ_within_a_class() -> None:
+    codes = [ord("A"), ord("Ж"), ord("9")]
+    once, again = render_glyphs(codes), render_glyphs(codes)
+    np.testing.assert_array_equal(once.drawings, again.drawings)
+    assert once.names == ("A", "Ж", "9")
+    assert once.alphabets == ("Latin", "Cyrillic", "Digit")
+    for own in once.drawings:
+        assert len({drawing.tobytes() for drawing in own}) == len(own)
+    border = np.concatenate([once.drawings[..., 0, :], once.drawings[..., -1, :]])
+    assert border.sum() == 0, "glyphs fit on the page"
+    assert once.drawings.max(axis=(2, 3)).min() > 100
+
+
+def test_rotations_are_classes_of_their_own() -> None:
+    characters = render_glyphs([ord("A"), ord("E")], drawings=2)
+    turned = characters.with_rotations()
+    assert len(turned) == 8
+    assert turned.names[:3] == ("A 0°", "E 0°", "A 90°")
+    np.testing.assert_array_equal(turned.drawings[3, 1], np.rot90(characters.drawings[1, 1]))
+    assert turned.select(np.array([2])).names == ("A 90°",)
+
+
+@pytest.mark.parametrize("name", ["pooled", "standard"])
+def test_splits_share_no_class(name: str) -> None:
+    split = split_classes(1623, name, np.random.default_rng(3), validation=100)
+    together = np.concatenate(split)
+    assert sorted(together) == list(range(1623))
+    assert len(split.validation) == 100
+    assert len(split.test) == (100 if name == "pooled" else 659)
+    if name == "standard":
+        assert split.test.min() == 964
+    again = split_classes(1623, name, np.random.default_rng(3), validation=100)
+    np.testing.assert_array_equal(split.train, again.train)
+
+
+@given(
+    ways=st.integers(2, 6),
+    shots=st.integers(1, 3),
+    queries=st.integers(1, 4),
+    seed=st.integers(0, 2**16),
+)
+def test_episodes_keep_their_promises(ways: int, shots: int, queries: int, seed: int) -> None:
+    classes, drawings = np.array([3, 5, 7, 11, 13, 17]), 8
+    episodes = sample_episodes(
+        classes,
+        drawings,
+        5,
+        ways=ways,
+        shots=shots,
+        queries=queries,
+        generator=np.random.default_rng(seed),
+    )
+    assert episodes.support.shape == episodes.labels.shape == (5, ways * shots)
+    assert episodes.query.shape == episodes.targets.shape == (5, queries)
+    for support, labels, query, targets in zip(*episodes, strict=True):
+        assert len({*support, *query}) == ways * shots + queries, "no drawing is shown twice"
+        class_of = {label: set(support[labels == label] // drawings) for label in range(ways)}
+        assert all(len(found) == 1 for found in class_of.values()), "one class a label"
+        assert len(set.union(*class_of.values())) == ways
+        assert set.union(*class_of.values()) <= set(classes)
+        assert np.bincount(labels, minlength=ways).tolist() == [shots] * ways
+        assert all(
+            number // drawings in class_of[t] for number, t in zip(query, targets, strict=True)
+        )
+
+    compact, used = episodes.compact()
+    np.testing.assert_array_equal(used[compact.support], episodes.support)
+    np.testing.assert_array_equal(used[compact.query], episodes.query)
+
+
+def test_labels_and_orders_are_drawn_anew() -> None:
+    episodes = sample_episodes(
+        np.arange(4), 5, 400, ways=4, shots=1, queries=1, generator=np.random.default_rng(0)
+    )
+    shown_first = np.bincount(episodes.labels[:, 0], minlength=4) / 400
+    asked = np.bincount(episodes.targets[:, 0], minlength=4) / 400
+    label_of_class_0 = np.bincount(episodes.labels[episodes.support // 5 == 0], minlength=4) / 400
+    for shares in (shown_first, asked, label_of_class_0):
+        assert np.abs(shares - 0.25).max() < 0.08
+
+
+def test_impossible_episodes_are_refused() -> None:
+    def sample(**changes: int) -> None:
+        wanted = {"ways": 5, "shots": 1, "queries": 1} | changes
+        sample_episodes(np.arange(9), 4, 1, **wanted, generator=np.random.default_rng(0))
+
+    with pytest.raises(ValueError, match="ways = 10: there are 9 classes"):
+        sample(ways=10)
+    with pytest.raises(ValueError, match=r"shots \+ queries <= 4"):
+        sample(shots=3, queries=2)
+    with pytest.raises(ValueError, match="too few for split 'pooled'"):
+        split_classes(150, "pooled", np.random.default_rng(0))
+    assert isinstance(render_glyphs([ord("A")]), Characters)
