@@ -23,7 +23,8 @@ from hybrid.experiments.classification_results import Result, collect
 from hybrid.experiments.trials import Config as TrialConfig
 from hybrid.experiments.trials import Experiment, Trained, Trial, flat, load_records, run_all
 from hybrid.learning.course import Course, follow
-from hybrid.learning.training import Augment, seeded
+from hybrid.learning.fitting import seeded
+from hybrid.learning.training import Augment
 from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import HybridNetwork
 from hybrid.runs.seeds import torch_stream

@@ -9,8 +9,9 @@ import torch
 
 from hybrid.learning.checkpoint import BestState, load_checkpoint
 from hybrid.learning.evaluation import PROTOCOLS, evaluate
+from hybrid.learning.fitting import NonFiniteLossError
 from hybrid.learning.schedule import Schedule
-from hybrid.learning.training import NonFiniteLossError, Split, accuracy, train
+from hybrid.learning.training import Split, accuracy, train
 from hybrid.model.coding import LastMembrane
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta

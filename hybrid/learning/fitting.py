@@ -1,0 +1,102 @@
+"""The loop over epochs that all gradient-based training shares: order, checkpoints, logs."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from hybrid.learning.checkpoint import BestState, load_checkpoint, save_checkpoint
+from hybrid.learning.schedule import Schedule
+
+# Trains for one epoch on what a generator draws; yields the loss of each step before acting on it.
+Steps = Callable[[torch.Generator], Iterator[float]]
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """What one epoch came to."""
+
+    loss: float  # mean training loss
+    validation: float  # accuracy on the validation split, in [0, 1]
+
+
+class NonFiniteLossError(ArithmeticError):
+    """Training left the range of finite numbers; the message says when and what to do."""
+
+
+def fit(
+    network: nn.Module,
+    optimisers: list[torch.optim.Optimizer],
+    schedule: Schedule,
+    steps: Steps,
+    validate: Callable[[], float],
+    order: Callable[[int], torch.Generator],
+    *,
+    checkpoint: Path | None = None,
+    title: str = "training",
+    best: BestState | None = None,
+) -> list[EpochLog]:
+    """Train a network in place and return one log per epoch.
+
+    Args:
+        network: what is trained.
+        optimisers: its optimisers, kept in the checkpoint with their moments.
+        schedule: number of epochs, and the rates of each.
+        steps: trains for one epoch.
+        validate: returns the accuracy on held-out data, once per epoch.
+        order: gives the generator of epoch e, so that any epoch can be replayed: `steps` draws
+            from it, and torch's global generator, for dropout and spike codes, follows from it.
+        checkpoint: file that keeps the state after each epoch. If it exists, training goes on
+            from it and ends, on a CPU, bit for bit where an uninterrupted run would have.
+        title: label of the progress bar.
+        best: is told of every epoch, and kept in the checkpoint too.
+
+    Raises:
+        NonFiniteLossError: if the loss is NaN or infinite. The checkpoint still holds the last
+            whole epoch.
+    """
+    logs: list[EpochLog] = []
+    if checkpoint is not None:
+        about = load_checkpoint(checkpoint, network, optimisers, best)
+        logs = [EpochLog(**entry) for entry in about["epochs"]] if about else []
+
+    # Shown in terminals only: bars of parallel trials would pile up in a notebook.
+    epochs = range(len(logs), schedule.epochs)
+    bar = tqdm(epochs, desc=title, unit="epoch", leave=False, disable=None)
+    for epoch in bar:
+        schedule.set_rates(optimisers, epoch)
+        generator = order(epoch)
+        lesson = steps(generator)  # draws its seeds before torch's global generator gets one
+        with seeded(generator):
+            losses: list[float] = []
+            for loss in lesson:
+                losses.append(loss)
+                if not math.isfinite(loss):
+                    kept = f"epoch {epoch}, kept in {checkpoint}" if checkpoint and epoch else None
+                    raise NonFiniteLossError(
+                        f"the loss became {loss} in epoch {epoch + 1}, batch {len(losses)} (last "
+                        f"good state: {kept or 'none'}). Lower lr_weight = {schedule.lr_weight} or "
+                        f"lr_meta = {schedule.lr_meta}, or check the inputs for NaN."
+                    )
+            logs.append(EpochLog(sum(losses) / len(losses), validate()))
+        bar.set_postfix(loss=f"{logs[-1].loss:.4f}", validation=f"{logs[-1].validation:.3f}")
+        if best is not None:
+            best.see(epoch + 1, logs[-1].validation, network)
+        if checkpoint is not None:
+            about = {"epochs": [vars(log) for log in logs]}
+            save_checkpoint(checkpoint, network, optimisers, about, best)
+    return logs
+
+
+@contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Let torch's global generator follow from `generator` within the block, and no longer."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
