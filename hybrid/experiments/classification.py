@@ -20,8 +20,9 @@ from hybrid.experiments.classification_config import Config
 from hybrid.experiments.classification_networks import build
 from hybrid.experiments.classification_plans import METHODS, PLANS, Plan
 from hybrid.experiments.classification_results import Result, collect
+from hybrid.experiments.image_trials import ImageExperiment, Trained, flat
 from hybrid.experiments.trials import Config as TrialConfig
-from hybrid.experiments.trials import Experiment, Trained, Trial, flat, load_records, run_all
+from hybrid.experiments.trials import Trial, load_records, run_all
 from hybrid.learning.course import Course, follow
 from hybrid.learning.fitting import seeded
 from hybrid.learning.training import Augment
@@ -198,9 +199,9 @@ def _as_json(course: Course) -> Json:
     }
 
 
-EXPERIMENT = Experiment(
+EXPERIMENT = ImageExperiment(
     name="classification",
-    build=build,
+    network=build,
     test=test_answers,
     examine=examine,
     selects=True,

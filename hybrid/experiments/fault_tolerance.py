@@ -26,7 +26,8 @@ from hybrid.experiments.base import (
     results_folder,
 )
 from hybrid.experiments.fault_results import Result, collect
-from hybrid.experiments.trials import Experiment, Trained, Trial, load_records, run_all
+from hybrid.experiments.image_trials import ImageExperiment, Trained
+from hybrid.experiments.trials import Trial, load_records, run_all
 from hybrid.learning.evaluation import Protocol, evaluate
 from hybrid.learning.schedule import Schedule
 from hybrid.model.coding import LastMembrane
@@ -288,4 +289,4 @@ def _test(
     return result
 
 
-EXPERIMENT = Experiment(name="fault_tolerance", build=build, test=test_all)
+EXPERIMENT = ImageExperiment(name="fault_tolerance", network=build, test=test_all)

@@ -21,7 +21,8 @@ from hybrid.experiments.classification_config import (
 )
 from hybrid.experiments.classification_plans import GP, HP, LP
 from hybrid.experiments.classification_results import measure
-from hybrid.experiments.trials import Trained, Trial, images_of, run_trial
+from hybrid.experiments.image_trials import Trained, images_of
+from hybrid.experiments.trials import Trial
 from hybrid.learning.course import follow
 from hybrid.model.coding import Rank
 from hybrid.model.convolutional import Convolutional
@@ -226,13 +227,17 @@ def test_the_network_of_the_best_validation_epoch_is_tested_too() -> None:
     """Learning too fast at last: the best epoch is an earlier one, and a run as long ends in it."""
     config = replace(TINY, epochs=4, lr_weight=2e-2)
     trial = Trial(experiment.EXPERIMENT, config, GP, 1)
-    result, network = run_trial(trial, CPU)
+    result, network = experiment.EXPERIMENT.run(trial, CPU)
     validations = [epoch["validation"] for epoch in result["epochs"]]
     best = 1 + int(np.argmax(validations))
     assert best < 4, "otherwise nothing is tested here"
     assert result["selected"]["epoch"] == best
     shorter = replace(trial, config=replace(config, epochs=best))
-    assert run_trial(shorter, CPU)[0]["tests"] == result["selected"]["tests"] != result["tests"]
+    assert (
+        experiment.EXPERIMENT.run(shorter, CPU)[0]["tests"]
+        == result["selected"]["tests"]
+        != result["tests"]
+    )
     again = experiment.test_answers(Trained(trial, network, images_of("digits"), CPU))
     assert again["tests"] == result["tests"], "the last epoch's network is handed on"
 
@@ -247,7 +252,7 @@ def test_spike_codes_draw_alike_in_every_test() -> None:
 def test_a_convolutional_trial_runs_from_end_to_end() -> None:
     config = replace(MNIST_NETWORK, dataset="digits", validation=4_200, epochs=1, steps=4)
     config = replace(config, label="small", **SMALL_CONVOLUTIONS)
-    result, _ = run_trial(Trial(experiment.EXPERIMENT, config, HP, 1), CPU)
+    result, _ = experiment.EXPERIMENT.run(Trial(experiment.EXPERIMENT, config, HP, 1), CPU)
     assert np.isfinite(result["epochs"][0]["loss"])
     assert 1.0 <= result["tests"]["batch"]["latency"] <= 4.0
     assert len(result["tests"]["batch"]["spikes"][0]) == 4, "two convolutions, two dense layers"
@@ -319,7 +324,7 @@ def test_impossible_configs_are_named(change: dict, message: str) -> None:
 def test_too_large_a_validation_split_is_named() -> None:
     trial = Trial(experiment.EXPERIMENT, replace(TINY, validation=4_500), GP, 1)
     with pytest.raises(ValueError, match="validation = 4500: digits has 4500 training images"):
-        run_trial(trial, CPU)
+        experiment.EXPERIMENT.run(trial, CPU)
 
 
 def test_unknown_names_and_missing_records_are_named(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from hybrid import cli
 from hybrid.experiments import fault_tolerance as experiment
 from hybrid.experiments.base import GP, HP, LP, choose_device, results_folder
 from hybrid.experiments.fault_results import collect, crossing, measure
-from hybrid.experiments.trials import Trial, images_of, load_network
+from hybrid.experiments.image_trials import images_of
+from hybrid.experiments.trials import Trial, load_network
 from hybrid.learning.evaluation import evaluate
 from hybrid.report.scoreboard import judge, load_claims
 from hybrid.runs.store import Store, read_record

@@ -1,0 +1,123 @@
+"""Trials on images with labels: train on some, watch others, test on the rest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+
+from hybrid.data.images import Images, load_images
+from hybrid.experiments.trials import Config, Trial, final_meta
+from hybrid.learning.checkpoint import BestState
+from hybrid.learning.training import Augment, Split, train
+from hybrid.model.networks import HybridNetwork
+from hybrid.runs.seeds import numpy_stream, torch_stream
+from hybrid.runs.store import Json
+
+
+def flat(config: Config, pixels: np.ndarray) -> torch.Tensor:
+    """Return images as inputs [N, in], in [0, 1]."""
+    return torch.from_numpy(pixels).flatten(1)
+
+
+def unchanged(config: Config) -> Augment | None:
+    """Train on the images as they are."""
+    return None
+
+
+class Trained(NamedTuple):
+    """A trained network, and what it is to be tested on."""
+
+    trial: Trial
+    network: HybridNetwork
+    images: Images
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class ImageExperiment:
+    """An experiment on images with labels; see `hybrid.experiments.trials.Experiment`."""
+
+    name: str
+    # (config, method, seed) -> an untrained network
+    network: Callable[..., HybridNetwork]
+    # What the tests of a trained network add to the result of its record.
+    test: Callable[[Trained], Json]
+    # What else is measured of the network of the last epoch.
+    examine: Callable[[Trained], Json] | None = None
+    # Whether the network of the best validation epoch is tested, too.
+    selects: bool = False
+    # (config, images) -> inputs of the network
+    inputs: Callable[..., torch.Tensor] = flat
+    # config -> random change of training batches
+    augment: Callable[..., Augment | None] = unchanged
+
+    def data_sha256(self, dataset: str) -> str:
+        """Return a hash of an image set, after fetching it."""
+        return images_of(dataset).sha256()
+
+    def build(self, trial: Trial) -> HybridNetwork:
+        """Return the untrained network of a trial."""
+        return self.network(trial.config, trial.method, trial.seed)
+
+    def run(
+        self, trial: Trial, device: torch.device, checkpoint: Path | None = None
+    ) -> tuple[Json, HybridNetwork]:
+        """Train and test one network; see `fit` for what `checkpoint` does."""
+        config, seed = trial.config, trial.seed
+        images = images_of(config.dataset)
+        network = self.build(trial).to(device)
+        best = BestState() if self.selects else None
+        logs = train(
+            network,
+            *self._splits(trial, images, device),
+            config.schedule(),
+            lambda epoch: torch_stream(seed, "order", epoch),
+            checkpoint=checkpoint,
+            title=trial.title,
+            augment=self.augment(config),
+            best=best,
+        )
+        result: Json = {"epochs": [vars(log) for log in logs], "meta": final_meta(network)}
+        trained = Trained(trial, network, images, device)
+        tests = self.test(trained)
+        result |= tests
+        if self.examine is not None:
+            result |= self.examine(trained)
+        if best is not None:
+            if best.epoch < len(logs):
+                last = {name: value.clone() for name, value in network.state_dict().items()}
+                network.load_state_dict(best.state)
+                tests = self.test(trained)
+                network.load_state_dict(last)
+            result["selected"] = {"epoch": best.epoch, **tests}
+        return result, network
+
+    def _splits(self, trial: Trial, images: Images, device: torch.device) -> tuple[Split, Split]:
+        """Return the training images and those held out to watch learning."""
+        available = len(images.train_labels)
+        if trial.config.validation >= available:
+            raise ValueError(
+                f"Config.validation = {trial.config.validation}: {trial.config.dataset} has "
+                f"{available} training images, so it must be less"
+            )
+        state = int(numpy_stream(trial.seed, "validation split").integers(2**31))
+        kept, held_out = train_test_split(
+            np.arange(len(images.train_labels)),
+            test_size=trial.config.validation,
+            stratify=images.train_labels,
+            random_state=state,
+        )
+        inputs = self.inputs(trial.config, images.train).to(device)
+        labels = torch.from_numpy(images.train_labels).to(device)
+        return Split(inputs[kept], labels[kept]), Split(inputs[held_out], labels[held_out])
+
+
+@lru_cache(maxsize=2)
+def images_of(dataset: str) -> Images:
+    """Return an image set, kept in memory for the trials that follow."""
+    return load_images(dataset)
