@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-EXPERIMENTS = {
+EXPERIMENTS: dict[str, Callable[..., object]] = {
     classification.EXPERIMENT.name: classification.run,
     fault_tolerance.EXPERIMENT.name: fault_tolerance.run,
 }

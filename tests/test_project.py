@@ -10,7 +10,7 @@ import papermill
 import pytest
 import yaml
 
-from hybrid.experiments import classification, fault_tolerance
+from hybrid.experiments import classification_plans, fault_tolerance
 from tests.environment import ROOT, direct_dependencies, environment, pins
 from tests.notebooks import NOTEBOOKS, scrub
 
@@ -99,7 +99,7 @@ def test_arrows_only_point_down() -> None:
 @pytest.mark.parametrize(
     ("figure", "config"),
     [
-        ("fig2", [c.as_json() for g in classification.PLANS["smoke"] for c in g.configs]),
+        ("fig2", [c.as_json() for g in classification_plans.PLANS["smoke"] for c in g.configs]),
         ("fig3", fault_tolerance.PLANS["smoke"].configs[0].as_json()),
     ],
 )

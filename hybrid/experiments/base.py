@@ -84,6 +84,11 @@ def require(owner: object, field: str, ok: bool, allowed: str) -> None:
         raise ValueError(f"{name}.{field} = {getattr(owner, field)!r}: it must be {allowed}")
 
 
+def listed(value: object) -> object:
+    """Return a value as JSON has it: tuples, also nested ones, become lists."""
+    return [listed(entry) for entry in value] if isinstance(value, tuple) else value
+
+
 def choose_profile(profile: str, table: dict[Profile, Value]) -> Value:
     """Return the entry of `profile`; ValueError names the profiles there are."""
     for name, value in table.items():

@@ -4,116 +4,29 @@ neuron models and local rules, in fully connected and in convolutional networks.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hybrid.data.augment import crop_and_flip
-from hybrid.experiments.base import (
-    choose_device,
-    choose_methods,
-    choose_profile,
-    results_folder,
-)
 from hybrid.experiments.classification_config import Config
 from hybrid.experiments.classification_networks import build
-from hybrid.experiments.classification_plans import METHODS, PLANS, Plan
-from hybrid.experiments.classification_results import Result, collect
+from hybrid.experiments.classification_plans import METHODS, PLANS
+from hybrid.experiments.classification_results import Result
 from hybrid.experiments.image_trials import ImageExperiment, Trained, flat
+from hybrid.experiments.plans import Schemes
 from hybrid.experiments.trials import Config as TrialConfig
-from hybrid.experiments.trials import Trial, load_records, run_all
 from hybrid.learning.course import Course, follow
 from hybrid.learning.fitting import seeded
 from hybrid.learning.training import Augment
 from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import HybridNetwork
 from hybrid.runs.seeds import torch_stream
-from hybrid.runs.store import Json, Store
+from hybrid.runs.store import Json
 
 SCALES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the learned gains, for the sensitivity to θ
-
-
-def trials_of(
-    plan: Plan,
-    *,
-    seed: int = 0,
-    methods: Sequence[str] | None = None,
-    configs: Sequence[str] | None = None,
-) -> list[Trial]:
-    """Return the trials of a plan, or those of some methods and configs (by label).
-
-    Raises:
-        ValueError: if a method or config is unknown, or nothing is left.
-    """
-    known = {config.label: config for group in plan for config in group.configs}
-    for label in configs or ():
-        if label not in known:
-            raise ValueError(f"config {label!r} is unknown: choose among {', '.join(known)}")
-    chosen = choose_methods(tuple(methods), METHODS) if methods is not None else METHODS
-    trials = [
-        Trial(EXPERIMENT, config, method, seed + 1 + i)
-        for group in plan
-        for config in group.configs
-        if configs is None or config.label in configs
-        for i in range(group.seeds)
-        for method in choose_methods(group.methods, METHODS)
-        if method in chosen
-    ]
-    if not trials:
-        raise ValueError("nothing to run: these configs are not run with these methods")
-    return trials
-
-
-def run(
-    profile: str,
-    *,
-    seed: int = 0,
-    methods: Sequence[str] | None = None,
-    configs: Sequence[str] | None = None,
-    store: Store | None = None,
-    jobs: int = 1,
-    device: str = "auto",
-) -> Result:
-    """Run a profile, or what is left of it, and return its result.
-
-    Args:
-        profile: "smoke", "laptop" or "paper".
-        seed: the trials use seeds seed + 1 … seed + n.
-        methods, configs: subsets of the profile's, by name and by label; None for all.
-        store: where records are looked up and kept; None computes all and keeps nothing.
-        jobs: processes.
-        device: "auto", "cpu" or a torch device.
-
-    Raises:
-        ValueError: if a name is unknown. Other errors as of the data and training modules.
-    """
-    plan = choose_profile(profile, PLANS)
-    trials = trials_of(plan, seed=seed, methods=methods, configs=configs)
-    chosen = choose_device(device)
-    title = f"{EXPERIMENT.name} ({profile})"
-    return collect(trials, run_all(trials, store=store, jobs=jobs, device=chosen, title=title))
-
-
-def load(profile: str, *, folder: Path | None = None) -> Result:
-    """Read the committed records of a profile, without data and without training.
-
-    Raises:
-        DamagedFileError: if a record is damaged.
-        FileNotFoundError: if there is none with the plan's present constants.
-        ValueError: if records contradict each other, see `collect`.
-    """
-    plan = choose_profile(profile, PLANS)
-    seeds = max(group.seeds for group in plan)
-    records = load_records(profile, EXPERIMENT.name, seeds, folder)
-    result = collect(trials_of(plan), records)
-    if not result.records:
-        raise FileNotFoundError(
-            f"{folder or results_folder(profile)} holds no finished trial of "
-            f"{EXPERIMENT.name} with the constants of profile {profile!r}: compute them with "
-            f"`hybrid run {EXPERIMENT.name} --profile {profile}`"
-        )
-    return result
 
 
 # Of CIFAR-10, as the authors normalise it.
@@ -208,3 +121,14 @@ EXPERIMENT = ImageExperiment(
     inputs=inputs_of,
     augment=augmentation,
 )
+SCHEMES = Schemes(experiment=EXPERIMENT, methods=METHODS, plans=PLANS)
+
+
+def run(profile: str, **options: Any) -> Result:
+    """Run a profile, or what is left of it, and return its result; see `Schemes.run`."""
+    return Result(*SCHEMES.run(profile, **options))
+
+
+def load(profile: str, *, folder: Path | None = None) -> Result:
+    """Return the result of a profile's committed records; see `Schemes.load`."""
+    return Result(*SCHEMES.load(profile, folder=folder))

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from hybrid.data.images import DATA_NAMES
-from hybrid.experiments.base import require
+from hybrid.experiments.base import listed, require
 from hybrid.learning.schedule import Decay, Schedule
 from hybrid.model.neurons import RESETS, Reset
 from hybrid.model.plasticity import POSTS, Post
@@ -149,15 +149,11 @@ class Config:
 
     def as_json(self) -> Json:
         """Return all constants as JSON values: tuples become lists, as they do in a record."""
-        return {name: _listed(value) for name, value in asdict(self).items()}
+        return {name: listed(value) for name, value in asdict(self).items()}
 
 
 # Steps of an image of 28 x 28 pixels shown in parts.
 SEQUENCE_STEPS = {"rows": 28, "pixels": 28 * 28}
-
-
-def _listed(value: object) -> object:
-    return [_listed(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 # The authors' convolutional networks, constants as in their classification scripts.

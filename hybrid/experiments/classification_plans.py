@@ -1,6 +1,6 @@
 """What each profile of the classification experiment runs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from hybrid.experiments import base
@@ -11,24 +11,13 @@ from hybrid.experiments.classification_config import (
     MNIST_NETWORK,
     Config,
 )
+from hybrid.experiments.plans import Group, Plan
 
 # "batch" is the authors' protocol: traces go on moving while a test batch is shown.
 LP = replace(base.LP, protocols=("batch", "frozen"))
 GP = base.GP
 HP = replace(base.HP, protocols=("batch", "frozen"))
 METHODS: tuple[Method, ...] = (LP, GP, HP)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Some configs, and the methods and number of seeds each is run with."""
-
-    configs: tuple[Config, ...]
-    methods: tuple[str, ...] = ("LP", "GP", "HP")
-    seeds: int = 3
-
-
-Plan = tuple[Group, ...]
 
 
 # One thing changed at a time, under the label's suffix. Neurons are compared under the rate code:
@@ -115,9 +104,10 @@ _REDUCED = (
     ),
 )
 
+_ALL = ("LP", "GP", "HP")
 PLANS: dict[Profile, Plan] = {
     "smoke": (
-        Group(configs=(_SMOKE,)),
+        Group(configs=(_SMOKE,), methods=_ALL, seeds=3),
         Group(configs=(_SMOKE_ROWS,), methods=("GP", "HP"), seeds=1),
         Group(
             configs=(
@@ -131,19 +121,27 @@ PLANS: dict[Profile, Plan] = {
     ),
     "laptop": (
         Group(configs=_REDUCED, methods=("GP", "HP"), seeds=1),
-        Group(configs=_DENSE),
-        Group(configs=(by_rows(_DENSE[0], "mnist-rows"),)),
-        Group(configs=variants(_DENSE[1], CODES_AND_NEURONS), methods=("GP", "HP")),
-        Group(configs=variants(_DENSE[1], RULES_AND_ABLATIONS), methods=("HP",)),
+        Group(configs=_DENSE, methods=_ALL, seeds=3),
+        Group(configs=(by_rows(_DENSE[0], "mnist-rows"),), methods=_ALL, seeds=3),
+        Group(configs=variants(_DENSE[1], CODES_AND_NEURONS), methods=("GP", "HP"), seeds=3),
+        Group(configs=variants(_DENSE[1], RULES_AND_ABLATIONS), methods=("HP",), seeds=3),
     ),
     "paper": (
-        Group(configs=(MNIST_NETWORK, FASHION_NETWORK, CIFAR10_NETWORK), methods=("GP", "HP")),
-        Group(configs=tuple(replace(config, epochs=30) for config in _DENSE), seeds=5),
-        Group(configs=(by_rows(_DENSE[0], "mnist-rows"),)),
+        Group(
+            configs=(MNIST_NETWORK, FASHION_NETWORK, CIFAR10_NETWORK),
+            methods=("GP", "HP"),
+            seeds=3,
+        ),
+        Group(
+            configs=tuple(replace(config, epochs=30) for config in _DENSE), methods=_ALL, seeds=5
+        ),
+        Group(configs=(by_rows(_DENSE[0], "mnist-rows"),), methods=_ALL, seeds=3),
         Group(
             configs=(
                 replace(by_rows(_DENSE[0], "mnist-pixels"), view="pixels", steps=784, decay=0.99),
-            )
+            ),
+            methods=_ALL,
+            seeds=3,
         ),
     ),
 }

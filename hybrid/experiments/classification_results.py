@@ -1,12 +1,10 @@
 """Reading classification records: arrays with named axes, and what the claims are about."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.experiments.trials import Trial
 from hybrid.runs.store import Json
 
 Floats = NDArray[np.float64]
@@ -102,23 +100,6 @@ class Result:
         results = [record["result"] for record in self._of(label, method)]
         tests = [result["selected"]["tests"] if selected else result["tests"] for result in results]
         return [test[protocol or ("batch" if "batch" in test else "frozen")] for test in tests]
-
-
-def collect(trials: Sequence[Trial], records: Sequence[Json]) -> Result:
-    """Return the result made of those `records` that belong to one of the trials.
-
-    Raises:
-        ValueError: if two records are of the same config, method and seed.
-    """
-    parts = ("config", "method", "seed")
-    asked = [trial.request("") for trial in trials]
-    wanted = [[request[part] for part in parts] for request in asked]
-    own = tuple(r for r in records if [r["request"][part] for part in parts] in wanted)
-    titles = [record["request"]["label"] for record in own]
-    twice = sorted({title for title in titles if titles.count(title) > 1})
-    if twice:
-        raise ValueError(f"there are several records of {twice}: remove the outdated ones")
-    return Result(tuple({trial.config.label: None for trial in trials}), own)
 
 
 def measure(result: Result) -> dict[str, Floats]:

@@ -155,6 +155,23 @@ def load_records(profile: str, experiment: str, seeds: int, folder: Path | None)
     ]
 
 
+def own_records(trials: Sequence[Trial], records: Sequence[Json]) -> tuple[Json, ...]:
+    """Return those records that belong to one of the trials.
+
+    Raises:
+        ValueError: if two of them are of the same config, method and seed.
+    """
+    parts = ("config", "method", "seed")
+    asked = [trial.request("") for trial in trials]
+    wanted = [[request[part] for part in parts] for request in asked]
+    own = tuple(r for r in records if [r["request"][part] for part in parts] in wanted)
+    titles = [record["request"]["label"] for record in own]
+    twice = sorted({title for title in titles if titles.count(title) > 1})
+    if twice:
+        raise ValueError(f"there are several records of {twice}: remove the outdated ones")
+    return own
+
+
 def load_network(trial: Trial, store: Store) -> nn.Module:
     """Return the trained network of a finished trial, if its weights were kept.
 

@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-SecondOrder = Literal["finite-difference", "exact", "none"]
-SECOND_ORDERS: tuple[SecondOrder, ...] = ("finite-difference", "exact", "none")
+SecondOrder = Literal["finite-difference", "exact", "first-order"]
+SECOND_ORDERS: tuple[SecondOrder, ...] = ("finite-difference", "exact", "first-order")
 
 Tensors = Sequence[Tensor]
 # Maps (weights, θ), in the order they are given to `hypergradient`, to a scalar.
@@ -30,7 +30,7 @@ class Bilevel:
     """How θ's gradient is computed; the defaults are the authors', but for `lookahead`.
 
     Args:
-        second_order: how the second term is computed; "none" leaves it out.
+        second_order: how the second term is computed; "first-order" leaves it out.
         rate: ξ, the weights' step that is looked past.
         lookahead: whether the validation loss is taken at w' (the paper's equation) or at w (the
             authors' code).

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-Decay = Literal["none", "steps", "cosine"]
+Decay = Literal["none", "steps", "cosine", "halves"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,11 @@ class Schedule:
         optimiser: of the weights, "adam" or "sgd"; θ always has an Adam of its own.
         momentum, weight_decay: of "sgd".
         decay: how rates fall. "steps": to a tenth at each of `milestones`. "cosine": along half a
-            cosine to zero after the last epoch.
+            cosine to zero after the last epoch. "halves": to half each `halving` epochs.
         milestones: epochs, counted from 0, for "steps".
+        halving: number of epochs, for "halves".
         decay_meta: whether θ's rate falls too.
+        eps: of Adam, added to the root of the second moment.
         mixed_precision: run the forward pass under torch's autocast to bfloat16.
     """
 
@@ -36,6 +38,8 @@ class Schedule:
     weight_decay: float = 0.0
     decay: Decay = "none"
     milestones: tuple[int, ...] = ()
+    halving: float = 1.0
+    eps: float = 1e-8
     decay_meta: bool = False
     mixed_precision: bool = False
 
@@ -43,12 +47,12 @@ class Schedule:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must be >= 1")
-        for name in ("lr_weight", "lr_meta"):
+        for name in ("lr_weight", "lr_meta", "halving", "eps"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must be > 0")
         for name, allowed in (
             ("optimiser", ("adam", "sgd")),
-            ("decay", ("none", "steps", "cosine")),
+            ("decay", ("none", "steps", "cosine", "halves")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -67,7 +71,7 @@ class Schedule:
         """Return the optimisers of weights and θ; none for an empty group."""
         chosen: list[torch.optim.Optimizer] = []
         if weights and self.optimiser == "adam":
-            chosen.append(torch.optim.Adam(weights, self.lr_weight, fused=True))
+            chosen.append(torch.optim.Adam(weights, self.lr_weight, eps=self.eps, fused=True))
         elif weights:
             chosen.append(
                 torch.optim.SGD(
@@ -79,7 +83,7 @@ class Schedule:
                 )
             )
         if meta:
-            chosen.append(torch.optim.Adam(meta, self.lr_meta, fused=True))
+            chosen.append(torch.optim.Adam(meta, self.lr_meta, eps=self.eps, fused=True))
         for optimiser, decays in zip(
             chosen, [True] * bool(weights) + [self.decay_meta] * bool(meta), strict=True
         ):
@@ -98,4 +102,6 @@ class Schedule:
         """Return the share of the initial rate that is left in `epoch`."""
         if self.decay == "cosine":
             return 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+        if self.decay == "halves":
+            return float(0.5 ** (epoch // self.halving))
         return float(0.1 ** sum(epoch >= milestone for milestone in self.milestones))

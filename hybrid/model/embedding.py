@@ -48,7 +48,7 @@ class Embedding(nn.Module):
             raise ValueError(f"activation = {activation!r}: choose one of {names}")
         if length is not None and length <= 0.0:
             raise ValueError(f"length = {length}: it must be > 0, or None")
-        self.image, self.length = image, length
+        self.image, self.length, self.normalised = image, length, normalised
         self._activation = torch.tanh if activation == "tanh" else torch.relu
         self.convolutions, self.normalisations = nn.ModuleList(), nn.ModuleList()
         inputs, *size = image

@@ -61,7 +61,7 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(ValueError, match="choose one of glyphs, omniglot"):
+    with pytest.raises(ValueError, match="choose one of glyphs, few_glyphs, omniglot"):
         load_characters("runes")
     with pytest.raises(ValueError, match="choose one of pooled, standard"):
         split_classes(1623, "leave-one-out", np.random.default_rng(0))

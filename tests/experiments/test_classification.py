@@ -22,6 +22,7 @@ from hybrid.experiments.classification_config import (
 from hybrid.experiments.classification_plans import GP, HP, LP
 from hybrid.experiments.classification_results import measure
 from hybrid.experiments.image_trials import Trained, images_of
+from hybrid.experiments.plans import Group, Plan
 from hybrid.experiments.trials import Trial
 from hybrid.learning.course import follow
 from hybrid.model.coding import Rank
@@ -39,18 +40,18 @@ CHANGES = plans.CODES_AND_NEURONS | plans.RULES_AND_ABLATIONS
 SMALL_CONVOLUTIONS = {"convolutions": ((2, True, 0.0), (3, True, 0.2)), "hidden": (8,)}
 
 
-def tiny_plan() -> plans.Plan:
+def tiny_plan() -> Plan:
     few = {name: CHANGES[name] for name in ("rate", "rank", "fixed-theta")}
     return (
-        plans.Group(configs=(TINY,), seeds=2),
-        plans.Group(configs=plans.variants(TINY, few), methods=("HP",), seeds=1),
+        Group(configs=(TINY,), methods=("LP", "GP", "HP"), seeds=2),
+        Group(configs=plans.variants(TINY, few), methods=("HP",), seeds=1),
     )
 
 
 @pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> plans.Plan:
+def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A smoke profile that takes seconds."""
-    monkeypatch.setitem(experiment.PLANS, "smoke", tiny_plan())
+    monkeypatch.setitem(plans.PLANS, "smoke", tiny_plan())
     return tiny_plan()
 
 
@@ -183,7 +184,7 @@ def test_long_windows_are_looked_at_in_few_places() -> None:
     assert (course.looks[0], course.looks[-1]) == (1, 784)
 
 
-def test_runs_are_recorded_and_read_back(plan: plans.Plan, tmp_path: Path) -> None:
+def test_runs_are_recorded_and_read_back(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path)
     result = experiment.run("smoke", store=store)
     assert result.labels() == ("tiny", "tiny-rate", "tiny-rank", "tiny-fixed-theta")
@@ -268,16 +269,16 @@ def test_cifar10_inputs_are_normalised_and_shifted_in_pixels_are_black() -> None
     assert experiment.augmentation(MNIST_NETWORK) is None
 
 
-@pytest.mark.parametrize("profile", experiment.PLANS)
+@pytest.mark.parametrize("profile", plans.PLANS)
 def test_plans_name_each_config_once(profile: str) -> None:
-    configs = [config for group in experiment.PLANS[profile] for config in group.configs]
+    configs = [config for group in plans.PLANS[profile] for config in group.configs]
     assert len({config.label for config in configs}) == len(configs)
     for config in configs:
         assert json.loads(json.dumps(config.as_json())) == config.as_json(), "what records hold"
 
 
 def test_claims_are_about_configs_of_the_paper_profile() -> None:
-    labels = {config.label for group in experiment.PLANS["paper"] for config in group.configs}
+    labels = {config.label for group in plans.PLANS["paper"] for config in group.configs}
     claimed = {c.id.split("/")[1] for c in load_claims() if c.id.startswith("classification/")}
     assert claimed
     assert claimed <= labels
@@ -340,7 +341,7 @@ def test_unknown_names_and_missing_records_are_named(tmp_path: Path) -> None:
         experiment.Result((), ()).accuracy("digits", "HP")
 
 
-def test_command_line(plan: plans.Plan, tmp_path: Path) -> None:
+def test_command_line(plan: Plan, tmp_path: Path) -> None:
     arguments = ["run", "classification", "--method", "GP", "--jobs", "1"]
     done = CliRunner().invoke(cli.app, [*arguments, "--store", str(tmp_path), "--config", "tiny"])
     assert done.exit_code == 0, done.output

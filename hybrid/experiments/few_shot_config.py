@@ -1,0 +1,133 @@
+"""All constants of a few-shot network, and the authors' own choices of them."""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from hybrid.data.characters import CHARACTER_NAMES
+from hybrid.data.episodes import SPLITS
+from hybrid.experiments.base import listed, require
+from hybrid.learning.bilevel import SECOND_ORDERS, Bilevel
+from hybrid.learning.episodic import LOSSES, LossName, Teaching
+from hybrid.learning.schedule import Decay, Schedule
+from hybrid.model.embedding import ACTIVATIONS, Activation
+from hybrid.runs.store import Json
+
+Ink = Literal["unit", "authors"]
+MetaLearning = Literal["joint", "finite-difference", "exact", "first-order"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One network on one set of characters; the defaults are the authors'.
+
+    Raises ValueError, naming the field, for values that make no sense.
+    """
+
+    label: str  # names the config in records, tables and figures
+    dataset: str = "omniglot"
+    split: str = "pooled"
+    validation: int = 100  # classes held out to watch learning
+    unseen: int = 100  # test classes of the pooled split
+    rotations: bool = False  # turned characters are further classes to learn from
+    ink: Ink = "authors"  # "unit": 0 to 1; "authors": white minus its mean, by its deviation
+    flipped: float = 0.2  # share of the images mirrored in training
+
+    channels: tuple[int, ...] = (128, 128, 128, 128)
+    activation: Activation = "tanh"
+    normalised: bool = False
+    length: float | None = None  # of all feature vectors
+
+    v_th: float = 0.5
+    decay: float = 0.2
+    trace_decay: float = 0.99
+    label_current: float = 10.0
+    largest_rate: float = 0.1
+    initial_mixing: tuple[float, float] = (0.0, 0.1)
+    initial_rate: float = 0.1
+    initial_threshold: tuple[float, float] = (0.0, 0.1)
+
+    ways: int = 5  # of training episodes
+    shots: int = 1
+    queries: int = 1
+    # Drawings embedded at each step and shared by its episodes: (classes, drawings of each).
+    # None: each episode brings its own drawings.
+    shared: tuple[int, int] | None = None
+    episodes: int = 1  # in each step of the weights
+    # How θ learns: from the loss of the weights, or from a loss of its own, in one of three ways.
+    meta: MetaLearning = "finite-difference"
+    steps_per_check: int = 5  # steps of the weights before each of θ, unless "joint"
+    lookahead: bool = False
+    loss: LossName = "binary"
+    epochs: int = 100
+    steps: int = 10_000  # exercises in each epoch
+    lr_weight: float = 8e-5
+    lr_meta: float = 3e-5
+    lr_decay: Decay = "halves"
+    halving: float = 1.0  # epochs after which rates are half, for "halves"
+
+    tests: tuple[tuple[int, int], ...] = ((5, 1), (5, 5), (20, 1), (20, 5))  # (ways, shots)
+    test_episodes: int = 10_000
+    validation_episodes: int = 1_000
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("dataset", CHARACTER_NAMES),
+            ("split", SPLITS),
+            ("ink", ("unit", "authors")),
+            ("activation", ACTIVATIONS),
+            ("meta", ("joint", *SECOND_ORDERS)),
+            ("loss", LOSSES),
+        ):
+            ok = getattr(self, name) in allowed
+            require(self, name, ok, f"one of {', '.join(map(str, allowed))}")
+        for name in (
+            "validation",
+            "unseen",
+            "shots",
+            "queries",
+            "episodes",
+            "steps_per_check",
+            "epochs",
+            "steps",
+            "test_episodes",
+            "validation_episodes",
+        ):
+            require(self, name, getattr(self, name) >= 1, ">= 1")
+        for name in ("v_th", "label_current", "largest_rate", "lr_weight", "lr_meta", "halving"):
+            require(self, name, getattr(self, name) > 0.0, "> 0")
+        for name in ("decay", "trace_decay", "flipped"):
+            require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
+        require(self, "ways", self.ways >= 2, ">= 2")
+        require(self, "tests", bool(self.tests) and min(map(min, self.tests)) >= 1, "pairs >= 1")
+        if self.shared is not None:
+            classes, drawings = self.shared
+            ok = classes >= self.ways and drawings >= self.shots + self.queries
+            require(self, "shared", ok, "at least (ways, shots + queries), or None")
+
+    @property
+    def most_ways(self) -> int:
+        """Neurons of the read-out."""
+        return max(self.ways, *(ways for ways, _ in self.tests))
+
+    def schedule(self) -> Schedule:
+        """Return how long and how fast the network is trained."""
+        return Schedule(
+            epochs=self.epochs,
+            batch_size=self.episodes,
+            lr_weight=self.lr_weight,
+            lr_meta=self.lr_meta,
+            decay=self.lr_decay,
+            halving=self.halving,
+            decay_meta=True,
+        )
+
+    def teaching(self) -> Teaching:
+        """Return how scores become steps."""
+        if self.meta == "joint":
+            return Teaching(self.loss)
+        second_order = next(name for name in SECOND_ORDERS if name == self.meta)
+        return Teaching(self.loss, Bilevel(second_order=second_order, lookahead=self.lookahead))
+
+    def as_json(self) -> Json:
+        """Return all constants as JSON values: tuples become lists, as they do in a record."""
+        return {name: listed(value) for name, value in asdict(self).items()}

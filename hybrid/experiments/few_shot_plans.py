@@ -1,0 +1,66 @@
+"""What each profile of the few-shot experiment runs."""
+
+from dataclasses import replace
+
+from hybrid.experiments.base import Profile
+from hybrid.experiments.few_shot_config import Config
+from hybrid.experiments.plans import Group, Plan
+
+# Ours, where the authors' plain embedding would take days to learn: normalised layers, feature
+# vectors of one length, the usual cross-entropy, several queries an episode, and drawings that
+# are embedded once for all episodes of a step.
+_QUICK = Config(
+    label="quick",
+    ink="unit",
+    flipped=0.0,
+    channels=(64, 64, 64, 64),
+    normalised=True,
+    length=10.0,
+    label_current=100.0,
+    largest_rate=1.0,
+    ways=20,
+    queries=2,
+    shared=(80, 3),
+    episodes=40,
+    meta="joint",
+    loss="cross-entropy",
+    lr_weight=3e-3,
+    lr_meta=1e-3,
+    lr_decay="cosine",
+)
+_SMOKE = replace(
+    _QUICK,
+    label="glyphs",
+    dataset="few_glyphs",
+    channels=(32, 32, 32, 32),
+    shared=(40, 3),
+    episodes=20,
+    epochs=4,
+    steps=25,
+    test_episodes=2_000,
+    validation_episodes=500,
+)
+_OMNIGLOT = replace(_QUICK, label="omniglot", rotations=True, epochs=20, steps=500)
+_STANDARD = replace(_OMNIGLOT, label="omniglot-standard", split="standard")
+_AUTHORS = Config(label="omniglot-authors")
+
+PLANS: dict[Profile, Plan] = {
+    "smoke": (
+        Group(
+            configs=(_SMOKE,),
+            methods=("LP", "GP", "HP", "Hebbian", "prototypes", "matching"),
+            seeds=1,
+        ),
+    ),
+    "laptop": (
+        Group(
+            configs=(_OMNIGLOT,),
+            methods=("LP", "GP", "HP", "Hebbian", "prototypes", "matching"),
+            seeds=3,
+        ),
+    ),
+    "paper": (
+        Group(configs=(_AUTHORS,), methods=("GP", "HP"), seeds=1),
+        Group(configs=(_STANDARD,), methods=("GP", "HP", "prototypes", "matching"), seeds=3),
+    ),
+}

@@ -1,0 +1,121 @@
+"""What a trained few-shot network is asked: unseen classes, and what disturbs it."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hybrid.data.episodes import Episodes, Integers, sample_episodes
+from hybrid.experiments.few_shot_config import Config
+from hybrid.experiments.few_shot_lessons import Bank, lesson_of
+from hybrid.learning.episodic import Learner, answer_episodes, embed
+from hybrid.learning.maml import FirstOrderMAML
+from hybrid.model.few_shot import FewShotReadOut
+from hybrid.runs.seeds import numpy_stream
+from hybrid.runs.store import Json
+
+NOISES = (0.0, 0.1, 0.2, 0.3, 0.4)  # shares of wrong labels in the support
+_BINS = 24  # of the distribution of mixing
+
+
+class Examinee(NamedTuple):
+    """A network and classes to ask it about."""
+
+    network: Learner
+    images: Tensor  # [classes · drawings, 1, height, width]
+    features: Tensor | None  # of all images; None where they depend on the episode
+    drawings: int  # of each class
+
+    @classmethod
+    def of(
+        cls, network: Learner, bank: Bank, classes: Integers, config: Config, device: torch.device
+    ) -> "Examinee":
+        """Take some classes of a bank; each of their drawings is embedded once."""
+        numbers = (classes[:, None] * bank.drawings + np.arange(bank.drawings)).ravel()
+        images = bank.images(numbers, config).to(device)
+        features = None if isinstance(network, FirstOrderMAML) else embed(network, images)
+        return cls(network, images, features, bank.drawings)
+
+    def episodes(self, count: int, ways: int, shots: int, source: np.random.Generator) -> Episodes:
+        """Draw episodes with one query each."""
+        classes = np.arange(len(self.images) // self.drawings)
+        return sample_episodes(
+            classes, self.drawings, count, ways=ways, shots=shots, queries=1, generator=source
+        )
+
+    @torch.no_grad()
+    def answers(self, episodes: Episodes, ways: int) -> NDArray[np.bool_]:
+        """Return which episodes' queries are answered rightly."""
+        lesson = lesson_of(self.images, episodes, ways, self.images.device)
+        if isinstance(self.network, FirstOrderMAML):
+            scores = self.network(*lesson[:4], ways=ways)
+            right = scores.argmax(-1) == lesson.targets
+        else:
+            assert self.features is not None
+            right = answer_episodes(self.network.head, self.features, lesson)
+        return right[:, 0].cpu().numpy()
+
+
+def test_grid(examinee: Examinee, config: Config, seed: int) -> Json:
+    """Return right answers in episodes of each size, "5-way 1-shot" for example."""
+    result = {}
+    for ways, shots in config.tests:
+        source = numpy_stream(seed, "test episodes", ways, shots)
+        episodes = examinee.episodes(config.test_episodes, ways, shots, source)
+        right = int(examinee.answers(episodes, ways).sum())
+        result[f"{ways}-way {shots}-shot"] = {"right": right, "episodes": config.test_episodes}
+    return result
+
+
+def examine(examinee: Examinee, config: Config, seed: int) -> Json:
+    """Return how the order of the looks and wrong labels matter, and what θ became."""
+    ways, shots = config.tests[0][0], 5
+    return {
+        "positions": _by_position(examinee, config, seed),
+        "noise": [
+            [share, _with_wrong_labels(examinee, config, seed, share, ways, shots)]
+            for share in NOISES
+        ],
+        "noise_episodes": config.validation_episodes,
+        "theta": _theta(examinee.network),
+    }
+
+
+def _by_position(examinee: Examinee, config: Config, seed: int) -> list[list[int]]:
+    """Return, for each place at which the class asked for was shown, right answers and episodes."""
+    ways, shots = config.tests[0]
+    source = numpy_stream(seed, "test episodes", ways, shots)
+    episodes = examinee.episodes(config.test_episodes, ways, shots, source)
+    right = examinee.answers(episodes, ways)
+    shown = (episodes.labels == episodes.targets).argmax(1)
+    return [
+        [int(right[shown == place].sum()), int((shown == place).sum())]
+        for place in range(ways * shots)
+    ]
+
+
+def _with_wrong_labels(
+    examinee: Examinee, config: Config, seed: int, share: float, ways: int, shots: int
+) -> int:
+    """Return right answers where each look has a wrong label with probability `share`."""
+    source = numpy_stream(seed, "noisy episodes", ways, shots)
+    episodes = examinee.episodes(config.validation_episodes, ways, shots, source)
+    wrong = (episodes.labels + source.integers(1, ways, episodes.labels.shape)) % ways
+    labels = np.where(source.random(episodes.labels.shape) < share, wrong, episodes.labels)
+    return int(examinee.answers(episodes._replace(labels=labels), ways).sum())
+
+
+def _theta(network: Learner) -> Json:
+    """Return the meta-local parameters of a spiking read-out, mixing as a histogram."""
+    head = getattr(network, "head", None)
+    if not isinstance(head, FewShotReadOut) or head.rule is None:
+        return {}
+    mixing = head.mixing.detach().cpu().numpy()
+    counts, edges = np.histogram(mixing, bins=_BINS)
+    return {
+        "mixing": {"counts": counts.tolist(), "edges": [round(float(e), 6) for e in edges]},
+        "local_rate": round(head.local_rate.item(), 6),
+        "sliding_threshold": [round(value, 6) for value in head.sliding_threshold.tolist()],
+    }
