@@ -116,6 +116,7 @@ class Config:
             batch_size=self.episodes,
             lr_weight=self.lr_weight,
             lr_meta=self.lr_meta,
+            eps=1e-6,
             decay=self.lr_decay,
             halving=self.halving,
             decay_meta=True,

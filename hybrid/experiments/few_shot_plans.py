@@ -35,9 +35,10 @@ _SMOKE = replace(
     channels=(32, 32, 32, 32),
     shared=(40, 3),
     episodes=20,
-    epochs=4,
-    steps=25,
-    test_episodes=2_000,
+    epochs=6,
+    steps=15,
+    tests=((5, 1), (5, 5), (20, 1)),
+    test_episodes=1_000,
     validation_episodes=500,
 )
 _OMNIGLOT = replace(_QUICK, label="omniglot", rotations=True, epochs=20, steps=500)

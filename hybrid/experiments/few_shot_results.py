@@ -83,6 +83,11 @@ class Result:
         """Return what the meta-local parameters became, for each seed."""
         return [record["result"]["examined"]["theta"] for record in self._of(label, method)]
 
+    def example(self, label: str, method: str = "HP") -> Json:
+        """Return one episode of the first trial, look by look; see `few_shot_tests`."""
+        example: Json = self._of(label, method)[0]["result"]["examined"]["example"]
+        return example
+
     def minutes(self, label: str, method: str) -> Floats:
         """Return how long the trials ran [seeds]."""
         return np.array([r["about"]["seconds"] / 60 for r in self._of(label, method)])

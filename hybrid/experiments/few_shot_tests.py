@@ -12,12 +12,13 @@ from hybrid.experiments.few_shot_config import Config
 from hybrid.experiments.few_shot_lessons import Bank, lesson_of
 from hybrid.learning.episodic import Learner, answer_episodes, embed
 from hybrid.learning.maml import FirstOrderMAML
-from hybrid.model.few_shot import FewShotReadOut
+from hybrid.model.few_shot import FewShotReadOut, Support
 from hybrid.runs.seeds import numpy_stream
 from hybrid.runs.store import Json
 
 NOISES = (0.0, 0.1, 0.2, 0.3, 0.4)  # shares of wrong labels in the support
 _BINS = 24  # of the distribution of mixing
+_SHOWN = 48  # features whose traces are kept to be looked at
 
 
 class Examinee(NamedTuple):
@@ -79,7 +80,7 @@ def examine(examinee: Examinee, config: Config, seed: int) -> Json:
             for share in NOISES
         ],
         "noise_episodes": config.validation_episodes,
-        "theta": _theta(examinee.network),
+        **_inside(examinee, config, seed),
     }
 
 
@@ -107,15 +108,49 @@ def _with_wrong_labels(
     return int(examinee.answers(episodes._replace(labels=labels), ways).sum())
 
 
-def _theta(network: Learner) -> Json:
-    """Return the meta-local parameters of a spiking read-out, mixing as a histogram."""
-    head = getattr(network, "head", None)
+def _inside(examinee: Examinee, config: Config, seed: int) -> Json:
+    """Return θ and one episode, look by look, of a network that has traces; else nothing."""
+    head = getattr(examinee.network, "head", None)
     if not isinstance(head, FewShotReadOut) or head.rule is None:
         return {}
-    mixing = head.mixing.detach().cpu().numpy()
-    counts, edges = np.histogram(mixing, bins=_BINS)
+    return {"theta": _theta(head), "example": _example(examinee, head, config, seed)}
+
+
+def _theta(head: FewShotReadOut) -> Json:
+    """Return the meta-local parameters, mixing as a histogram."""
+    counts, edges = np.histogram(head.mixing.detach().cpu().numpy(), bins=_BINS)
     return {
         "mixing": {"counts": counts.tolist(), "edges": [round(float(e), 6) for e in edges]},
         "local_rate": round(head.local_rate.item(), 6),
         "sliding_threshold": [round(value, 6) for value in head.sliding_threshold.tolist()],
+    }
+
+
+@torch.no_grad()
+def _example(examinee: Examinee, head: FewShotReadOut, config: Config, seed: int) -> Json:
+    """Return one episode: its drawings, the trace after each look, and the potentials it ends in.
+
+    Of the trace, [looks, ways, features], only the first features are kept.
+    """
+    assert examinee.features is not None
+    ways, shots = config.tests[0]
+    episode = examinee.episodes(1, ways, shots, numpy_stream(seed, "example"))
+    lesson = lesson_of(examinee.images, episode, ways, examinee.images.device)
+    features = examinee.features[lesson.support]
+    traces = []
+    for looks in range(1, ways * shots + 1):
+        seen = Support(features[:, :looks], lesson.labels[:, :looks])
+        bound = head.bind(seen, ways=ways).final
+        assert bound.trace is not None
+        traces.append(bound.trace[0, :_SHOWN].mT.cpu())
+    potentials = head.recall(examinee.features[lesson.query], bound)[0, 0]
+    shown = torch.cat([lesson.support[0], lesson.query[0]])
+    ink = examinee.images[shown, 0].cpu()
+    levels = (255 * (ink - ink.min()) / (ink.max() - ink.min())).round().int()
+    return {
+        "drawings": levels.tolist(),  # the support in order, then the query
+        "labels": episode.labels[0].tolist(),
+        "target": int(episode.targets[0, 0]),
+        "traces": [[[round(v, 4) for v in row] for row in trace.tolist()] for trace in traces],
+        "potentials": [round(v, 4) for v in potentials.tolist()],
     }

@@ -199,6 +199,9 @@ def cheaper_evaluation(
     factored = (2 * visible + reads) * product
     if synapse.mask is not None and shared:
         factored += 2 * steps * product  # the masked past is built densely at every step
+    elif synapse.mask is not None:
+        # A mask needs a product of its own for each step and each earlier one.
+        factored += product if isinstance(drive, Static) else steps * (steps - 1) // 2 * product
     elif isinstance(drive, Static):
         factored += n * (n if shared else 1) * (inputs + steps * out)
     else:

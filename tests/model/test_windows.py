@@ -327,6 +327,11 @@ def test_cost_rule_follows_the_shapes() -> None:
     spikes = torch.zeros(10, 100, 512)
     assert cheaper_evaluation(spikes, narrow, "batch", LayerState()) == "recurrent"
     assert cheaper_evaluation(spikes, narrow, "sample", LayerState()) == "factored"
+    # With a mask, each pair of steps takes a product of its own.
+    masked = narrow._replace(mask=torch.ones(512, 10))
+    assert cheaper_evaluation(spikes, masked, "sample", LayerState()) == "factored"
+    longer = torch.zeros(100, 100, 512)
+    assert cheaper_evaluation(longer, masked, "sample", LayerState()) == "recurrent"
 
 
 def test_codes() -> None:

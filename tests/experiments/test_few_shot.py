@@ -1,0 +1,337 @@
+"""The few-shot experiment: lessons, methods, tests on unseen classes, records, figure."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hybrid import cli
+from hybrid.data.characters import render_glyphs
+from hybrid.experiments import few_shot as experiment
+from hybrid.experiments import few_shot_figure, few_shot_lessons
+from hybrid.experiments import few_shot_plans as plans
+from hybrid.experiments.few_shot_config import Config
+from hybrid.experiments.few_shot_lessons import bank_of, exercises, halves
+from hybrid.experiments.few_shot_methods import GP, HEBBIAN, HP, LP, MAML, METHODS, build
+from hybrid.experiments.few_shot_results import measure, share_of
+from hybrid.experiments.few_shot_tests import Examinee
+from hybrid.experiments.plans import Group
+from hybrid.experiments.trials import Trial
+from hybrid.learning.episodic import lesson_loss
+from hybrid.model.few_shot import FewShot, FewShotReadOut, Support
+from hybrid.runs.store import Store
+
+CPU = torch.device("cpu")
+TINY = Config(
+    label="tiny",
+    dataset="few_glyphs",
+    validation=10,
+    unseen=12,
+    ink="unit",
+    flipped=0.0,
+    channels=(8, 8),
+    normalised=True,
+    length=10.0,
+    label_current=100.0,
+    largest_rate=1.0,
+    ways=3,
+    queries=2,
+    shared=(6, 4),
+    episodes=4,
+    meta="joint",
+    loss="cross-entropy",
+    epochs=3,
+    steps=4,
+    lr_weight=3e-3,
+    lr_meta=1e-3,
+    lr_decay="cosine",
+    tests=((3, 1), (5, 2)),
+    test_episodes=60,
+    validation_episodes=40,
+)
+AUTHORS = replace(
+    TINY,
+    label="authors",
+    ink="authors",
+    flipped=0.2,
+    normalised=False,
+    length=None,
+    label_current=10.0,
+    largest_rate=0.1,
+    queries=1,
+    shared=None,
+    episodes=1,
+    meta="finite-difference",
+    steps_per_check=2,
+    loss="binary",
+    lr_decay="halves",
+    steps=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def few_characters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Sixty classes instead of five hundred."""
+    few_shot_lessons.characters_of.cache_clear()
+    glyphs = render_glyphs(list(range(ord("0"), ord("9") + 1)) + list(range(0x410, 0x442)))
+    monkeypatch.setattr(few_shot_lessons, "load_characters", lambda name: glyphs)
+    yield
+    few_shot_lessons.characters_of.cache_clear()
+
+
+@pytest.fixture
+def plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smoke profile that takes seconds."""
+    names = tuple(method.name for method in METHODS if method is not MAML)
+    tiny = (Group(configs=(TINY,), methods=names, seeds=2),)
+    monkeypatch.setitem(plans.PLANS, "smoke", tiny)
+
+
+def first_exercise(config: Config) -> few_shot_lessons.Exercise:
+    bank = bank_of(config, 1)
+    return next(exercises(bank, config, torch.Generator().manual_seed(0), CPU))
+
+
+def test_the_authors_network_and_constants() -> None:
+    """4 x 128 channels, 512 features, and every constant of their script."""
+    config = Config(label="authors")
+    network = build(config, HP, 1)
+    assert isinstance(network, FewShot)
+    head = network.head
+    assert isinstance(head, FewShotReadOut)
+    assert [m.weight.shape[0] for m in network.embedding.convolutions] == [128] * 4
+    assert head.weight.shape[1] == 512
+    assert (head.neuron.v_th, head.neuron.decay, head.neuron.reset) == (0.5, 0.2, "zero")
+    assert (head.label_current, head.largest_rate) == (10.0, 0.1)
+    assert head.rule is not None
+    assert (head.rule.trace_decay, head.rule.post) == (0.99, "softmax")
+    teaching = config.teaching()
+    assert teaching.loss == "binary"
+    assert teaching.bilevel is not None
+    assert (teaching.bilevel.rate, teaching.bilevel.lookahead) == (0.1, False)
+    schedule = config.schedule()
+    assert (schedule.lr_weight, schedule.lr_meta, schedule.eps) == (8e-5, 3e-5, 1e-6)
+    assert [schedule.share(epoch) for epoch in range(3)] == [1.0, 0.5, 0.25]
+    assert config.steps == 10_000, "rates halve each 10,000 iterations"
+
+
+def test_methods_of_a_seed_start_from_one_embedding() -> None:
+    networks = [build(replace(TINY, normalised=False), method, 1) for method in METHODS]
+    first = networks[0].embedding.convolutions[0].weight
+    assert all(torch.equal(n.embedding.convolutions[0].weight, first) for n in networks)
+    trained = {
+        method.name: (len(n.weight_parameters()), len(n.meta_parameters()))
+        for method, n in zip(METHODS, networks, strict=True)
+    }
+    assert trained["LP"] == (0, 0)
+    assert trained["HP"][1] == 3
+    assert trained["GP"][1] == trained["Hebbian"][1] == 0
+    assert trained["GP"][0] == trained["HP"][0] + 1, "mixing scales the weights there"
+
+
+def test_shared_drawings_are_embedded_once() -> None:
+    exercise = first_exercise(TINY)
+    (lesson,) = exercise.lessons
+    assert exercise.check is None
+    assert len(lesson.images) <= 6 * 4
+    assert lesson.support.shape == (4, 3)
+    assert lesson.query.shape == (4, 2)
+    assert lesson.images.min() >= 0.0
+    assert lesson.images.max() <= 1.0
+
+
+def test_theta_is_checked_on_other_drawings_of_the_same_classes() -> None:
+    bank, source = bank_of(AUTHORS, 1), np.random.default_rng(0)
+    episodes = few_shot_lessons.sample_episodes(
+        bank.split.train, bank.drawings, 20, ways=3, shots=4, queries=2, generator=source
+    )
+    config = replace(AUTHORS, shots=2)
+    learned, checked = halves(episodes, config)
+    for first, second in ((learned, checked), (checked, learned)):
+        assert first.support.shape == (20, 6)
+        for row in range(20):
+            used = {*first.support[row], *first.query[row]}
+            assert not used & {*second.support[row], *second.query[row]}
+            class_of = dict(zip(first.labels[row], first.support[row] // 12, strict=True))
+            other = dict(zip(second.labels[row], second.support[row] // 12, strict=True))
+            assert class_of == other
+            assert first.query[row, 0] // 12 == class_of[first.targets[row, 0]]
+    exercise = first_exercise(AUTHORS)
+    assert len(exercise.lessons) == 2
+    assert exercise.check is not None
+    assert exercise.check.support.shape == exercise.lessons[0].support.shape == (1, 3)
+    assert exercise.lessons[0].images.max() > 0.2, "white is the highest value"
+    assert exercise.lessons[0].images.min() < -2.0
+
+
+def test_no_class_is_learned_from_and_tested_on() -> None:
+    config = replace(TINY, rotations=True)
+    bank = bank_of(config, 1)
+    base = {number % 60 for number in bank.split.train}
+    assert len(bank.split.train) == 4 * len(base)
+    assert not base & {*bank.split.test, *bank.split.validation}
+    other = bank_of(config, 2).split.test
+    assert set(other) != set(bank.split.test), "seeds differ in their classes"
+
+
+def test_batched_episodes_equal_one_at_a_time() -> None:
+    """Outputs to 1e-6; the sum of the gradients, too."""
+    config = replace(TINY, normalised=False, episodes=6)
+    network = build(config, HP, 1).double()
+    (lesson,) = first_exercise(config).lessons
+    lesson = lesson._replace(images=lesson.images.double())
+    loss = lesson_loss(network, lesson, "cross-entropy")
+    loss.backward()
+    together = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    network.zero_grad()
+    losses = []
+    for row in range(6):
+        rows = slice(row, row + 1)
+        alone = lesson._replace(
+            support=lesson.support[rows],
+            labels=lesson.labels[rows],
+            query=lesson.query[rows],
+            targets=lesson.targets[rows],
+        )
+        losses.append(lesson_loss(network, alone, "cross-entropy"))
+        (losses[-1] / 6).backward()
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+    one_by_one = [p.grad for p in network.parameters() if p.grad is not None]
+    for a, b in zip(together, one_by_one, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_without_a_trace_there_is_nothing_but_chance() -> None:
+    network = build(TINY, GP, 1)
+    (lesson,) = first_exercise(TINY).lessons
+    features = network.embedding(lesson.images)
+    bound = network.head.bind(Support(features[lesson.support], lesson.labels), ways=3)
+    assert bound.final.trace is None
+    bank = bank_of(TINY, 1)
+    examinee = Examinee.of(network, bank, bank.split.test, TINY, CPU)
+    episodes = examinee.episodes(4_000, 5, 1, np.random.default_rng(0))
+    assert abs(examinee.answers(episodes, 5).mean() - 0.2) < 0.025
+
+
+@pytest.mark.parametrize("config", [TINY, AUTHORS], ids=lambda config: config.label)
+def test_a_stopped_trial_goes_on_to_the_same_end(config: Config, tmp_path: Path) -> None:
+    if config.lr_decay == "cosine":  # rates depend on the number of epochs there
+        config = replace(config, lr_decay="none")
+    trial = Trial(experiment.EXPERIMENT, config, HP, 1)
+    expected, network = experiment.EXPERIMENT.run(trial, CPU)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    shorter = replace(trial, config=replace(config, epochs=1))
+    experiment.EXPERIMENT.run(shorter, CPU, checkpoint)
+    resumed, again = experiment.EXPERIMENT.run(trial, CPU, checkpoint)
+    assert resumed == expected
+    for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("meta", ["joint", "finite-difference", "exact", "first-order"])
+def test_theta_learns_in_each_way_and_hebbian_keeps_it(meta: str) -> None:
+    config = replace(AUTHORS, meta=meta, lr_meta=1e-2, epochs=1)  # type: ignore[arg-type]
+    for method in (HP, HEBBIAN):
+        trial = Trial(experiment.EXPERIMENT, config, method, 1)
+        start = build(config, method, 1).head.mixing.detach().clone()
+        _, network = experiment.EXPERIMENT.run(trial, CPU)
+        moved = (network.head.mixing - start).abs().max().item()
+        assert moved > 1e-3 if method is HP else moved == 0.0
+        assert torch.isfinite(network.head.mixing).all()
+
+
+def test_records_are_read_back_and_drawn(plan: None, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    result = experiment.run("smoke", store=store, device="cpu")
+    assert len(result.records) == 2 * 6
+    again = experiment.load("smoke", folder=tmp_path)
+    assert again.labels() == ("tiny",)
+    assert set(again.methods("tiny")) == {"LP", "GP", "HP", "Hebbian", "prototypes", "matching"}
+    assert again.sizes("tiny", "HP") == ("3-way 1-shot", "5-way 2-shot")
+    for name in again.methods("tiny"):
+        np.testing.assert_array_equal(
+            again.accuracy("tiny", name, "3-way 1-shot"),
+            result.accuracy("tiny", name, "3-way 1-shot"),
+        )
+    episodes, learning = again.learning("tiny", "HP")
+    assert episodes.tolist() == [16.0, 32.0, 48.0]
+    assert learning.shape == (2, 3)
+    assert again.learning("tiny", "LP")[1].shape == (2, 0)
+    assert "few_shot/tiny/3-way 1-shot/HP" in measure(again)
+    example = again.example("tiny")
+    assert np.array(example["traces"]).shape == (3, 3, 48)
+    first_look = np.array(example["traces"])[0]
+    shown = example["labels"][0]
+    assert np.abs(first_look[shown]).max() > 100 * np.abs(np.delete(first_look, shown, 0)).max()
+
+    figure = few_shot_figure.draw(again)
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    assert "Unseen classes" in panels
+    bars = panels["Unseen classes"].patches
+    assert len(bars) == 2 * 6
+    np.testing.assert_allclose(bars[0].get_height(), again.share("tiny", "LP", "3-way 1-shot")[0])
+    for axes in figure.axes:
+        for label in (axes.get_xlabel(), axes.get_ylabel()):
+            assert label == "" or label[0].islower()
+
+
+def test_maml_learns_and_is_asked_without_shared_features() -> None:
+    config = replace(TINY, epochs=1, steps=1, episodes=2, test_episodes=6, validation_episodes=4)
+    result, network = experiment.EXPERIMENT.run(Trial(experiment.EXPERIMENT, config, MAML, 1), CPU)
+    assert not network.embedding.normalised
+    assert result["tests"]["3-way 1-shot"]["episodes"] == 6
+    assert "theta" not in result["examined"]
+    assert np.isfinite(result["epochs"][0]["loss"])
+
+
+def test_lp_learns_nothing_by_gradients() -> None:
+    result, network = experiment.EXPERIMENT.run(Trial(experiment.EXPERIMENT, TINY, LP, 1), CPU)
+    assert result["epochs"] == []
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_intervals_are_wilsons() -> None:
+    share = share_of(80, 100)
+    assert share.percent == 80.0
+    assert share.half_width == pytest.approx(7.78, abs=0.05)
+    assert share_of(100, 100).half_width > 1.0, "certain answers are not certain"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "runes"}, r"Config\.dataset = 'runes': it must be one of glyphs"),
+        ({"meta": "second"}, "it must be one of joint, finite-difference, exact, first-order"),
+        ({"shared": (2, 9)}, r"Config\.shared = \(2, 9\): it must be at least"),
+        ({"flipped": 1.5}, r"in \[0, 1\]"),
+        ({"ways": 1}, "it must be >= 2"),
+        ({"tests": ()}, "pairs >= 1"),
+        ({"steps": 0}, "it must be >= 1"),
+    ],
+)
+def test_bad_constants_are_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **change)  # type: ignore[arg-type]
+
+
+def test_all_planned_configs_are_valid_and_labelled_apart() -> None:
+    for plan in plans.PLANS.values():
+        configs = [config for group in plan for config in group.configs]
+        assert len({config.label for config in configs}) == len(configs)
+        for config in configs:
+            assert json.loads(json.dumps(config.as_json())) == config.as_json()
+
+
+def test_command_line(plan: None, tmp_path: Path) -> None:
+    arguments = ["run", "few_shot", "--method", "LP", "--store", str(tmp_path), "--jobs", "1"]
+    outcome = CliRunner().invoke(cli.app, arguments)
+    assert outcome.exit_code == 0, outcome.output
+    assert len(list((tmp_path / "few_shot").glob("*.json"))) == 2
+    outcome = CliRunner().invoke(cli.app, [*arguments, "--config", "huge"])
+    assert outcome.exit_code == 1
+    assert "config 'huge' is unknown: choose among tiny" in outcome.output
