@@ -27,6 +27,7 @@ from hybrid.model.coding import LastMembrane
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
+from tests.bench import few_shot
 from tests.bench.baselines import Materialised, PlainLoop
 
 REPEATS = 9
@@ -142,6 +143,24 @@ def compare_convolutional(threads: int) -> list[dict]:
     ]
 
 
+def compare_few_shot(threads: int) -> tuple[list[dict], float]:
+    """Time training episodes one at a time and side by side, at full width."""
+    torch.set_num_threads(threads)
+    work, episodes, difference = few_shot.work()
+    each = {name: ms / episodes[name] for name, ms in interleaved(work, 5).items()}
+    base = next(iter(each.values()))
+    rows = [
+        {
+            "threads": threads,
+            "work": f"few-shot, 4 x 128 channels, 5-way 1-shot: {name}",
+            "ms": round(ms, 2),
+            "speed-up": round(base / ms, 1),
+        }
+        for name, ms in each.items()
+    ]
+    return rows, difference
+
+
 def resident_peak() -> float:
     """Return this process's peak resident memory in MB."""
     status = Path("/proc/self/status")
@@ -166,6 +185,8 @@ def main() -> None:
     cores = os.cpu_count() or 1
     rows = [row for threads in sorted({1, min(2, cores)}) for row in compare(threads)]
     rows += compare_convolutional(min(2, cores))
+    few_shot_rows, difference = compare_few_shot(min(2, cores))
+    rows += few_shot_rows
     memory = {
         "HP, [N, in, out] materialised": peak_memory("b.baseline('T=10', b.Materialised, True)"),
         "HP, ours": peak_memory("b.ours('T=10', True)"),
@@ -174,14 +195,16 @@ def main() -> None:
     print(f"{'one training iteration, batch 100':{width}s} threads       ms  speed-up  of GP, ours")
     for row in rows:
         speed_up = f"{row['speed-up']:8.1f}x" if "speed-up" in row else " " * 9
-        print(
-            f"{row['work']:{width}s} {row['threads']:7d} {row['ms']:8.1f} {speed_up} "
-            f"{row['of GP, ours']:10.2f}x"
-        )
+        of_gp = f"{row['of GP, ours']:10.2f}x" if "of GP, ours" in row else ""
+        line = f"{row['work']:{width}s} {row['threads']:7d} {row['ms']:8.1f} {speed_up} {of_gp}"
+        print(line.rstrip())
+    print("few-shot: ms are those of one episode; scores side by side and one at a time differ")
+    print(f"by at most {difference:.1e}")
     print("peak memory beyond the model (MB):", memory)
     report = {
         "rows": rows,
         "memory_MB": memory,
+        "few_shot_difference": difference,
         "machine": f"{platform.processor() or platform.machine()}, {cores} cores",
         "torch": torch.__version__,
     }
