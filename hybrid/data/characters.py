@@ -1,11 +1,11 @@
-"""Classes of characters, a few drawings each: Omniglot, and printed glyphs that come along."""
+"""Classes of characters, a few drawings each: Omniglot, the ATIS alphabet, printed glyphs."""
 
 import hashlib
 import io
 import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from hybrid.data import glyphs
+from hybrid.data import atis, glyphs
 from hybrid.data.sources import DamagedDataError, fetch
 
-CharacterName = Literal["glyphs", "few_glyphs", "omniglot"]
-CHARACTER_NAMES: tuple[CharacterName, ...] = ("glyphs", "few_glyphs", "omniglot")
+CharacterName = Literal["glyphs", "few_glyphs", "omniglot", "atis"]
+CHARACTER_NAMES: tuple[CharacterName, ...] = ("glyphs", "few_glyphs", "omniglot", "atis")
 SIZE = 31  # pixels a side, as the authors use Omniglot
+SIDES: dict[str, int] = {"atis": atis.SIZE}  # of the sets of another size
 GLYPH_DRAWINGS = 12
 FEW = 5  # each fifth code point makes up "few_glyphs"
 OMNIGLOT_DRAWINGS = 20
@@ -33,16 +34,20 @@ class Characters:
     drawings: NDArray[np.uint8]  # ink, 0 to 255 [classes, drawings, height, width]
     alphabets: tuple[str, ...]  # which alphabet each class is of
     names: tuple[str, ...]  # of each class within its alphabet
+    # Drawings come in this many equal blocks; those of one block are too much alike for one to be
+    # shown and another to be asked for.
+    takes: int = 1
 
     def __len__(self) -> int:
         return len(self.drawings)
 
     def select(self, classes: NDArray[np.int64]) -> "Characters":
         """Return some of the classes."""
-        return Characters(
-            self.drawings[classes],
-            tuple(self.alphabets[i] for i in classes),
-            tuple(self.names[i] for i in classes),
+        return replace(
+            self,
+            drawings=self.drawings[classes],
+            alphabets=tuple(self.alphabets[i] for i in classes),
+            names=tuple(self.names[i] for i in classes),
         )
 
     def with_rotations(self) -> "Characters":
@@ -52,7 +57,9 @@ class Characters:
         """
         turned = [np.rot90(self.drawings, quarter, axes=(2, 3)) for quarter in range(4)]
         names = tuple(f"{name} {90 * quarter}°" for quarter in range(4) for name in self.names)
-        return Characters(np.concatenate(turned), self.alphabets * 4, names)
+        return replace(
+            self, drawings=np.concatenate(turned), alphabets=self.alphabets * 4, names=names
+        )
 
     def sha256(self) -> str:
         """Return a hash of all drawings: what a result was computed from."""
@@ -65,11 +72,12 @@ def load_characters(name: str) -> Characters:
     "glyphs": printed characters of many scripts, rendered here and now, 12 drawings each, see
     `hybrid.data.glyphs`; needs no download. "few_glyphs": each fifth of them. "omniglot": 1,623
     handwritten characters of 50 alphabets, 20 drawings each (Lake et al., Science 350, 2015); the
-    964 of the background set come first.
+    964 of the background set come first. "atis": 36 letters and digits recorded by an event
+    camera, 10 frames of each of two recordings, see `hybrid.data.atis`.
 
     Raises:
         ValueError: if the name is unknown.
-        MissingDataError, DamagedDataError: see `fetch` and `read_omniglot`.
+        MissingDataError, DamagedDataError: see `fetch`, `read_omniglot` and `read_atis`.
     """
     if name in ("glyphs", "few_glyphs"):
         return render_glyphs(glyphs.code_points()[:: 1 if name == "glyphs" else FEW])
@@ -81,6 +89,11 @@ def load_characters(name: str) -> Characters:
             parts[0].alphabets + parts[1].alphabets,
             parts[0].names + parts[1].names,
         )
+    if name == "atis":
+        recordings = atis.read_atis(fetch("atis_alphabet/alphabet_ExtractedStabilized.mat"))
+        alphabets = ("barrel",) * len(atis.BARREL)
+        drawings = atis.frames(recordings)
+        return Characters(drawings, alphabets, tuple(atis.BARREL), takes=atis.RECORDINGS)
     raise ValueError(f"characters {name!r} are unknown: choose one of {', '.join(CHARACTER_NAMES)}")
 
 

@@ -80,6 +80,7 @@ def sample_episodes(
     shots: int,
     queries: int,
     generator: np.random.Generator,
+    takes: int = 1,
 ) -> Episodes:
     """Draw episodes: `ways` classes, `shots` labelled drawings of each, shown in random order.
 
@@ -91,30 +92,41 @@ def sample_episodes(
         drawings: drawings of each class.
         episodes, ways, shots, queries: how many.
         generator: source of all draws.
+        takes: blocks that the drawings of a class come in; with more than one, queries are from
+            another block than the support of their class.
 
     Raises:
         ValueError: if there are too few classes or drawings.
     """
     if not 1 <= ways <= len(classes):
         raise ValueError(f"ways = {ways}: there are {len(classes)} classes to draw from")
-    if min(episodes, shots, queries) < 1 or shots + queries > drawings:
+    most = shots + queries if takes == 1 else max(shots, queries)
+    if min(episodes, shots, queries) < 1 or most > drawings // takes:
         raise ValueError(
             f"episodes = {episodes}, shots = {shots}, queries = {queries}: give at least one of "
-            f"each, and shots + queries <= {drawings}, the drawings of a class"
+            f"each, and no more than the {drawings} drawings of a class in {takes} takes allow"
         )
     chosen = _draw_without_replacement(episodes, len(classes), ways, generator)
-    flat = _draw_without_replacement(episodes * ways, drawings, shots + queries, generator)
+    rows = episodes * ways
+    if takes == 1:
+        flat = _draw_without_replacement(rows, drawings, shots + queries, generator)
+    else:
+        block, each = _draw_without_replacement(rows, takes, 2, generator), drawings // takes
+        shown_from, asked_from = (each * column for column in np.hsplit(block, 2))
+        shown = shown_from + _draw_without_replacement(rows, each, shots, generator)
+        asked = asked_from + _draw_without_replacement(rows, each, queries, generator)
+        flat = np.hstack([shown, asked])
     numbers = classes[chosen][..., None] * drawings + flat.reshape(episodes, ways, -1)
 
     labels = np.broadcast_to(np.arange(ways)[:, None], (episodes, ways, shots))
     order = generator.permuted(np.tile(np.arange(ways * shots), (episodes, 1)), axis=1)
     support = np.take_along_axis(numbers[..., :shots].reshape(episodes, -1), order, axis=1)
-    shown = np.take_along_axis(labels.reshape(episodes, -1), order, axis=1)
+    ordered = np.take_along_axis(labels.reshape(episodes, -1), order, axis=1)
 
     # The j-th query takes the j-th of the drawings that its class has left: never one twice.
     targets = generator.integers(ways, size=(episodes, queries))
     row, place = np.arange(episodes)[:, None], shots + np.arange(queries)
-    return Episodes(support, shown, numbers[row, targets, place], targets)
+    return Episodes(support, ordered, numbers[row, targets, place], targets)
 
 
 def _draw_without_replacement(

@@ -25,7 +25,10 @@ def draw(result: Result, label: str | None = None) -> Figure:
     )
     panels.traces(axes["b"], np.array(example["traces"]))
     learned = {
-        name: (*result.learning(label, name), _COLOUR[name]) for name in methods if name != "LP"
+        name: (episodes, accuracy, _COLOUR[name])
+        for name in methods
+        for episodes, accuracy in [result.learning(label, name)]
+        if accuracy.size
     }
     first = result.sizes(label, "HP")[0]
     chance = 100.0 / config["tests"][0][0]

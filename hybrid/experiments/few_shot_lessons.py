@@ -23,6 +23,7 @@ class Bank(NamedTuple):
 
     ink: Tensor  # 0 to 255 [classes · drawings, 1, height, width]
     drawings: int  # of each class
+    takes: int  # blocks that they come in
     split: ClassSplit
 
     def images(self, numbers: Integers | slice, config: Config) -> Tensor:
@@ -46,7 +47,7 @@ def bank_of(config: Config, seed: int) -> Bank:
         split = split._replace(train=np.concatenate(turned))
         characters = characters.with_rotations()
     ink = torch.from_numpy(characters.drawings)
-    return Bank(ink.flatten(0, 1).unsqueeze(1), ink.shape[1], split)
+    return Bank(ink.flatten(0, 1).unsqueeze(1), ink.shape[1], characters.takes, split)
 
 
 @lru_cache(maxsize=1)
@@ -83,6 +84,7 @@ def _checked(
             shots=2 * config.shots,
             queries=2 * config.queries,
             generator=source,
+            takes=bank.takes,
         )
         lessons.append(halves(episodes, config))
     return Exercise(
@@ -117,13 +119,23 @@ def _draw(bank: Bank, config: Config, source: np.random.Generator, queries: int)
     wanted = {"ways": config.ways, "shots": config.shots, "queries": queries}
     train, drawings = bank.split.train, bank.drawings
     if config.shared is None:
-        return sample_episodes(train, drawings, config.episodes, **wanted, generator=source)
+        return sample_episodes(
+            train, drawings, config.episodes, **wanted, generator=source, takes=bank.takes
+        )
     classes, each = config.shared
     chosen = source.choice(train, classes, replace=False)
-    own = np.argsort(source.random((classes, drawings)), axis=1)[:, :each]
-    table = (chosen[:, None] * drawings + own).ravel()
+    block = drawings // bank.takes  # as many from each take
+    keys = source.random((classes, bank.takes, block))
+    own = np.argsort(keys, axis=2)[..., : each // bank.takes]
+    own = own + block * np.arange(bank.takes)[:, None]
+    table = (chosen[:, None] * drawings + own.reshape(classes, -1)).ravel()
     episodes = sample_episodes(
-        np.arange(classes), each, config.episodes, **wanted, generator=source
+        np.arange(classes),
+        each,
+        config.episodes,
+        **wanted,
+        generator=source,
+        takes=bank.takes,
     )
     return episodes._replace(support=table[episodes.support], query=table[episodes.query])
 

@@ -6,12 +6,13 @@ from typing import Literal
 import torch
 from torch import nn
 
+from hybrid.data.characters import SIDES, SIZE
 from hybrid.experiments import base
 from hybrid.experiments.base import Method
 from hybrid.experiments.few_shot_config import Config
 from hybrid.learning.episodic import Learner
 from hybrid.learning.maml import FirstOrderMAML
-from hybrid.model.embedding import Embedding
+from hybrid.model.embedding import Embedding, Pixels
 from hybrid.model.few_shot import FewShot, FewShotReadOut, InitialBinding
 from hybrid.model.heads import Matching, Prototypes
 from hybrid.model.neurons import LIF
@@ -19,7 +20,7 @@ from hybrid.model.plasticity import Hebbian
 from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json
 
-Head = Literal["spiking", "prototypes", "matching", "MAML"]
+Head = Literal["spiking", "prototypes", "matching", "MAML", "pixels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +79,29 @@ MAML = FewShotMethod(
     local=False,
     head="MAML",
 )
-METHODS: tuple[FewShotMethod, ...] = (LP, GP, HP, HEBBIAN, PROTOTYPES, MATCHING, MAML)
+NEAREST = FewShotMethod(
+    name="nearest",
+    colour="#CC79A7",
+    about="nearest neighbours by the cosine of pixels: nothing is trained",
+    local=False,
+    hidden_trained=False,
+    head="pixels",
+)
+METHODS: tuple[FewShotMethod, ...] = (LP, GP, HP, HEBBIAN, PROTOTYPES, MATCHING, MAML, NEAREST)
 
 _MAML_STEPS, _MAML_RATE = 5, 0.4
+_SHARP = 1_000.0  # attention so sharp that the nearest look decides
 
 
 def build(config: Config, method: FewShotMethod, seed: int) -> Learner:
     """Return the untrained network of a trial; all methods of a seed start from one embedding."""
+    if method.head == "pixels":
+        return FewShot(Pixels(), Matching(_SHARP).requires_grad_(False))
     generator = torch_stream(seed, "initial values")
+    side = SIDES.get(config.dataset, SIZE)
     embedding = Embedding(
         config.channels,
+        image=(1, side, side),
         activation=config.activation,
         normalised=config.normalised and method.head != "MAML",
         length=config.length if method.head == "spiking" else None,

@@ -43,6 +43,34 @@ _SMOKE = replace(
 )
 _OMNIGLOT = replace(_QUICK, label="omniglot", rotations=True, epochs=20, steps=500)
 _STANDARD = replace(_OMNIGLOT, label="omniglot-standard", split="standard")
+# MAML embeds each episode anew at each of its gradient steps: fewer and smaller episodes.
+_MAML = replace(
+    _OMNIGLOT,
+    label="omniglot-MAML",
+    ways=5,
+    queries=5,
+    shared=None,
+    episodes=8,
+    steps=200,
+    lr_weight=1e-3,
+    tests=((5, 1),),
+    validation_episodes=200,
+)
+# 36 classes, two recordings of each: seeds differ in the twelve that are left out.
+_ATIS = replace(
+    _QUICK,
+    label="atis",
+    dataset="atis",
+    validation=6,
+    unseen=12,
+    channels=(32, 32, 32, 32),
+    ways=5,
+    shared=(18, 4),
+    episodes=20,
+    epochs=5,
+    steps=50,
+    tests=((5, 1), (5, 5), (12, 1)),
+)
 _AUTHORS = Config(label="omniglot-authors")
 
 PLANS: dict[Profile, Plan] = {
@@ -56,8 +84,14 @@ PLANS: dict[Profile, Plan] = {
     "laptop": (
         Group(
             configs=(_OMNIGLOT,),
-            methods=("LP", "GP", "HP", "Hebbian", "prototypes", "matching"),
+            methods=("LP", "GP", "HP", "Hebbian", "prototypes", "matching", "nearest"),
             seeds=3,
+        ),
+        Group(configs=(_MAML,), methods=("MAML",), seeds=3),
+        Group(
+            configs=(_ATIS,),
+            methods=("LP", "GP", "HP", "Hebbian", "prototypes", "matching", "nearest"),
+            seeds=5,
         ),
     ),
     "paper": (

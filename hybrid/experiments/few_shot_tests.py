@@ -28,6 +28,7 @@ class Examinee(NamedTuple):
     images: Tensor  # [classes · drawings, 1, height, width]
     features: Tensor | None  # of all images; None where they depend on the episode
     drawings: int  # of each class
+    takes: int  # blocks that they come in
 
     @classmethod
     def of(
@@ -37,13 +38,20 @@ class Examinee(NamedTuple):
         numbers = (classes[:, None] * bank.drawings + np.arange(bank.drawings)).ravel()
         images = bank.images(numbers, config).to(device)
         features = None if isinstance(network, FirstOrderMAML) else embed(network, images)
-        return cls(network, images, features, bank.drawings)
+        return cls(network, images, features, bank.drawings, bank.takes)
 
     def episodes(self, count: int, ways: int, shots: int, source: np.random.Generator) -> Episodes:
         """Draw episodes with one query each."""
         classes = np.arange(len(self.images) // self.drawings)
         return sample_episodes(
-            classes, self.drawings, count, ways=ways, shots=shots, queries=1, generator=source
+            classes,
+            self.drawings,
+            count,
+            ways=ways,
+            shots=shots,
+            queries=1,
+            generator=source,
+            takes=self.takes,
         )
 
     @torch.no_grad()

@@ -75,6 +75,14 @@ class Embedding(nn.Module):
         return x if self.length is None else self.length * F.normalize(x, dim=1)
 
 
+class Pixels(nn.Module):
+    """No embedding at all: the features of an image are its pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features [N, height · width] of images [N, 1, height, width]."""
+        return images.flatten(1)
+
+
 def convolution(
     inputs: int, outputs: int, generator: torch.Generator, *, stride: int = 1
 ) -> nn.Conv2d:

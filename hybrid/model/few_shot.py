@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hybrid.model.embedding import Embedding
+from hybrid.model.embedding import Embedding, Pixels
 from hybrid.model.neurons import LIF, NeuronState
 from hybrid.model.plasticity import (
     Hebbian,
@@ -185,12 +185,12 @@ class FewShot(nn.Module):
     """An embedding and a head that learns the classes of an episode from its support.
 
     Args:
-        embedding: images to features.
+        embedding: images to features: an `Embedding`, or `Pixels`.
         head: maps (support, query features, ways) to scores [episodes, queries, ways]: a
             `FewShotReadOut`, or one of `hybrid.model.heads`.
     """
 
-    def __init__(self, embedding: Embedding, head: nn.Module) -> None:
+    def __init__(self, embedding: Embedding | Pixels, head: nn.Module) -> None:
         super().__init__()
         self.embedding, self.head = embedding, head
 

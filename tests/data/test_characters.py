@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.io import savemat
 
-from hybrid.data import glyphs
+from hybrid.data import atis, glyphs
 from hybrid.data.characters import Characters, load_characters, read_omniglot, render_glyphs
 from hybrid.data.episodes import sample_episodes, split_classes
 from hybrid.data.sources import DamagedDataError
@@ -61,7 +62,7 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(ValueError, match="choose one of glyphs, few_glyphs, omniglot"):
+    with pytest.raises(ValueError, match="choose one of glyphs, few_glyphs, omniglot, atis"):
         load_characters("runes")
     with pytest.raises(ValueError, match="choose one of pooled, standard"):
         split_classes(1623, "leave-one-out", np.random.default_rng(0))
@@ -163,8 +164,67 @@ def test_impossible_episodes_are_refused() -> None:
 
     with pytest.raises(ValueError, match="ways = 10: there are 9 classes"):
         sample(ways=10)
-    with pytest.raises(ValueError, match=r"shots \+ queries <= 4"):
+    with pytest.raises(ValueError, match=r"no more than the 4 drawings of a class in 1 takes"):
         sample(shots=3, queries=2)
     with pytest.raises(ValueError, match="too few for split 'pooled'"):
         split_classes(150, "pooled", np.random.default_rng(0))
     assert isinstance(render_glyphs([ord("A")]), Characters)
+
+
+def recording(label: int, turn: int) -> dict[str, np.ndarray]:
+    """Forty events: a row of its own for each class, a column for each turn of the barrel."""
+    steps = np.arange(40)
+    return {
+        "x": np.full((1, 40), 1 + 4 * turn, dtype=np.uint8),
+        "y": np.full((1, 40), 1 + label % 32, dtype=np.uint8),
+        "p": np.where(steps % 2, 1, -1)[None].astype(np.int16),
+        "ts": (10 * steps)[None].astype(np.int32),
+    }
+
+
+def write_atis(path: Path, count: int = 76, **damage: np.ndarray) -> Path:
+    cells = np.empty((1, count), dtype=object)
+    for number in range(count):
+        cells[0, number] = recording(number % 36, number // 36) | (damage if number == 5 else {})
+    savemat(path, {"ROI": cells})
+    return path
+
+
+def test_atis_recordings_become_frames(tmp_path: Path) -> None:
+    recordings = atis.read_atis(write_atis(tmp_path / "alphabet.mat"))
+    assert len(recordings) == 76
+    assert recordings[37].x.tolist() == [4] * 40
+    assert recordings[0].polarity[:4].tolist() == [False, True, False, True]
+    drawings = atis.frames(recordings)
+    assert drawings.shape == (36, 20, 32, 32)
+    for label in (0, 7, 35):
+        for turn in (0, 1):
+            frame = drawings[label, 10 * turn + 3]
+            assert np.argwhere(frame).tolist() == [[label % 32, 4 * turn]]
+            assert frame.max() == 255
+
+
+def test_damaged_recordings_are_named(tmp_path: Path) -> None:
+    (tmp_path / "text.mat").write_bytes(b"not a matrix")
+    with pytest.raises(DamagedDataError, match=r"text\.mat is not the ATIS alphabet"):
+        atis.read_atis(tmp_path / "text.mat")
+    with pytest.raises(DamagedDataError, match="holds 40 recordings, too few"):
+        atis.read_atis(write_atis(tmp_path / "few.mat", count=40))
+    outside = np.full((1, 40), 33, dtype=np.uint8)
+    with pytest.raises(DamagedDataError, match="recording 5 has no events, or some out of place"):
+        atis.read_atis(write_atis(tmp_path / "outside.mat", x=outside))
+    backwards = np.arange(40, 0, -1, dtype=np.int32)[None]
+    with pytest.raises(DamagedDataError, match="recording 5"):
+        atis.read_atis(write_atis(tmp_path / "backwards.mat", ts=backwards))
+
+
+def test_queries_are_from_another_take_than_the_support() -> None:
+    wanted = {"ways": 3, "shots": 2, "queries": 3, "takes": 2}
+    episodes = sample_episodes(np.arange(6), 8, 200, **wanted, generator=np.random.default_rng(0))
+    shown_from = {0: 0, 1: 0}
+    for support, labels, query, targets in zip(*episodes, strict=True):
+        for number, target in zip(query, targets, strict=True):
+            blocks = set(support[labels == target] % 8 // 4)
+            assert blocks == {1 - number % 8 // 4}
+            shown_from[blocks.pop()] += 1
+    assert min(shown_from.values()) > 200, "either take may be the support"
