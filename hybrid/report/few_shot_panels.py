@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from hybrid.report.figures import Series, band
 
@@ -59,11 +59,10 @@ def curves(
 ) -> None:
     """Draw accuracy on held-out classes [seeds, K] against training episodes [K], by method."""
     for name, (episodes, samples, colour) in learned.items():
-        band(axes, episodes, samples, colour=colour, label=name)
+        band(axes, episodes / 1_000, samples, colour=colour, label=name)
     axes.axhline(chance, color=SOFT, linewidth=0.7, linestyle=":")
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="training episodes", ylabel="validation accuracy (%)", title=title)
+    axes.set_xlim(left=0)
+    axes.set(xlabel="training episodes (1,000)", ylabel="validation accuracy (%)", title=title)
     axes.legend(loc="center right", fontsize=5)
 
 
