@@ -1,39 +1,13 @@
 """Reading classification records: arrays with named axes, and what the claims are about."""
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
+from hybrid.experiments.records import Floats, Records
 from hybrid.runs.store import Json
 
-Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Result:
+class Result(Records):
     """All finished trials of a profile."""
-
-    planned: tuple[str, ...]  # labels of all configs, finished or not
-    records: tuple[Json, ...]
-
-    def labels(self) -> tuple[str, ...]:
-        """Return the labels of configs with finished trials, in the order of the plan."""
-        present = {r["request"]["config"]["label"] for r in self.records}
-        return tuple(label for label in self.planned if label in present)
-
-    def config(self, label: str) -> Json:
-        """Return the constants of a config."""
-        config: Json = self._of(label)[0]["request"]["config"]
-        return config
-
-    def methods(self, label: str) -> tuple[str, ...]:
-        """Return the methods that finished at least one trial of a config."""
-        present = {r["request"]["method"]["name"] for r in self._of(label)}
-        return tuple(name for name in ("LP", "GP", "HP") if name in present)
-
-    def seeds(self, label: str, method: str) -> tuple[int, ...]:
-        return tuple(record["request"]["seed"] for record in self._of(label, method))
 
     def accuracy(
         self, label: str, method: str, *, protocol: str | None = None, selected: bool = False
@@ -64,40 +38,25 @@ class Result:
 
     def learning(self, label: str, method: str) -> Floats:
         """Return validation accuracies in per cent [seeds, epochs]."""
-        epochs = [record["result"]["epochs"] for record in self._of(label, method)]
+        epochs = [record["result"]["epochs"] for record in self.of(label, method)]
         return np.array([[100.0 * log["validation"] for log in logs] for logs in epochs])
 
     def sensitivity(self, label: str, method: str = "HP") -> tuple[Floats, Floats]:
         """Return factors of the learned gain [K] and accuracies in per cent [seeds, K]."""
-        records = self._of(label, method)
+        records = self.of(label, method)
         total = np.sum(self._tests(label, method, None)[0]["confusion"])
         pairs = np.array([record["result"]["sensitivity"] for record in records], dtype=float)
         return pairs[0, :, 0], 100.0 * pairs[:, :, 1] / total
 
     def raster(self, label: str, method: str) -> Json:
         """Return who spiked when, in the first trial, for the first test image."""
-        raster: Json = self._of(label, method)[0]["result"]["raster"]
+        raster: Json = self.of(label, method)[0]["result"]["raster"]
         return raster
-
-    def minutes(self, label: str, method: str) -> Floats:
-        """Return how long the trials ran [seeds]."""
-        return np.array([r["about"]["seconds"] / 60 for r in self._of(label, method)])
-
-    def _of(self, label: str, method: str | None = None) -> list[Json]:
-        found = [
-            record
-            for record in self.records
-            if record["request"]["config"]["label"] == label
-            and method in (None, record["request"]["method"]["name"])
-        ]
-        if not found:
-            raise KeyError(f"no finished trial of {method or 'any method'} on {label}")
-        return sorted(found, key=lambda record: record["request"]["seed"])
 
     def _tests(
         self, label: str, method: str, protocol: str | None, *, selected: bool = False
     ) -> list[Json]:
-        results = [record["result"] for record in self._of(label, method)]
+        results = [record["result"] for record in self.of(label, method)]
         tests = [result["selected"]["tests"] if selected else result["tests"] for result in results]
         return [test[protocol or ("batch" if "batch" in test else "frozen")] for test in tests]
 

@@ -1,14 +1,11 @@
 """Reading few-shot records: accuracies with confidence intervals, and what the claims are about."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hybrid.experiments.records import Floats, Records
 from hybrid.runs.store import Json
-
-Floats = NDArray[np.float64]
 
 
 class Share(NamedTuple):
@@ -18,35 +15,16 @@ class Share(NamedTuple):
     half_width: float
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Records):
     """All finished trials of a profile."""
-
-    planned: tuple[str, ...]  # labels of all configs, finished or not
-    records: tuple[Json, ...]
-
-    def labels(self) -> tuple[str, ...]:
-        """Return the labels of configs with finished trials, in the order of the plan."""
-        present = {r["request"]["config"]["label"] for r in self.records}
-        return tuple(label for label in self.planned if label in present)
-
-    def config(self, label: str) -> Json:
-        """Return the constants of a config."""
-        config: Json = self._of(label)[0]["request"]["config"]
-        return config
-
-    def methods(self, label: str) -> tuple[str, ...]:
-        """Return the methods that finished at least one trial of a config."""
-        names = [record["request"]["method"]["name"] for record in self._of(label)]
-        return tuple(dict.fromkeys(names))
 
     def sizes(self, label: str, method: str) -> tuple[str, ...]:
         """Return the sizes of episode that a method was tested on, "5-way 1-shot" for example."""
-        return tuple(self._of(label, method)[0]["result"]["tests"])
+        return tuple(self.of(label, method)[0]["result"]["tests"])
 
     def accuracy(self, label: str, method: str, size: str) -> Floats:
         """Return test accuracies in per cent [seeds]."""
-        tests = [record["result"]["tests"][size] for record in self._of(label, method)]
+        tests = [record["result"]["tests"][size] for record in self.of(label, method)]
         return np.array([100.0 * test["right"] / test["episodes"] for test in tests])
 
     def share(self, label: str, method: str, size: str) -> Share:
@@ -54,12 +32,12 @@ class Result:
 
         The interval is that of the episodes (Wilson); it says nothing about other seeds.
         """
-        tests = [record["result"]["tests"][size] for record in self._of(label, method)]
+        tests = [record["result"]["tests"][size] for record in self.of(label, method)]
         return share_of(sum(t["right"] for t in tests), sum(t["episodes"] for t in tests))
 
     def learning(self, label: str, method: str) -> tuple[Floats, Floats]:
         """Return training episodes seen [epochs] and validation accuracy in % [seeds, epochs]."""
-        records, config = self._of(label, method), self.config(label)
+        records, config = self.of(label, method), self.config(label)
         curves = [[100.0 * log["validation"] for log in r["result"]["epochs"]] for r in records]
         accuracy = np.array(curves)
         each = config["steps"] * config["episodes"]
@@ -69,39 +47,24 @@ class Result:
 
     def positions(self, label: str, method: str) -> Floats:
         """Return accuracy in per cent by place of the look that mattered [seeds, looks]."""
-        found = [r["result"]["examined"]["positions"] for r in self._of(label, method)]
+        found = [r["result"]["examined"]["positions"] for r in self.of(label, method)]
         counts = np.array(found, dtype=float)
         return 100.0 * counts[..., 0] / counts[..., 1]
 
     def noise(self, label: str, method: str) -> tuple[Floats, Floats]:
         """Return shares of wrong labels [K] and accuracies in per cent [seeds, K]."""
-        found = [r["result"]["examined"] for r in self._of(label, method)]
+        found = [r["result"]["examined"] for r in self.of(label, method)]
         pairs = np.array([entry["noise"] for entry in found], dtype=float)
         return pairs[0, :, 0], 100.0 * pairs[..., 1] / found[0]["noise_episodes"]
 
     def theta(self, label: str, method: str = "HP") -> list[Json]:
         """Return what the meta-local parameters became, for each seed."""
-        return [record["result"]["examined"]["theta"] for record in self._of(label, method)]
+        return [record["result"]["examined"]["theta"] for record in self.of(label, method)]
 
     def example(self, label: str, method: str = "HP") -> Json:
         """Return one episode of the first trial, look by look; see `few_shot_tests`."""
-        example: Json = self._of(label, method)[0]["result"]["examined"]["example"]
+        example: Json = self.of(label, method)[0]["result"]["examined"]["example"]
         return example
-
-    def minutes(self, label: str, method: str) -> Floats:
-        """Return how long the trials ran [seeds]."""
-        return np.array([r["about"]["seconds"] / 60 for r in self._of(label, method)])
-
-    def _of(self, label: str, method: str | None = None) -> list[Json]:
-        found = [
-            record
-            for record in self.records
-            if record["request"]["config"]["label"] == label
-            and method in (None, record["request"]["method"]["name"])
-        ]
-        if not found:
-            raise KeyError(f"no finished trial of {method or 'any method'} on {label}")
-        return sorted(found, key=lambda record: record["request"]["seed"])
 
 
 def share_of(right: int, asked: int) -> Share:

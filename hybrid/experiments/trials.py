@@ -13,7 +13,7 @@ from hybrid.experiments.base import Method, results_folder, timed
 from hybrid.learning.schedule import Schedule
 from hybrid.model.networks import META_NAMES
 from hybrid.runs.fanout import fan_out
-from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
+from hybrid.runs.files import DamagedFileError, canonical_json, load_tensors, save_tensors
 from hybrid.runs.store import Json, Store, read_record
 
 
@@ -156,15 +156,20 @@ def load_records(profile: str, experiment: str, seeds: int, folder: Path | None)
 
 
 def own_records(trials: Sequence[Trial], records: Sequence[Json]) -> tuple[Json, ...]:
-    """Return those records that belong to one of the trials.
+    """Return those records that belong to one of the trials, in the order of these.
 
     Raises:
         ValueError: if two of them are of the same config, method and seed.
     """
     parts = ("config", "method", "seed")
     asked = [trial.request("") for trial in trials]
-    wanted = [[request[part] for part in parts] for request in asked]
-    own = tuple(r for r in records if [r["request"][part] for part in parts] in wanted)
+    places = {canonical_json([request[p] for p in parts]): i for i, request in enumerate(asked)}
+    found = [
+        (place, record)
+        for record in records
+        if (place := places.get(canonical_json([record["request"][p] for p in parts]))) is not None
+    ]
+    own = tuple(record for _, record in sorted(found, key=lambda pair: pair[0]))
     titles = [record["request"]["label"] for record in own]
     twice = sorted({title for title in titles if titles.count(title) > 1})
     if twice:
