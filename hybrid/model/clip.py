@@ -10,36 +10,39 @@ from torch import Tensor
 from hybrid.model.coding import Drive, Static
 from hybrid.model.memories import SynapticMemory, samples_of, steps_of
 from hybrid.model.neurons import NeuronState
-from hybrid.model.plasticity import Eligibility, Hebbian, LayerState, Pool, Pooling, Synapse
+from hybrid.model.plasticity import Eligibility, LayerState, Pool, Pooling, Synapse
+from hybrid.model.static_signals import StaticRule, signal_bounds
 
 
 def may_clip(
-    drive: Drive, synapse: Synapse, rule: Hebbian, pool: Pool, start: LayerState
+    drive: Drive, synapse: Synapse, rule: StaticRule, pool: Pool, start: LayerState
 ) -> Tensor:
     """Return the inputs [in] whose row of the trace the clip may touch; elsewhere it never acts.
 
-    Let B_t be a bound on row j of |P_t|, and |y| <= 1 (true of tanh and softmax). The unclipped
-    recursion gives, for every column,
+    Let B_t be a bound on row j of |P_t|, and |y_t| <= Y_t (1 for tanh and softmax; for a static
+    drive see `signal_bounds`). The unclipped recursion gives, for every column,
 
-        |P_{t+1}| <= λ |P_t| + w |local_rate_j| Σ_n |x_{t,n,j}| |y| <= λ B_t + w |rate_j| Σ_n |x_t|
+        |P_{t+1}| <= λ |P_t| + w |rate_j| Σ_n |x_{t,n,j}| |y_t| <= λ B_t + w |rate_j| Y_t Σ_n |x_t|
 
-    so B_{t+1} = λ B_t + w |rate_j| Σ_n |x_{t,n,j}| (without the sum where each sample has its own
-    trace), started at B_0 = max_i |P_0|, bounds the unclipped row. If B_t < clip for all t <= T,
-    the unclipped row never leaves the interval, hence clipping changes nothing at any step
+    so B_{t+1} = λ B_t + w |rate_j| Y_t Σ_n |x_{t,n,j}| (without the sum where each sample has its
+    own trace), started at B_0 = max_i |P_0|, bounds the unclipped row. If B_t < clip for all
+    t <= T, the unclipped row never leaves the interval, hence clipping changes nothing at any step
     (induction over t) and both recursions agree. For an unbounded post signal no such bound
     exists, and every row may be clipped.
     """
     inputs = synapse.weight.shape[1]
-    if rule.trace_clip is None or rule.post == "identity":
-        return synapse.weight.new_full((inputs,), rule.trace_clip is not None, dtype=torch.bool)
     assert synapse.meta is not None
+    gain = drive.gain if isinstance(drive, Static) else (1.0,) * len(drive)
+    bounds = signal_bounds(rule, synapse.meta, gain)
+    if rule.trace_clip is None or bounds is None:
+        return synapse.weight.new_full((inputs,), rule.trace_clip is not None, dtype=torch.bool)
     with torch.no_grad():
         pooling = Pooling.of(pool, rule, samples_of(drive))
         rate = pooling.weight * synapse.meta.local_rate.abs()
         if isinstance(drive, Static):
-            size, gains = drive.value.abs(), [abs(gain) for gain in drive.gain]
+            size = drive.value.abs()
             size = size.sum(0) if pooling.shared else size
-            pushes = [gain * (rate * size) for gain in gains]
+            pushes = [bound * (rate * size) for bound in bounds]
         else:
             sizes = [x.abs() for x in steps_of(drive)]
             pushes = [rate * (size.sum(0) if pooling.shared else size) for size in sizes]
@@ -77,11 +80,16 @@ class SplitTrace:
             memory.learn(t, state)
 
     def end(self) -> tuple[Tensor | None, Eligibility | None]:
-        rows = [memory.end()[0] for memory in self._memories]
-        known = [trace for trace in rows if trace is not None]
-        if len(known) < len(rows):
+        ends = [memory.end() for memory in self._memories]
+        known = [trace for trace, _ in ends if trace is not None]
+        if len(known) < len(ends):
             return None, None
-        return torch.cat(known, dim=-2).index_select(-2, self._order), None
+        trace = torch.cat(known, dim=-2).index_select(-2, self._order)
+        remembered = [memory for _, memory in ends if memory is not None]
+        if not remembered:
+            return trace, None
+        pre = torch.cat([memory.pre for memory in remembered], dim=-1)
+        return trace, Eligibility(pre[:, self._order], remembered[0].post)
 
 
 def select_inputs(

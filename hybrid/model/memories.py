@@ -31,6 +31,7 @@ from hybrid.model.plasticity import (
     synaptic_current,
     update_trace,
 )
+from hybrid.model.static_signals import StaticRule, StaticSignal, signal_of
 
 
 class SynapticMemory(Protocol):
@@ -130,25 +131,23 @@ class StaticHistory:
     sample reads from the trace, L_t = local_gain · x P_t, obeys a recursion without P:
 
         I_t = b + c_t (x W + L_t),   L_0 = local_gain · x P_0,
-        L_{t+1} = λ L_t + c_t local_gain · w G y_t .
+        L_{t+1} = λ L_t + local_gain · w G s_t ,
 
-    The history h_t = Σ_{s<t} λ^{t-1-s} c_s y_s [N, out] is kept for building P at the end.
+    with the signal s_t of `hybrid.model.static_signals` (Hebbian: c_t y_t). The history
+    h_t = Σ_{s<t} λ^{t-1-s} s_s [N, out] is kept for building P at the end.
     """
 
     def __init__(
         self,
         gain: tuple[float, ...],
         products: StaticProducts,
-        synapse: Synapse,
-        rule: Hebbian,
-        v_th: float,
+        bias: Tensor | None,
+        signal: StaticSignal,
         trace_decay: float,
         keep_history: bool,
     ) -> None:
-        assert synapse.meta is not None
-        self._gain, self._products, self._bias = gain, products, synapse.bias
-        self._threshold = synapse.meta.sliding_threshold
-        self._rule, self._v_th, self._decay = rule, v_th, trace_decay
+        self._gain, self._products, self._bias = gain, products, bias
+        self._signal, self._decay = signal, trace_decay
         self._local = products.start
         self._keep_history = keep_history
         self.history: Tensor | None = None
@@ -163,15 +162,15 @@ class StaticHistory:
         last = t == len(self._gain) - 1
         if last and not self._keep_history:
             return
-        y = self._rule.post_signal(state.v, self._threshold, self._v_th)
+        y, factor = self._signal(t, state)
         if self._keep_history:
             if self.history is None:
-                self.history = self._gain[t] * y
+                self.history = factor * y
             else:
-                self.history = torch.add(self._decay * self.history, y, alpha=self._gain[t])
+                self.history = torch.add(self._decay * self.history, y, alpha=factor)
         if not last:
             local = torch.zeros_like(y) if self._local is None else self._local
-            self._local = self._products.recall(local, self._decay, y, self._gain[t])
+            self._local = self._products.recall(local, self._decay, y, factor)
 
     def end(self) -> tuple[Tensor | None, Eligibility | None]:
         return None, None
@@ -184,7 +183,7 @@ class StaticTrace(StaticHistory):
         self,
         drive: Static,
         synapse: Synapse,
-        rule: Hebbian,
+        rule: StaticRule,
         v_th: float,
         pool: Pool,
         state: LayerState,
@@ -192,6 +191,7 @@ class StaticTrace(StaticHistory):
     ) -> None:
         assert synapse.meta is not None
         x, meta = drive.value, synapse.meta
+        self._x = x
         self._pooling = Pooling.of(pool, rule, x.shape[0])
         self._start_trace = state.trace
         self._rated = x * meta.local_rate
@@ -204,22 +204,25 @@ class StaticTrace(StaticHistory):
         recall = _recall(x, self._rated, gain, synapse.mask, self._pooling.shared)
         products = StaticProducts(read, start, recall)
         decay = self._pooling.trace_decay
-        super().__init__(drive.gain, products, synapse, rule, v_th, decay, final_trace)
+        signal = signal_of(rule, meta, v_th, drive.gain)
+        super().__init__(drive.gain, products, synapse.bias, signal, decay, final_trace)
 
     def end(self) -> tuple[Tensor | None, Eligibility | None]:
         if self.history is None:
             return None, None
-        weight, rated, history = self._pooling.weight, self._rated, self.history
+        return self._final_trace(self.history), self._signal.eligibility(self._x)
+
+    def _final_trace(self, history: Tensor) -> Tensor:
+        weight, rated = self._pooling.weight, self._rated
         decayed = self._decay ** len(self._gain)
         if not self._pooling.shared:
             update = (weight * rated).unsqueeze(-1) * history.unsqueeze(-2)
             if self._start_trace is None:
-                return update, None
-            return torch.add(update, self._start_trace, alpha=decayed), None
+                return update
+            return torch.add(update, self._start_trace, alpha=decayed)
         if self._start_trace is None:
-            return (weight * rated).mT @ history, None
-        final = torch.addmm(self._start_trace, rated.mT, history, beta=decayed, alpha=weight)
-        return final, None
+            return (weight * rated).mT @ history
+        return torch.addmm(self._start_trace, rated.mT, history, beta=decayed, alpha=weight)
 
 
 def _recall(

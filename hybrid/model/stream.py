@@ -26,6 +26,7 @@ from hybrid.model.plasticity import (
     contract,
     global_weight,
 )
+from hybrid.model.static_signals import HebbianSignal
 from hybrid.model.windows import Window, run, run_window
 
 
@@ -88,7 +89,12 @@ class StreamedLayer:
         )
         neuron = self._layer.neuron
         memory = StaticHistory(
-            self._gain, products, self._synapse, self._rule, neuron.v_th, decay, keep_history=True
+            self._gain,
+            products,
+            self._synapse.bias,
+            HebbianSignal(self._rule, self._meta, neuron.v_th, self._gain),
+            decay,
+            keep_history=True,
         )
         window = run(memory, neuron, steps, None)
         assert memory.history is not None

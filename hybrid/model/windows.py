@@ -25,7 +25,16 @@ from hybrid.model.memories import (
     steps_of,
 )
 from hybrid.model.neurons import Neuron, NeuronState
-from hybrid.model.plasticity import Hebbian, LayerState, LocalRule, Pool, Synapse
+from hybrid.model.plasticity import (
+    STDP,
+    Hebbian,
+    LayerState,
+    LocalRule,
+    MetaLocal,
+    Pool,
+    Synapse,
+)
+from hybrid.model.static_signals import StaticRule
 
 Evaluation = Literal["auto", "recurrent", "factored"]
 EVALUATIONS: tuple[Evaluation, ...] = ("auto", "recurrent", "factored")
@@ -118,19 +127,18 @@ def run_window(
             synapse = synapse._replace(meta=None)
         return run(FixedSynapses(drive, synapse, start), neuron, steps, start.neuron, teacher)
 
-    # A subclass may learn differently: only the rule itself has these closed forms.
-    if type(rule) is not Hebbian or synapse.meta.local_gain.ndim != 0:
+    if not _has_closed_form(drive, synapse.meta, rule, start):
         if evaluation == "factored":
             raise ValueError(
-                "evaluation = 'factored' needs a Hebbian rule and one local gain per layer; "
-                "use 'auto' or 'recurrent'"
+                "evaluation = 'factored' needs one local gain per layer and a Hebbian rule, or a "
+                "static drive and STDP without a memory; use 'auto' or 'recurrent'"
             )
         evaluation = "recurrent"
     elif evaluation == "auto":
         evaluation = cheaper_evaluation(drive, synapse, pool, start)
 
     memory: SynapticMemory | None = None
-    if evaluation == "factored" and isinstance(rule, Hebbian):
+    if evaluation == "factored" and isinstance(rule, Hebbian | STDP):
         memory = _factored(drive, synapse, rule, neuron.v_th, pool, start, final_trace)
     alone = teacher is None
     if memory is None and alone and narrow.applies(synapse, neuron, rule, pool, start):
@@ -140,6 +148,15 @@ def run_window(
     return run(memory, neuron, steps, start.neuron, teacher)
 
 
+def _has_closed_form(drive: Drive, meta: MetaLocal, rule: LocalRule, start: LayerState) -> bool:
+    """Return whether factored synapses can stand in for the rule."""
+    if meta.local_gain.ndim != 0:
+        return False
+    if type(rule) is STDP:
+        return isinstance(drive, Static) and start.eligibility is None
+    return type(rule) is Hebbian  # a subclass may learn differently
+
+
 # Largest share of inputs near the clip for which two groups are faster than the recurrent form.
 _SPLIT = 0.5
 
@@ -147,7 +164,7 @@ _SPLIT = 0.5
 def _factored(
     drive: Drive,
     synapse: Synapse,
-    rule: Hebbian,
+    rule: StaticRule,
     v_th: float,
     pool: Pool,
     start: LayerState,
@@ -158,6 +175,7 @@ def _factored(
     def closed_form(drive: Drive, synapse: Synapse, start: LayerState) -> SynapticMemory:
         if isinstance(drive, Static):
             return StaticTrace(drive, synapse, rule, v_th, pool, start, final_trace)
+        assert isinstance(rule, Hebbian)
         return EventHistory(drive, synapse, rule, v_th, pool, start, final_trace)
 
     risky = may_clip(drive, synapse, rule, pool, start)

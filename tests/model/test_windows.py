@@ -182,15 +182,23 @@ def test_frozen_trace_neither_moves_nor_decays() -> None:
     pool=st.sampled_from(["batch", "sample", "stream"]),
     trace=st.sampled_from(["none", "shared", "own"]),
     mask=st.booleans(),
+    kind=st.sampled_from([Hebbian, STDP]),
 )
 def test_clip_guard_is_sound(
-    seed: int, clip: float, static: bool, pool: str, trace: str, mask: bool
+    seed: int,
+    clip: float,
+    static: bool,
+    pool: str,
+    trace: str,
+    mask: bool,
+    kind: type[Hebbian] | type[STDP],
 ) -> None:
     """Rows the guard calls safe stay inside the clip; and results agree, however rows are split."""
     trace = "shared" if pool == "batch" and trace == "own" else trace
     drive, events, synapse, start = case(seed, rate=1.0, trace=trace, mask=mask)
+    static = static or kind is STDP  # which has a closed form under a static drive alone
     source = drive if static else events
-    rule, free = (Hebbian(trace_decay=0.95, trace_clip=c, nominal_batch=3) for c in (clip, None))
+    rule, free = (kind(trace_decay=0.95, trace_clip=c, nominal_batch=3) for c in (clip, None))
     safe = ~may_clip(source, synapse, rule, pool, start)
     state = start
     for x in source if not static else [gain * drive.value for gain in drive.gain]:
@@ -202,6 +210,8 @@ def test_clip_guard_is_sound(
         window = run_window(source, synapse, NEURON, rule, start, pool=pool, evaluation=evaluation)
         goal = (window.v**2).sum() + (window.final.trace**2).sum()
         results.append([window.v, window.final.trace, *torch.autograd.grad(goal, leaves)])
+        if kind is STDP:
+            results[-1].extend(window.final.eligibility)
     for recurrent, factored in zip(*results, strict=True):
         torch.testing.assert_close(factored, recurrent)
 
@@ -353,6 +363,7 @@ def test_codes() -> None:
         ({"evaluation": "fast"}, "'fast': choose one of auto, recurrent, factored"),
         ({"pool": "mean"}, "'mean': choose one of batch, sample, stream"),
         ({"rule": STDP(trace_decay=0.9), "evaluation": "factored"}, "use 'auto' or 'recurrent'"),
+        ({"teacher": torch.zeros(T - 1, N, OUT)}, "5 teacher currents for 6 steps"),
     ],
 )
 def test_wrong_arguments_are_named(change: dict, message: str) -> None:
