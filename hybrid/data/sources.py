@@ -70,11 +70,13 @@ def fetch(name: str) -> Path:
     source = registry()[name]
     path = data_directory() / name
     if path.exists():
-        if not source.owns(path.read_bytes()):
+        content = path.read_bytes()
+        if not source.owns(content):
+            found = hashlib.sha256(content).hexdigest()
             expected = " or ".join(digest[:19] + "…" for digest in source.digests)
             raise DamagedDataError(
-                f"{path} is damaged: it should have the checksum {expected}. Delete the file and "
-                "run again to fetch it anew."
+                f"{path} is damaged: its checksum is sha256:{found[:12]}…, it should be "
+                f"{expected}. Delete the file and run again to fetch it anew."
             )
         return path
     return _download(source, path)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hybrid.experiments.few_shot_config import Config
-from hybrid.experiments.few_shot_lessons import bank_of, characters_of, exercises
+from hybrid.experiments.few_shot_lessons import Bank, bank_of, characters_of, exercises
 from hybrid.experiments.few_shot_methods import METHODS, FewShotMethod, build
 from hybrid.experiments.few_shot_plans import PLANS
 from hybrid.experiments.few_shot_results import Result
@@ -52,7 +52,9 @@ class FewShotExperiment:
             return float(np.mean(examinee.answers(episodes, ways)))
 
         logs: list[EpochLog] = []
-        if network.weight_parameters():
+        if not network.weight_parameters():
+            settle(network, bank, config, device)
+        else:
             logs = train_on_episodes(
                 network,
                 lambda generator: exercises(bank, config, generator, device),
@@ -70,6 +72,19 @@ class FewShotExperiment:
             "examined": examine(examinee, config, trial.seed),
         }
         return result, network
+
+
+@torch.no_grad()
+def settle(network: Learner, bank: Bank, config: Config, device: torch.device) -> None:
+    """Let normalised layers of a network that is not trained see the training drawings once."""
+    drawn = (bank.split.train[:, None] * bank.drawings + np.arange(bank.drawings)).ravel()
+    network.train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the mean over all that is seen
+    for part in np.array_split(drawn, -(-len(drawn) // 500)):
+        network.embedding(bank.images(part, config).to(device))
+    network.eval()
 
 
 def _own(trial: Trial) -> tuple[Config, FewShotMethod]:

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hybrid.experiments.few_shot_methods import METHODS
-from hybrid.experiments.few_shot_results import Result
+from hybrid.experiments.few_shot_results import Interval, Result
 from hybrid.report import few_shot_panels as panels
 from hybrid.report.figures import canvas
 
@@ -33,11 +33,7 @@ def draw(result: Result, label: str | None = None) -> Figure:
     first = result.sizes(label, "HP")[0]
     chance = 100.0 / config["tests"][0][0]
     panels.curves(axes["c"], learned, chance=chance, title=f"Learning to learn, {first}")
-    shares = {
-        size: {name: result.share(label, name, size) for name in methods}
-        for size in result.sizes(label, "HP")
-    }
-    panels.grid(axes["d"], shares, _COLOUR)
+    panels.grid(axes["d"], _intervals(result, label), _COLOUR)
     thetas = result.theta(label)
     panels.mixing(
         axes["e"],
@@ -52,3 +48,20 @@ def draw(result: Result, label: str | None = None) -> Figure:
     )
     panels.noise(axes["g"], {name: (*result.noise(label, name), _COLOUR[name]) for name in able})
     return figure
+
+
+def _intervals(result: Result, main: str) -> dict[str, dict[str, Interval]]:
+    """Return the accuracies of one config, and the first of each other one.
+
+    Those on the same characters go beside its own, for episodes of the same size.
+    """
+    found: dict[str, dict[str, Interval]] = {}
+    for label in (main, *(other for other in result.labels() if other != main)):
+        own = label == main
+        known = result.config(label)["dataset"] == result.config(main)["dataset"]
+        for name in result.methods(label):
+            sizes = result.sizes(label, name)
+            for size in sizes if own else sizes[:1]:
+                kind = size if known else f"{result.config(label)['dataset']} {size}"
+                found.setdefault(kind, {}).setdefault(name, result.interval(label, name, size))
+    return found

@@ -26,7 +26,7 @@ class Bank(NamedTuple):
     takes: int  # blocks that they come in
     split: ClassSplit
 
-    def images(self, numbers: Integers | slice, config: Config) -> Tensor:
+    def images(self, numbers: Integers, config: Config) -> Tensor:
         """Return drawings as network inputs [N, 1, height, width]."""
         ink = self.ink[numbers].float() / 255.0
         return ink if config.ink == "unit" else (1.0 - ink - _MEAN) / _DEVIATION
@@ -63,7 +63,7 @@ def exercises(
     source = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
     for _ in range(config.steps):
         if config.meta == "joint":
-            episodes = _draw(bank, config, source, config.queries)
+            episodes = _draw(bank, config, source)
             yield Exercise([_lesson(bank, episodes, config, source, device)])
         else:
             yield _checked(bank, config, source, device)
@@ -114,15 +114,20 @@ def halves(episodes: Episodes, config: Config) -> tuple[Episodes, Episodes]:
     return parts[0], parts[1]
 
 
-def _draw(bank: Bank, config: Config, source: np.random.Generator, queries: int) -> Episodes:
+def _draw(bank: Bank, config: Config, source: np.random.Generator) -> Episodes:
     """Return training episodes, of drawings of their own or of shared ones."""
-    wanted = {"ways": config.ways, "shots": config.shots, "queries": queries}
+    wanted = {"ways": config.ways, "shots": config.shots, "queries": config.queries}
     train, drawings = bank.split.train, bank.drawings
     if config.shared is None:
         return sample_episodes(
             train, drawings, config.episodes, **wanted, generator=source, takes=bank.takes
         )
     classes, each = config.shared
+    if each % bank.takes:
+        raise ValueError(
+            f"Config.shared = {config.shared}: {config.dataset} comes in {bank.takes} takes, of "
+            "which equally many drawings are shared, so the second number must be divisible"
+        )
     chosen = source.choice(train, classes, replace=False)
     block = drawings // bank.takes  # as many from each take
     keys = source.random((classes, bank.takes, block))

@@ -45,7 +45,7 @@ LP = _method(
 )
 GP = _method(
     base.GP,
-    about="the same network without a trace: no look leaves anything behind, so it can only guess",
+    about="the same network without a trace, mixing trained as a weight: it can only guess",
 )
 HP = _method(
     base.HP,
@@ -75,7 +75,8 @@ MATCHING = FewShotMethod(
 MAML = FewShotMethod(
     name="MAML",
     colour="#F0E442",
-    about="first-order MAML: gradient steps on each support, on the embedding not normalised",
+    about="first-order MAML: gradient steps on each support; the embedding without batch "
+    "normalisation, and far fewer training episodes, which are costly",
     local=False,
     head="MAML",
 )
@@ -89,7 +90,6 @@ NEAREST = FewShotMethod(
 )
 METHODS: tuple[FewShotMethod, ...] = (LP, GP, HP, HEBBIAN, PROTOTYPES, MATCHING, MAML, NEAREST)
 
-_MAML_STEPS, _MAML_RATE = 5, 0.4
 _SHARP = 1_000.0  # attention so sharp that the nearest look decides
 
 
@@ -104,12 +104,16 @@ def build(config: Config, method: FewShotMethod, seed: int) -> Learner:
         image=(1, side, side),
         activation=config.activation,
         normalised=config.normalised and method.head != "MAML",
-        length=config.length if method.head == "spiking" else None,
+        length=config.length if method.head != "MAML" else None,
         generator=generator,
     )
     if method.head == "MAML":
         return FirstOrderMAML(
-            embedding, config.most_ways, steps=_MAML_STEPS, rate=_MAML_RATE, generator=generator
+            embedding,
+            config.most_ways,
+            steps=config.inner_steps,
+            rate=config.inner_rate,
+            generator=generator,
         )
     network = FewShot(embedding, _head(config, method, embedding.features, generator, seed))
     if not method.hidden_trained:

@@ -27,6 +27,7 @@ _QUICK = Config(
     lr_weight=3e-3,
     lr_meta=1e-3,
     lr_decay="cosine",
+    tests=((5, 1), (5, 5), (20, 1), (20, 5)),
 )
 _SMOKE = replace(
     _QUICK,
@@ -38,7 +39,7 @@ _SMOKE = replace(
     episodes=20,
     epochs=5,
     steps=10,
-    tests=((5, 1), (5, 5), (20, 1)),
+    tests=((5, 1), (5, 5), (10, 1)),
     test_episodes=1_000,
     validation_episodes=500,
 )
@@ -65,7 +66,7 @@ _ATIS = replace(
     validation=6,
     unseen=12,
     channels=(32, 32, 32, 32),
-    ways=5,
+    ways=12,
     shared=(18, 4),
     episodes=20,
     epochs=5,

@@ -3,16 +3,18 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from hybrid.experiments.records import Floats, Records
 from hybrid.runs.store import Json
 
 
-class Share(NamedTuple):
-    """Right answers in per cent, and half the width of the 95 % confidence interval."""
+class Interval(NamedTuple):
+    """Accuracy in per cent, and its 95 % confidence interval."""
 
     percent: float
-    half_width: float
+    low: float
+    high: float
 
 
 class Result(Records):
@@ -27,13 +29,20 @@ class Result(Records):
         tests = [record["result"]["tests"][size] for record in self.of(label, method)]
         return np.array([100.0 * test["right"] / test["episodes"] for test in tests])
 
-    def share(self, label: str, method: str, size: str) -> Share:
-        """Return the accuracy over all episodes of all seeds, with its interval.
+    def interval(self, label: str, method: str, size: str) -> Interval:
+        """Return the mean accuracy and its interval.
 
-        The interval is that of the episodes (Wilson); it says nothing about other seeds.
+        With several seeds it is Student's interval over these, which differ in the classes that
+        are tested as well as in training. With one seed it can only be that of the episodes
+        (Wilson): it holds for these very classes.
         """
-        tests = [record["result"]["tests"][size] for record in self.of(label, method)]
-        return share_of(sum(t["right"] for t in tests), sum(t["episodes"] for t in tests))
+        samples = self.accuracy(label, method, size)
+        if len(samples) == 1:
+            test = self.of(label, method)[0]["result"]["tests"][size]
+            return interval_of(test["right"], test["episodes"])
+        error = stats.sem(samples)
+        half = float(stats.t.ppf(0.975, len(samples) - 1) * error)
+        return Interval(float(samples.mean()), samples.mean() - half, samples.mean() + half)
 
     def learning(self, label: str, method: str) -> tuple[Floats, Floats]:
         """Return training episodes seen [epochs] and validation accuracy in % [seeds, epochs]."""
@@ -67,11 +76,10 @@ class Result(Records):
         return example
 
 
-def share_of(right: int, asked: int) -> Share:
-    """Return a share in per cent with its 95 % interval (Wilson's, which also holds near 100 %)."""
-    p, z = right / asked, 1.959964
-    half = z / (1.0 + z**2 / asked) * np.sqrt(p * (1.0 - p) / asked + (z / (2.0 * asked)) ** 2)
-    return Share(100.0 * p, 100.0 * float(half))
+def interval_of(right: int, asked: int) -> Interval:
+    """Return a share in per cent with Wilson's 95 % interval, which also holds near 100 %."""
+    low, high = stats.binomtest(right, asked).proportion_ci(0.95, method="wilson")
+    return Interval(100.0 * right / asked, 100.0 * low, 100.0 * high)
 
 
 def measure(result: Result) -> dict[str, Floats]:

@@ -16,7 +16,6 @@ from hybrid.model.few_shot import FewShotReadOut, Support
 from hybrid.runs.seeds import numpy_stream
 from hybrid.runs.store import Json
 
-NOISES = (0.0, 0.1, 0.2, 0.3, 0.4)  # shares of wrong labels in the support
 _BINS = 24  # of the distribution of mixing
 _SHOWN = 48  # features whose traces are kept to be looked at
 
@@ -85,7 +84,7 @@ def examine(examinee: Examinee, config: Config, seed: int) -> Json:
         "positions": _by_position(examinee, config, seed),
         "noise": [
             [share, _with_wrong_labels(examinee, config, seed, share, ways, shots)]
-            for share in NOISES
+            for share in config.noises
         ],
         "noise_episodes": config.validation_episodes,
         **_inside(examinee, config, seed),
@@ -94,7 +93,7 @@ def examine(examinee: Examinee, config: Config, seed: int) -> Json:
 
 def _by_position(examinee: Examinee, config: Config, seed: int) -> list[list[int]]:
     """Return, for each place at which the class asked for was shown, right answers and episodes."""
-    ways, shots = config.tests[0]
+    ways, shots = config.tests[0][0], 1
     source = numpy_stream(seed, "test episodes", ways, shots)
     episodes = examinee.episodes(config.test_episodes, ways, shots, source)
     right = examinee.answers(episodes, ways)

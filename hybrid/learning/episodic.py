@@ -109,7 +109,7 @@ def train_on_episodes(
                 for optimiser in together:
                     optimiser.step()
             if teaching.bilevel is not None and of_meta:
-                _teach_meta(network, exercise, of_meta[0], teaching)
+                teach_meta(network, exercise, of_meta[0], teaching)
         network.eval()
 
     return fit(
@@ -131,7 +131,7 @@ def lesson_loss(network: nn.Module, lesson: Lesson, name: LossName) -> Tensor:
     return episode_loss(network(images, support, labels, query, ways=ways), targets, name)
 
 
-def _teach_meta(
+def teach_meta(
     network: Learner, exercise: Exercise, optimiser: torch.optim.Optimizer, teaching: Teaching
 ) -> None:
     """Let θ take one step along its bilevel gradient."""
@@ -143,7 +143,9 @@ def _teach_meta(
 
     def loss_on(lesson: Lesson) -> Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]:
         def loss(w: Sequence[Tensor], theta: Sequence[Tensor]) -> Tensor:
-            state = dict(zip(keys, (*w, *theta), strict=True))
+            # Copies of the buffers, too: what is only tried out must not move running statistics.
+            state = {name: buffer.clone() for name, buffer in network.named_buffers()}
+            state |= dict(zip(keys, (*w, *theta), strict=True))
             images, support, labels, query, targets, ways = lesson
             arguments = (images, support, labels, query)
             scores: Tensor = functional_call(network, state, arguments, {"ways": ways})

@@ -71,7 +71,7 @@ def fit(
     for epoch in bar:
         schedule.set_rates(optimisers, epoch)
         generator = order(epoch)
-        lesson = steps(generator)  # draws its seeds before torch's global generator gets one
+        lesson = steps(generator)  # may draw from it before torch's global generator is seeded
         with seeded(generator):
             losses: list[float] = []
             for loss in lesson:

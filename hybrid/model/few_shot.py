@@ -51,7 +51,7 @@ class FewShotReadOut(nn.Module):
         ways: classes of an episode, at most.
         neuron: neuron model; the authors': LIF(decay=0.2, v_th=0.5, reset="zero").
         rule: local rule; the authors': Hebbian(trace_decay=0.99, post="softmax"). None gives a
-            read-out without a trace: nothing of the support reaches the query.
+            read-out without a trace: of the support only a rest of potential reaches the query.
         label_current: strength of the label.
         largest_rate: upper bound of the local rate.
         initial: where the meta-local parameters start.

@@ -12,13 +12,25 @@ from hybrid.model.few_shot import Support
 
 
 class Prototypes(nn.Module):
-    """Minus the squared distance to the mean of each class (Snell et al., NeurIPS 2017)."""
+    """Minus the squared distance to the mean of each class (Snell et al., NeurIPS 2017).
+
+    A class without a look scores minus infinity.
+
+    Args:
+        scale: factor of the distances, learned.
+    """
+
+    def __init__(self, scale: float = 0.1) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
 
     def forward(self, support: Support, query: Tensor, *, ways: int | None = None) -> Tensor:
         """Return scores of queries [episodes, queries, features]."""
         members = _members(support, ways)
-        means = members.mT @ support.features / members.sum(1).unsqueeze(-1)
-        return -(query.unsqueeze(2) - means.unsqueeze(1)).square().sum(-1)
+        looks = members.sum(1).unsqueeze(-1)
+        means = members.mT @ support.features / looks.clamp(min=1.0)
+        scores = -self.scale * (query.unsqueeze(2) - means.unsqueeze(1)).square().sum(-1)
+        return scores.masked_fill((looks == 0.0).mT, float("-inf"))
 
 
 class Matching(nn.Module):

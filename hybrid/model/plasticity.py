@@ -45,7 +45,7 @@ class Synapse(NamedTuple):
     weight: Tensor  # W [out, in]
     bias: Tensor | None  # b [out]
     meta: MetaLocal | None = None  # None: a layer without a local module
-    mask: Tensor | None = None  # M [in, out]: W acts where M is 1, P where M is 0
+    mask: Tensor | None = None  # M [in, out]: W acts with weight M, P with weight 1 - M
 
 
 class Eligibility(NamedTuple):

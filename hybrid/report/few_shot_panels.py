@@ -67,25 +67,28 @@ def curves(
 
 
 def grid(
-    axes: Axes, shares: Mapping[str, Mapping[str, tuple[float, float]]], colours: Mapping[str, str]
+    axes: Axes,
+    intervals: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    colours: Mapping[str, str],
 ) -> None:
-    """Draw accuracy and its 95 % interval for each size of episode and each method."""
-    sizes = list(shares)
-    methods = [m for m in colours if any(m in by_method for by_method in shares.values())]
+    """Draw accuracy and its interval (percent, low, high) for each kind of episode and method."""
+    kinds = list(intervals)
+    methods = [m for m in colours if any(m in by_method for by_method in intervals.values())]
     for i, method in enumerate(methods):
         offset = 0.8 * ((i + 0.5) / len(methods) - 0.5)
-        drawn = [k for k, size in enumerate(sizes) if method in shares[size]]
-        percents, halves = zip(*(shares[sizes[k]][method] for k in drawn), strict=True)
+        drawn = [k for k, kind in enumerate(kinds) if method in intervals[kind]]
+        values = np.array([intervals[kinds[k]][method] for k in drawn])
+        percent, low, high = values.T
         axes.bar(
             [k + offset for k in drawn],
-            percents,
-            yerr=halves,
+            percent,
+            yerr=[percent - low, high - percent],
             width=0.8 / len(methods),
             color=colours[method],
             error_kw={"elinewidth": 0.6},
             label=method,
         )
-    axes.set_xticks(range(len(sizes)), [size.replace(" ", "\n") for size in sizes])
+    axes.set_xticks(range(len(kinds)), [kind.replace(" ", "\n") for kind in kinds])
     axes.set(ylabel="test accuracy (%)", ylim=(0, 100), title="Unseen classes")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4, fontsize=5)
 

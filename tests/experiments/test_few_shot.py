@@ -18,10 +18,12 @@ from hybrid.experiments import few_shot_plans as plans
 from hybrid.experiments.few_shot_config import Config
 from hybrid.experiments.few_shot_lessons import bank_of, exercises, halves
 from hybrid.experiments.few_shot_methods import GP, HEBBIAN, HP, LP, MAML, METHODS, NEAREST, build
-from hybrid.experiments.few_shot_results import measure, share_of
+from hybrid.experiments.few_shot_results import interval_of, measure
 from hybrid.experiments.few_shot_tests import Examinee
 from hybrid.experiments.plans import Group
 from hybrid.experiments.trials import Trial
+from hybrid.learning import episodic
+from hybrid.learning.bilevel import Bilevel
 from hybrid.learning.episodic import lesson_loss
 from hybrid.model.few_shot import FewShot, FewShotReadOut, Support
 from hybrid.runs.store import Store
@@ -275,7 +277,8 @@ def test_records_are_read_back_and_drawn(plan: None, tmp_path: Path) -> None:
     assert "Unseen classes" in panels
     bars = panels["Unseen classes"].patches
     assert len(bars) == 2 * 7
-    np.testing.assert_allclose(bars[0].get_height(), again.share("tiny", "LP", "3-way 1-shot")[0])
+    expected = again.accuracy("tiny", "LP", "3-way 1-shot").mean()
+    np.testing.assert_allclose(bars[0].get_height(), expected)
     for axes in figure.axes:
         for label in (axes.get_xlabel(), axes.get_ylabel()):
             assert label == "" or label[0].islower()
@@ -296,11 +299,90 @@ def test_lp_learns_nothing_by_gradients() -> None:
     assert not any(p.requires_grad for p in network.parameters())
 
 
-def test_intervals_are_wilsons() -> None:
-    share = share_of(80, 100)
-    assert share.percent == 80.0
-    assert share.half_width == pytest.approx(7.78, abs=0.05)
-    assert share_of(100, 100).half_width > 1.0, "certain answers are not certain"
+def test_intervals_of_one_seed_are_wilsons_and_of_several_students(
+    plan: None, tmp_path: Path
+) -> None:
+    interval = interval_of(80, 100)
+    assert interval == pytest.approx((80.0, 71.11, 86.67), abs=0.02)
+    percent, low, high = interval_of(100, 100)
+    assert (percent, high) == (100.0, 100.0)
+    assert low == pytest.approx(96.30, abs=0.02), "certain answers are not certain"
+    result = experiment.run("smoke", methods=["LP"], device="cpu")
+    first, second = result.accuracy("tiny", "LP", "3-way 1-shot")
+    percent, low, high = result.interval("tiny", "LP", "3-way 1-shot")
+    assert percent == pytest.approx((first + second) / 2)
+    assert high - percent == pytest.approx(12.706 * abs(first - second) / 2, rel=1e-3)
+    assert percent - low == pytest.approx(high - percent)
+
+
+def test_labels_belong_to_classes_also_where_drawings_are_shared() -> None:
+    """In a lesson, each query is of the class whose look bears its label."""
+    for takes in (1, 2):
+        bank = bank_of(TINY, 1)._replace(takes=takes)
+        marks = torch.arange(len(bank.ink)) // bank.drawings  # each image shows its class
+        bank = bank._replace(ink=marks.view(-1, 1, 1, 1).expand(-1, 1, 31, 31).to(torch.uint8))
+        for exercise in exercises(bank, TINY, torch.Generator().manual_seed(0), CPU):
+            (lesson,) = exercise.lessons
+            shown = (255 * lesson.images[:, 0, 0, 0]).round().long()
+            for row in range(4):
+                looks = shown[lesson.support[row]].tolist()
+                class_of = dict(zip(lesson.labels[row].tolist(), looks, strict=True))
+                assert len(set(class_of.values())) == 3
+                asked = shown[lesson.query[row]].tolist()
+                assert asked == [class_of[target] for target in lesson.targets[row].tolist()]
+    with pytest.raises(ValueError, match="must be divisible"):
+        next(exercises(bank, replace(TINY, shared=(6, 5)), torch.Generator(), CPU))
+
+
+def test_theta_follows_the_bilevel_gradient_of_the_last_lesson() -> None:
+    """One step of plain θ descent = the hypergradient with lesson -1 to learn, check to check."""
+    config = replace(AUTHORS, normalised=True, clamp=None, max_norm=None, lookahead=True)
+    network, exercise = build(config, HP, 1).double().train(), first_exercise(config)
+    assert exercise.check is not None
+    lessons = [lesson._replace(images=lesson.images.double()) for lesson in exercise.lessons]
+    check = exercise.check._replace(images=exercise.check.images.double())
+    exercise = few_shot_lessons.Exercise(lessons, check)
+    buffers = {name: value.clone() for name, value in network.named_buffers()}
+    teaching = replace(
+        config.teaching(), bilevel=Bilevel(second_order="first-order", max_norm=None)
+    )
+    before = [p.detach().clone() for p in network.meta_parameters()]
+    episodic.teach_meta(
+        network, exercise, torch.optim.SGD(network.meta_parameters(), 1.0), teaching
+    )
+    moved = [a - p.detach() for a, p in zip(before, network.meta_parameters(), strict=True)]
+    for name, value in network.named_buffers():
+        assert torch.equal(value, buffers[name]), "running statistics stay where they are"
+
+    again = build(config, HP, 1).double().train()
+    loss = lesson_loss(again, lessons[-1], "binary")
+    steps = torch.autograd.grad(loss, again.weight_parameters())
+    with torch.no_grad():
+        for parameter, step in zip(again.weight_parameters(), steps, strict=True):
+            parameter -= 0.1 * step
+    direct = torch.autograd.grad(lesson_loss(again, check, "binary"), again.meta_parameters())
+    for ours, expected in zip(moved, direct, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_training_makes_new_classes_known() -> None:
+    """HP after a few steps, on classes it never saw, against itself before."""
+    config = replace(
+        TINY,
+        channels=(16, 16, 32, 32),
+        ways=5,
+        shared=(20, 4),
+        episodes=10,
+        epochs=4,
+        steps=15,
+        test_episodes=600,
+    )
+    (trained, _), (untrained, _) = (
+        experiment.EXPERIMENT.run(Trial(experiment.EXPERIMENT, config, method, 1), CPU)
+        for method in (HP, LP)
+    )
+    rights = [r["tests"]["3-way 1-shot"]["right"] / 600 for r in (trained, untrained)]
+    assert rights[0] > rights[1] + 0.1 > 1 / 3 + 0.1
 
 
 @pytest.mark.parametrize(
@@ -311,7 +393,12 @@ def test_intervals_are_wilsons() -> None:
         ({"shared": (2, 9)}, r"Config\.shared = \(2, 9\): it must be at least"),
         ({"flipped": 1.5}, r"in \[0, 1\]"),
         ({"ways": 1}, "it must be >= 2"),
-        ({"tests": ()}, "pairs >= 1"),
+        ({"tests": ()}, "at least one pair"),
+        ({"tests": ((1, 1),)}, "ways >= 2"),
+        ({"tests": ((5, 1), (13, 1))}, r"Config\.unseen = 12: it must be >= 13"),
+        ({"tests": ((11, 1),)}, r"Config\.validation = 10: it must be >= 11"),
+        ({"meta": "exact"}, r"Config\.shared = \(6, 4\): it must be None unless meta is 'joint'"),
+        ({"lr_decay": "steps"}, "milestones"),
         ({"steps": 0}, "it must be >= 1"),
     ],
 )

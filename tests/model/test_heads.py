@@ -14,12 +14,12 @@ SUPPORT = Support(FEATURES, LABELS)
 
 
 def test_prototypes_score_by_distance_to_the_class_mean() -> None:
-    scores = Prototypes()(SUPPORT, QUERY, ways=3)
+    scores = Prototypes(scale=0.5)(SUPPORT, QUERY, ways=3)
     assert scores.shape == (2, 4, 3)
     for episode in range(2):
         for label in range(3):
             mean = FEATURES[episode, LABELS[episode] == label].mean(0)
-            expected = -(QUERY[episode] - mean).square().sum(-1)
+            expected = -0.5 * (QUERY[episode] - mean).square().sum(-1)
             torch.testing.assert_close(scores[episode, :, label], expected)
 
 
@@ -37,6 +37,7 @@ def test_matching_scores_are_log_probabilities_of_attended_labels() -> None:
 
 
 def test_a_class_that_nobody_showed_gets_no_probability() -> None:
-    scores = Matching()(SUPPORT, QUERY, ways=4)
-    assert torch.isneginf(scores[..., 3]).all()
-    assert torch.isfinite(scores[..., :3]).all()
+    for head in (Matching(), Prototypes()):
+        scores = head(SUPPORT, QUERY, ways=4)
+        assert torch.isneginf(scores[..., 3]).all()
+        assert torch.isfinite(scores[..., :3]).all()
