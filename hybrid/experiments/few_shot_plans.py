@@ -84,11 +84,8 @@ PLANS: dict[Profile, Plan] = {
         ),
     ),
     "laptop": (
-        Group(
-            configs=(_OMNIGLOT,),
-            methods=("LP", "GP", "HP", "Hebbian", "prototypes", "matching", "nearest"),
-            seeds=3,
-        ),
+        Group(configs=(_OMNIGLOT,), methods=("LP", "GP", "HP", "nearest"), seeds=5),
+        Group(configs=(_OMNIGLOT,), methods=("Hebbian", "prototypes", "matching"), seeds=3),
         Group(configs=(_MAML,), methods=("MAML",), seeds=3),
         Group(
             configs=(_ATIS,),
@@ -97,7 +94,7 @@ PLANS: dict[Profile, Plan] = {
         ),
     ),
     "paper": (
-        Group(configs=(_AUTHORS,), methods=("GP", "HP"), seeds=1),
+        Group(configs=(_AUTHORS,), methods=("GP", "HP"), seeds=3),
         Group(configs=(_STANDARD,), methods=("GP", "HP", "prototypes", "matching"), seeds=3),
     ),
 }

@@ -409,7 +409,7 @@ def test_bad_constants_are_named(change: dict[str, object], message: str) -> Non
 
 def test_all_planned_configs_are_valid_and_labelled_apart() -> None:
     for plan in plans.PLANS.values():
-        configs = [config for group in plan for config in group.configs]
+        configs = {config for group in plan for config in group.configs}
         assert len({config.label for config in configs}) == len(configs)
         for config in configs:
             assert json.loads(json.dumps(config.as_json())) == config.as_json()
