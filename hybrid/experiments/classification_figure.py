@@ -45,7 +45,7 @@ def draw(result: Result) -> Figure:
     courses = {
         _code(result, label): result.course(label, "HP")
         for suffix in _CODES
-        if (label := _label(base, suffix)) in labels
+        if (label := _label(base, suffix)) in labels and "HP" in result.methods(label)
     }
     panels.codes_by_step(axes["c"], {n: (steps, right) for n, (steps, right, _) in courses.items()})
     panels.codes_by_spikes(

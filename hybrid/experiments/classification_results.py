@@ -24,6 +24,14 @@ class Result(Records):
         ]
         return np.array([100.0 * np.trace(counts) / counts.sum() for counts in confusions])
 
+    def gap(self, label: str, first: str, second: str) -> Floats:
+        """Return the accuracy of one method minus another's, over the seeds that both have."""
+        one, other = (
+            dict(zip(self.seeds(label, name), self.accuracy(label, name), strict=True))
+            for name in (first, second)
+        )
+        return np.array([one[seed] - other[seed] for seed in sorted({*one} & {*other})])
+
     def course(self, label: str, method: str) -> tuple[Floats, Floats, Floats]:
         """Return the steps asked at [K], accuracy [seeds, K] in per cent and spikes [seeds, K]."""
         tests = self._tests(label, method, None)

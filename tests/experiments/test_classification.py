@@ -13,6 +13,7 @@ from hybrid import cli
 from hybrid.experiments import classification as experiment
 from hybrid.experiments import classification_figure
 from hybrid.experiments import classification_plans as plans
+from hybrid.experiments.base import results_folder
 from hybrid.experiments.classification_config import (
     CIFAR10_NETWORK,
     FASHION_NETWORK,
@@ -267,6 +268,29 @@ def test_cifar10_inputs_are_normalised_and_shifted_in_pixels_are_black() -> None
     augment = experiment.augmentation(CIFAR10_NETWORK)
     torch.testing.assert_close(augment(inputs, torch.Generator()), inputs)
     assert experiment.augmentation(MNIST_NETWORK) is None
+
+
+def test_methods_are_compared_over_the_seeds_they_share(plan: Plan) -> None:
+    result = experiment.run("smoke", configs=["tiny"], methods=["GP", "HP"], device="cpu")
+    hp, gp = result.accuracy("tiny", "HP"), result.accuracy("tiny", "GP")
+    np.testing.assert_allclose(result.gap("tiny", "HP", "GP"), hp - gp)
+    without = tuple(r for r in result.records if r["request"]["label"] != "tiny-GP-seed1")
+    fewer = replace(result, records=without)
+    np.testing.assert_allclose(fewer.gap("tiny", "HP", "GP"), hp[1:] - gp[1:])
+
+
+def test_committed_records_are_whole_and_of_the_plan() -> None:
+    result = experiment.load("laptop")
+    committed = list((results_folder("laptop") / "classification").glob("*.json"))
+    assert len(result.records) == len(committed), "there are records of other constants"
+    for label in ("mnist", "fashion_mnist"):
+        for name in ("LP", "GP", "HP"):
+            assert result.seeds(label, name) == (1, 2, 3)
+    for record in result.records:
+        config, outcome = record["request"]["config"], record["result"]
+        assert len(outcome["epochs"]) == config["epochs"]
+        for test in (*outcome["tests"].values(), *outcome["selected"]["tests"].values()):
+            assert np.sum(test["confusion"]) == 10_000
 
 
 @pytest.mark.parametrize("profile", plans.PLANS)
