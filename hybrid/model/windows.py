@@ -15,6 +15,8 @@ from torch import Tensor
 from hybrid.model import narrow
 from hybrid.model.clip import SplitTrace, may_clip, select_inputs
 from hybrid.model.coding import Drive, Static
+from hybrid.model.masked import MaskedHistory
+from hybrid.model.masks import SparseMask
 from hybrid.model.memories import (
     EventHistory,
     FixedSynapses,
@@ -86,6 +88,7 @@ def run_window(
     adapt: bool = True,
     final_trace: bool = True,
     teacher: Sequence[Tensor] | None = None,
+    sparse_mask: SparseMask | None = None,
 ) -> Window:
     """Run one layer over a window of T steps.
 
@@ -102,6 +105,8 @@ def run_window(
         final_trace: False spares building the final trace where nobody needs it; `final.trace`
             is then None in a factored window.
         teacher: T currents [N, out] added to those of the synapses (labels, few-shot learning).
+        sparse_mask: takes the place of the synapse's mask; whatever has no sparse form (another
+            rule or pooling, a trace to start from, "recurrent") is evaluated with a dense one.
 
     Returns:
         The window: T neuron states, and the state to continue from.
@@ -115,13 +120,19 @@ def run_window(
     step by step, beside the factored rest.
     """
     start = start or LayerState()
-    _check_shapes(drive, synapse, start, pool)
+    _check_shapes(drive, synapse, start, pool, sparse_mask)
     if teacher is not None and len(teacher) != _length(drive):
         raise ValueError(f"{len(teacher)} teacher currents for {_length(drive)} steps")
     if evaluation not in EVALUATIONS:
         names = ", ".join(EVALUATIONS)
         raise ValueError(f"evaluation = {evaluation!r}: choose one of {names}")
     steps = _length(drive)
+    if sparse_mask is not None:
+        learning = rule if adapt else None
+        if evaluation != "recurrent" and _has_sparse_form(drive, synapse, learning, pool, start):
+            own = MaskedHistory(drive, synapse, sparse_mask, learning, neuron.v_th, final_trace)
+            return run(own, neuron, steps, start.neuron, teacher)
+        synapse = synapse._replace(mask=sparse_mask.dense().to(synapse.weight))
     if rule is None or synapse.meta is None or not adapt:
         if rule is None:
             synapse = synapse._replace(meta=None)
@@ -146,6 +157,19 @@ def run_window(
         return Window(states, LayerState(states[-1], trace))
     memory = memory or RecurrentTrace(drive, synapse, rule, neuron.v_th, pool, start)
     return run(memory, neuron, steps, start.neuron, teacher)
+
+
+def _has_sparse_form(
+    drive: Drive, synapse: Synapse, rule: LocalRule | None, pool: Pool, start: LayerState
+) -> bool:
+    """Return whether `MaskedHistory` can stand in for the rule: its trace must never clip."""
+    if start.trace is not None:
+        return False
+    if rule is None or synapse.meta is None:
+        return True
+    if type(rule) is not Hebbian or pool != "batch" or synapse.meta.local_gain.ndim != 0:
+        return False
+    return not bool(may_clip(drive, synapse, rule, pool, start).any())
 
 
 def _has_closed_form(drive: Drive, meta: MetaLocal, rule: LocalRule, start: LayerState) -> bool:
@@ -231,7 +255,9 @@ def _length(drive: Drive) -> int:
     return len(drive.gain) if isinstance(drive, Static) else len(drive)
 
 
-def _check_shapes(drive: Drive, synapse: Synapse, start: LayerState, pool: Pool) -> None:
+def _check_shapes(
+    drive: Drive, synapse: Synapse, start: LayerState, pool: Pool, sparse_mask: SparseMask | None
+) -> None:
     if _length(drive) == 0:
         raise ValueError("the drive has no steps: a window needs at least one")
     out, inputs = synapse.weight.shape
@@ -252,7 +278,6 @@ def _check_shapes(drive: Drive, synapse: Synapse, start: LayerState, pool: Pool)
                 "pool = 'batch' moves one trace for all samples, but the start has one per sample: "
                 f"give a trace of shape [{inputs}, {out}], or use pool 'sample' or 'stream'"
             )
-    if synapse.mask is not None and tuple(synapse.mask.shape) != (inputs, out):
-        raise ValueError(
-            f"the mask must have shape [{inputs}, {out}], got {list(synapse.mask.shape)}"
-        )
+    for mask in (synapse.mask, sparse_mask):
+        if mask is not None and tuple(mask.shape) != (inputs, out):
+            raise ValueError(f"the mask must have shape [{inputs}, {out}], got {list(mask.shape)}")

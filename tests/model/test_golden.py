@@ -9,9 +9,10 @@ from torch import Tensor
 
 from hybrid.model.coding import LastMembrane, Rank, Static, drive_decay, fade
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
+from hybrid.model.masks import SparseMask
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
-from hybrid.model.plasticity import Hebbian, LayerState, MetaLocal, Synapse
+from hybrid.model.plasticity import Hebbian, MetaLocal, Synapse
 from hybrid.model.windows import Evaluation, run_window
 from tests.golden import Golden, assert_gradient, assert_value
 
@@ -92,9 +93,12 @@ def test_fully_connected_agrees_with_the_authors(name: str, evaluation: Evaluati
     assert all(p.grad is None for p in ours.values()), "gradients where the authors have none"
 
 
+@pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("evaluation", EVALUATIONS)
 @pytest.mark.parametrize("kind", ["hp", "gp"])
-def test_masked_layers_agree_with_the_authors(kind: str, evaluation: Evaluation) -> None:
+def test_masked_layers_agree_with_the_authors(
+    kind: str, evaluation: Evaluation, sparse: bool
+) -> None:
     """Two masked layers and the masked linear read-out of the continual-learning network."""
     golden = Golden(f"continual_{kind}_T3")
     config = golden.config
@@ -114,9 +118,12 @@ def test_masked_layers_agree_with_the_authors(kind: str, evaluation: Evaluation)
             parameters[f"beta{i}"].squeeze(),
             parameters[f"eta{i}"].squeeze(),
         )
-        synapse = Synapse(parameters[f"fc{i}.weight"], None, meta, golden[f"mask{i}"])
-        start = LayerState()
-        windows.append(run_window(drive, synapse, neuron, rule, start, evaluation=evaluation))
+        mask = golden[f"mask{i}"]
+        synapse = Synapse(parameters[f"fc{i}.weight"], None, meta, None if sparse else mask)
+        few = SparseMask.of(mask) if sparse else None
+        windows.append(
+            run_window(drive, synapse, neuron, rule, evaluation=evaluation, sparse_mask=few)
+        )
         drive = fade([state.z for state in windows[-1].states], gain)
     v = windows[-1].states[-1].v
     output = v @ (parameters["fc3.weight"].mT * golden["mask3"])
