@@ -32,6 +32,11 @@ class Result(Records):
         )
         return np.array([one[seed] - other[seed] for seed in sorted({*one} & {*other})])
 
+    def unanswered(self, label: str, method: str) -> Floats:
+        """Return how many classes no test image was taken for [seeds]."""
+        confusions = [np.array(test["confusion"]) for test in self._tests(label, method, None)]
+        return np.array([np.sum(counts.sum(0) == 0) for counts in confusions], dtype=float)
+
     def course(self, label: str, method: str) -> tuple[Floats, Floats, Floats]:
         """Return the steps asked at [K], accuracy [seeds, K] in per cent and spikes [seeds, K]."""
         tests = self._tests(label, method, None)

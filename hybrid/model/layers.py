@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.model.coding import Drive
+from hybrid.model.masks import SparseMask
 from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import (
     LayerState,
@@ -121,7 +122,7 @@ class HybridLinear(nn.Module):
         drive: Drive,
         start: LayerState | None = None,
         *,
-        mask: Tensor | None = None,
+        mask: Tensor | SparseMask | None = None,
         pool: Pool | None = None,
         evaluation: Evaluation = "auto",
         adapt: bool = True,
@@ -132,7 +133,8 @@ class HybridLinear(nn.Module):
         Args:
             drive: `Static` value [N, in] or T tensors [N, in].
             start: state to start from; None for `stored()`.
-            mask: [in, out], 1 where the global weight acts, 0 where the trace does.
+            mask: [in, out], 1 where the global weight acts, 0 where the trace does; where it has
+                few ones, a sparse one is faster.
             pool: overrides the layer's own, for example at test time.
             evaluation, adapt: see `run_window`.
             store: whether the final trace becomes the stored one; None means in training mode.
@@ -152,9 +154,10 @@ class HybridLinear(nn.Module):
                 "adapt=True: nothing else leaves one trace for all samples"
             )
         store = can_store and (self.training if store is None else store)
+        sparse = mask if isinstance(mask, SparseMask) else None
         window = run_window(
             drive,
-            self.synapse(mask),
+            self.synapse(None if isinstance(mask, SparseMask) else mask),
             self.neuron,
             self.rule,
             self.stored() if start is None else start,
@@ -162,6 +165,7 @@ class HybridLinear(nn.Module):
             evaluation=evaluation,
             adapt=adapt,
             final_trace=store or start is not None,
+            sparse_mask=sparse,
         )
         if store:
             self._store(window.final.trace)

@@ -36,8 +36,23 @@ class Activity(NamedTuple):
         return torch.stack([window.z.flatten(2).sum(-1) for window in self.windows])
 
 
-class HybridNetwork(nn.Module):
-    """What networks share: neurons, a read-out, T steps, and parameters of two kinds."""
+class MetaLearner(nn.Module):
+    """A network whose parameters are of two kinds: global ones, and meta-local ones θ."""
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """Return the trained global parameters: weights and biases."""
+        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] not in META_NAMES]
+
+    def meta_parameters(self) -> list[nn.Parameter]:
+        """Return the trained meta-local parameters θ of all layers."""
+        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] in META_NAMES]
+
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+
+class HybridNetwork(MetaLearner):
+    """What networks share that answer with spiking neurons: a read-out and T steps."""
 
     neuron: Neuron
     readout: ReadOut
@@ -54,17 +69,6 @@ class HybridNetwork(nn.Module):
         """Threshold of the output neurons."""
         neuron: Neuron = self.layers[-1].neuron  # type: ignore[assignment]
         return neuron.v_th
-
-    def weight_parameters(self) -> list[nn.Parameter]:
-        """Return the trained global parameters: weights and biases."""
-        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] not in META_NAMES]
-
-    def meta_parameters(self) -> list[nn.Parameter]:
-        """Return the trained meta-local parameters θ of all layers."""
-        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] in META_NAMES]
-
-    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
 
 
 class FullyConnected(HybridNetwork):

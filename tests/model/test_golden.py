@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hybrid.model.coding import LastMembrane, Rank, Static, drive_decay, fade
+from hybrid.model.context import ContextGated
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
+from hybrid.model.layers import InitialMeta
 from hybrid.model.masks import SparseMask
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
@@ -138,6 +140,37 @@ def test_masked_layers_agree_with_the_authors(
             assert_value(windows[i - 1].final.trace, golden[f"trace{i}_out"])
     for name in golden.names("grad_"):
         assert_gradient(parameters[name.removeprefix("grad_")].grad, golden[name])
+
+
+@pytest.mark.parametrize("kind", ["hp", "gp"])
+def test_context_gated_network_agrees_with_the_authors(kind: str) -> None:
+    golden = Golden(f"continual_{kind}_T3")
+    config = golden.config
+    network = ContextGated(
+        (784, 32, 32, 10),
+        neuron=LIF(decay=config["decay"], v_th=config["v_th"]),
+        rule=Hebbian(trace_decay=config["trace_decay"]) if kind == "hp" else None,
+        steps=config["T"],
+        tau=config["input_tau"],
+        initial_meta=InitialMeta.up_to(0.01),
+        generator=torch.Generator(),
+        meta_generator=torch.Generator(),
+    )
+    parameters = dict(network.named_parameters())
+    authors = {our_name(n.removeprefix("param_")): n for n in golden.names("param_")}
+    authors["readout_weight"] = authors.pop("layers.2.weight")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(golden[authors[name]].reshape(parameter.shape))
+    masks = [SparseMask.of(golden[f"mask{i}"]) for i in (1, 2, 3)]
+    output = network(golden["x"], masks).output
+    loss = F.mse_loss(output, one_hot(golden["y"]))
+    loss.backward()
+
+    assert_value(output, golden["output"])
+    assert_value(loss, golden["loss"])
+    for name, parameter in parameters.items():
+        assert_gradient(parameter.grad, golden[authors[name].replace("param", "grad")])
 
 
 # What the vectors' own constants do not say: pooling, where the trace lies, its clip, the ceiling
