@@ -43,7 +43,17 @@ _SMOKE = replace(
     test_episodes=1_000,
     validation_episodes=500,
 )
-_OMNIGLOT = replace(_QUICK, label="omniglot", rotations=True, epochs=20, steps=500)
+# Chosen on validation classes (seed 101): after two minutes of one core, these rectified units tell
+# five classes apart at 96 %, the same network with tanh at 92 %.
+_OMNIGLOT = replace(
+    _QUICK,
+    label="omniglot",
+    rotations=True,
+    channels=(32, 64, 128, 128),
+    activation="relu",
+    epochs=12,
+    steps=400,
+)
 _STANDARD = replace(_OMNIGLOT, label="omniglot-standard", split="standard")
 # MAML embeds each episode anew at each of its gradient steps: fewer and smaller episodes.
 _MAML = replace(
