@@ -70,6 +70,12 @@ class ContextGated(MetaLearner):
         weight = torch.empty(sizes[-1], sizes[-2])
         self.readout_weight = nn.Parameter(weight.uniform_(-bound, bound, generator=generator))
 
+    @property
+    def weights(self) -> list[Tensor]:
+        """Global weights [out, in], of each layer and of the read-out, in the order of masks."""
+        layers = [layer.get_parameter("weight") for layer in self.layers]
+        return [*layers, self.readout_weight]
+
     def forward(
         self,
         images: Tensor,

@@ -279,13 +279,21 @@ def test_methods_are_compared_over_the_seeds_they_share(plan: Plan) -> None:
     np.testing.assert_allclose(fewer.gap("tiny", "HP", "GP"), hp[1:] - gp[1:])
 
 
+def test_classes_that_are_never_answered_are_counted(plan: Plan) -> None:
+    result = experiment.run("smoke", configs=["tiny"], methods=["GP"], device="cpu")
+    for record in result.records:
+        record["result"]["tests"]["frozen"]["confusion"] = [[1, 0, 2], [3, 0, 0], [1, 0, 0]]
+    assert result.unanswered("tiny", "GP").tolist() == [1.0, 1.0]
+
+
 def test_committed_records_are_whole_and_of_the_plan() -> None:
     result = experiment.load("laptop")
     committed = list((results_folder("laptop") / "classification").glob("*.json"))
     assert len(result.records) == len(committed), "there are records of other constants"
-    for label in ("mnist", "fashion_mnist"):
-        for name in ("LP", "GP", "HP"):
-            assert result.seeds(label, name) == (1, 2, 3)
+    for group in plans.PLANS["laptop"]:
+        for config in group.configs:
+            for name in group.methods:
+                assert len(result.seeds(config.label, name)) == group.seeds
     for record in result.records:
         config, outcome = record["request"]["config"], record["result"]
         assert len(outcome["epochs"]) == config["epochs"]

@@ -1,0 +1,278 @@
+"""Learning tasks one after the other, and testing all of them after each."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hybrid.learning.consolidation import Consolidation
+from hybrid.learning.fisher import fisher_information
+from hybrid.learning.fitting import EpochLog, fit
+from hybrid.learning.schedule import Schedule
+from hybrid.learning.training import Split, one_hot_mse
+from hybrid.model.context import ContextGated, Masks
+
+MetaEpoch = Literal["none", "replay", "own"]
+META_EPOCHS: tuple[MetaEpoch, ...] = ("none", "replay", "own")
+
+
+class View(NamedTuple):
+    """How one task sees a stream's images; numbers are of images."""
+
+    pixels: Tensor | None  # order of the pixels [in]; None: as they are
+    train: Tensor  # [N]
+    validation: Tensor
+    test: Tensor
+    answers: Tensor  # of each class [classes]
+    choices: Tensor  # answers to choose among, where the task is known
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """Return images as the task shows them [N, in]."""
+        return images if self.pixels is None else images[:, self.pixels]
+
+
+class Stream(NamedTuple):
+    """Images, and the tasks made of them in their order."""
+
+    train: Split
+    test: Split
+    views: tuple[View, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lessons:
+    """How a stream is learned.
+
+    Args:
+        epochs: of each task.
+        joint: batches are drawn from all tasks so far (an upper bound: it stores all data).
+        meta: what θ learns from after each task. "replay": batches of random earlier tasks, which
+            have to be stored (authors); "own": of the task that has just been learned.
+        meta_tasks: number of tasks after which θ learns; the authors': 35 of 50.
+        fresh: whether each task starts with new moments of Adam; the authors' go on, so that
+            weights of earlier tasks still move for a while.
+        fisher_samples: images that a task's Fisher information is estimated from.
+    """
+
+    epochs: int
+    joint: bool = False
+    meta: MetaEpoch = "none"
+    meta_tasks: int = 35
+    fresh: bool = True
+    fisher_samples: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "fisher_samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be >= 1")
+        if self.meta not in META_EPOCHS:
+            raise ValueError(f"meta = {self.meta!r}: choose one of {', '.join(META_EPOCHS)}")
+
+
+class Learner(nn.Module):
+    """A network, what holds its weights, and what it has come to: all that a checkpoint keeps.
+
+    Args:
+        network: learns the tasks.
+        consolidation: of its weights.
+        tasks: number of tasks of the stream.
+        masks: gives the masks of each task; None for a network that is not told the task.
+
+    `accuracy` [tasks + 1, tasks] holds the fraction of correct answers on each task (column) before
+    the first and after each task (row); NaN where it was not tested: beyond the task to come.
+    """
+
+    done: Tensor
+    accuracy: Tensor
+
+    def __init__(
+        self,
+        network: ContextGated,
+        consolidation: Consolidation,
+        tasks: int,
+        masks: Callable[[int], Masks] | None,
+    ) -> None:
+        super().__init__()
+        self.network, self.consolidation, self._masks = network, consolidation, masks
+        self.register_buffer("done", torch.zeros((), dtype=torch.int64))  # epochs
+        self.register_buffer("accuracy", torch.full((tasks + 1, tasks), float("nan")))
+
+    def masks(self, task: int) -> Masks | None:
+        """Return the masks of a task, or None."""
+        return None if self._masks is None else self._masks(task)
+
+
+def learn_stream(
+    learner: Learner,
+    stream: Stream,
+    lessons: Lessons,
+    schedule: Schedule,
+    order: Callable[[int], torch.Generator],
+    *,
+    checkpoint: Path | None = None,
+    title: str = "training",
+) -> list[EpochLog]:
+    """Train on all tasks in order, fill in `learner.accuracy`, and return one log per epoch.
+
+    A log's validation accuracy is the present task's. After a kill, training goes on from the last
+    whole epoch, see `fit`.
+
+    Raises:
+        NonFiniteLossError: see `fit`.
+        ValueError: if the schedule's epochs are not those of all tasks.
+    """
+    if schedule.epochs != lessons.epochs * len(stream.views):
+        raise ValueError(
+            f"schedule.epochs = {schedule.epochs}: {len(stream.views)} tasks of {lessons.epochs} "
+            f"epochs take {lessons.epochs * len(stream.views)}"
+        )
+    network = learner.network
+    course = _Course(
+        learner,
+        stream,
+        lessons,
+        schedule,
+        schedule.optimisers(network.weight_parameters(), []),
+        schedule.optimisers([], network.meta_parameters()),
+    )
+    return fit(
+        learner,
+        [*course.of_weights, *course.of_meta],
+        schedule,
+        course.steps,
+        course.validate,
+        order,
+        checkpoint=checkpoint,
+        title=title,
+    )
+
+
+class _Course(NamedTuple):
+    """All that the steps of an epoch need."""
+
+    learner: Learner
+    stream: Stream
+    lessons: Lessons
+    schedule: Schedule
+    of_weights: list[torch.optim.Optimizer]
+    of_meta: list[torch.optim.Optimizer]
+
+    def steps(self, generator: torch.Generator) -> Iterator[float]:
+        """Train for one epoch, and after the last one of a task end it."""
+        learner, epochs = self.learner, self.lessons.epochs
+        task, epoch = divmod(int(learner.done), epochs)
+        if epoch == 0:
+            if task == 0:
+                self._test(0)
+            if self.lessons.fresh:
+                for optimiser in self.of_weights:
+                    optimiser.state.clear()
+        yield from self._train(task, generator)
+        if epoch == epochs - 1:
+            learner.consolidation.end_task(lambda: self._fisher(task, generator))
+            yield from self._teach_meta(task, generator)
+            self._test(task + 1)
+        learner.done += 1
+
+    def validate(self) -> float:
+        """Return the accuracy on validation images of the task that was learned last."""
+        task = (int(self.learner.done) - 1) // self.lessons.epochs
+        numbers = self.stream.views[task].validation
+        return accuracy_on(self.learner, self.stream, task, self.stream.train, numbers)
+
+    def _train(self, task: int, generator: torch.Generator) -> Iterator[float]:
+        for places in self._batches(task, generator):
+            shown = task
+            if self.lessons.joint:
+                shown = int(torch.randint(task + 1, (), generator=generator))
+            for optimiser in self.of_weights:
+                optimiser.zero_grad()
+            loss = self._loss(shown, places)
+            yield loss.item()
+            loss.backward()
+            self.learner.consolidation.step(self._step_weights)
+
+    def _step_weights(self) -> None:
+        for optimiser in self.of_weights:
+            optimiser.step()
+
+    def _teach_meta(self, task: int, generator: torch.Generator) -> Iterator[float]:
+        """Let θ alone learn for one epoch, from earlier tasks or from this one."""
+        wanted = self.lessons.meta
+        # Before the second task there is no earlier one to replay.
+        if wanted == "none" or not self.of_meta or task >= self.lessons.meta_tasks:
+            return
+        if wanted == "replay" and task == 0:
+            return
+        for places in self._batches(task, generator):
+            shown = task
+            if wanted == "replay":
+                shown = int(torch.randint(task, (), generator=generator))
+            for optimiser in self.of_meta:
+                optimiser.zero_grad()
+            loss = self._loss(shown, places)
+            yield loss.item()
+            loss.backward()
+            for optimiser in self.of_meta:
+                optimiser.step()
+
+    def _batches(self, task: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Return batches of places in a task's list of images, in random order."""
+        numbers = self.stream.views[task].train
+        shuffled = torch.randperm(len(numbers), generator=generator).to(numbers.device)
+        return shuffled.split(self.schedule.batch_size)
+
+    def _loss(self, task: int, places: Tensor) -> Tensor:
+        """Return the loss on the images of a task at some places of its list."""
+        self.learner.train()
+        view, data = self.stream.views[task], self.stream.train
+        numbers = view.train[places % len(view.train)]  # lists of other tasks may be longer
+        inputs, labels = view.inputs(data.inputs[numbers]), view.answers[data.labels[numbers]]
+        output = self.learner.network(inputs, self.learner.masks(task)).output
+        among = torch.searchsorted(view.choices, labels)
+        return one_hot_mse(output[:, view.choices], among)
+
+    def _fisher(self, task: int, generator: torch.Generator) -> list[Tensor]:
+        view, data = self.stream.views[task], self.stream.train
+        chosen = torch.randperm(len(view.train), generator=generator)[: self.lessons.fisher_samples]
+        images = view.inputs(data.inputs[view.train[chosen]])
+        masks = self.learner.masks(task)
+        return fisher_information(self.learner.network, images, generator, masks)
+
+    def _test(self, row: int) -> None:
+        """Fill a row of the accuracies: all tasks so far, and the next one."""
+        for task in range(min(row + 1, len(self.stream.views))):
+            numbers = self.stream.views[task].test
+            found = accuracy_on(self.learner, self.stream, task, self.stream.test, numbers)
+            self.learner.accuracy[row, task] = found
+
+
+@torch.no_grad()
+def accuracy_on(
+    learner: Learner,
+    stream: Stream,
+    task: int,
+    data: Split,
+    numbers: Tensor,
+    *,
+    adapt: bool = True,
+    batch_size: int = 100,
+) -> float:
+    """Return the fraction of some images that a task's view of the network classifies correctly.
+
+    Args:
+        data, numbers: which images.
+        adapt: whether traces move while a batch is shown (the authors' protocol).
+        batch_size: samples that share a trace.
+    """
+    learner.eval()
+    view, masks, correct = stream.views[task], learner.masks(task), 0
+    for batch in numbers.split(batch_size):
+        inputs, labels = view.inputs(data.inputs[batch]), view.answers[data.labels[batch]]
+        output = learner.network(inputs, masks, adapt=adapt).output
+        answers = view.choices[output[:, view.choices].argmax(-1)]
+        correct += int((answers == labels).sum())
+    return correct / len(numbers)

@@ -1,0 +1,241 @@
+"""Continual learning: the penalties, the Fisher information, and the course through tasks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hybrid.learning.consolidation import Consolidation
+from hybrid.learning.continual import Learner, Lessons, Stream, View, accuracy_on, learn_stream
+from hybrid.learning.fisher import fisher_information
+from hybrid.learning.schedule import Schedule
+from hybrid.learning.training import Split
+from hybrid.model.context import ContextGated, Masks
+from hybrid.model.layers import InitialMeta
+from hybrid.model.masks import random_masks
+from hybrid.model.neurons import LIF
+from hybrid.model.plasticity import Hebbian
+
+SIZES = (12, 40, 30, 3)
+TASKS = 3
+
+
+def network(local: bool = False) -> ContextGated:
+    net = ContextGated(
+        SIZES,
+        neuron=LIF(decay=0.8, v_th=0.5),
+        rule=Hebbian(trace_decay=0.8) if local else None,
+        steps=3,
+        tau=50.0,
+        initial_meta=InitialMeta((0.0, 0.1), (0.0, 0.1), (0.0, 0.0)),
+        generator=torch.Generator().manual_seed(0),
+        meta_generator=torch.Generator().manual_seed(1),
+    )
+    with torch.no_grad():
+        for weight in net.weights:
+            weight.mul_(3.0)
+    return net
+
+
+def masks(task: int) -> Masks:
+    return random_masks(SIZES, 0.4, torch.Generator().manual_seed(task))
+
+
+def stream() -> Stream:
+    """Three bars, to be told apart under three orders of the pixels."""
+    g = torch.Generator().manual_seed(3)
+    labels = torch.arange(90) % 3
+    inputs = torch.rand(90, 12, generator=g) * 0.3
+    for label in range(3):
+        inputs[labels == label, 4 * label : 4 * label + 4] += 1.0
+    data, whole = Split(inputs, labels), torch.arange(3)
+    numbers = torch.randperm(90, generator=g)
+    orders = [None, *(torch.randperm(12, generator=g) for _ in range(TASKS - 1))]
+    views = tuple(
+        View(order, numbers[:60], numbers[60:], torch.arange(90), whole, whole) for order in orders
+    )
+    return Stream(data, data, views)
+
+
+def learn(
+    learner: Learner, lessons: Lessons, checkpoint: Path | None = None, tasks: Stream | None = None
+) -> Tensor:
+    schedule = Schedule(epochs=TASKS * lessons.epochs, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
+    order: Callable[[int], torch.Generator] = torch.Generator().manual_seed
+    learn_stream(learner, tasks or stream(), lessons, schedule, order, checkpoint=checkpoint)
+    return learner.accuracy
+
+
+def learner_of(
+    net: ContextGated | None = None,
+    kind: str = "none",
+    gated: bool = False,
+    strength: float = 1.0,
+) -> Learner:
+    net = net or network()
+    held = Consolidation(net.weights, kind, strength=strength)  # type: ignore[arg-type]
+    return Learner(net, held, TASKS, masks if gated else None)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_fisher_information_is_of_each_samples_own_gradient(gated: bool) -> None:
+    net, own = network(), masks(0) if gated else None
+    images = torch.rand(5, 12, generator=torch.Generator().manual_seed(4)) * 2.0
+    found = fisher_information(net, images, torch.Generator().manual_seed(5), own, batch_size=5)
+    noise = torch.randn(5, 3, generator=torch.Generator().manual_seed(5))
+    expected = [torch.zeros_like(weight) for weight in net.weights]
+    for image, drawn in zip(images.split(1), noise.split(1), strict=True):
+        score = (net(image, own).output * drawn).sum()
+        for total, slope in zip(expected, torch.autograd.grad(score, net.weights), strict=True):
+            total += slope**2 / 5
+    for ours, theirs in zip(found, expected, strict=True):
+        assert theirs.max() > 0.0, "the neurons spike"
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_penalties_of_all_tasks_are_one() -> None:
+    """Offline EWC: the sum over tasks of F_k (w - w_k)², kept as one Ω and one anchor."""
+    weight = nn.Parameter(torch.zeros(4))
+    held = Consolidation([weight], "ewc", strength=2.0)
+    g = torch.Generator().manual_seed(0)
+    fishers, anchors = torch.rand(3, 4, generator=g), torch.randn(3, 4, generator=g)
+    fishers[:, 3] = 0.0  # of no importance to any task
+    for fisher, anchor in zip(fishers, anchors, strict=True):
+        weight.data.copy_(anchor)
+        held.end_task(lambda fisher=fisher: [fisher])
+    weight.data.copy_(torch.randn(4, generator=g))
+    weight.grad = torch.zeros(4)
+    held.step(lambda: None)
+    expected = 2.0 * (fishers * (weight.detach() - anchors)).sum(0)
+    torch.testing.assert_close(weight.grad, expected)
+    before = held.penalty()
+    weight.data.sub_(1e-3 * weight.grad)
+    assert held.penalty() < before
+
+
+def test_online_penalties_fade() -> None:
+    weight = nn.Parameter(torch.zeros(1))
+    held = Consolidation([weight], "online-ewc", fading=0.5)
+    for value in (1.0, 3.0):
+        weight.data.fill_(value)
+        held.end_task(lambda: [torch.ones(1)])
+    assert held.all("omega")[0].item() == 1.5
+    assert held.all("anchor")[0].item() == 3.0
+
+
+def test_synaptic_intelligence_sums_to_the_fall_of_the_loss() -> None:
+    """Of a quadratic loss under small steps of gradient descent."""
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    held = Consolidation([weight], "si", damping=1e-3)
+    scale = torch.tensor([1.0, 0.5])
+    optimiser = torch.optim.SGD([weight], 1e-3)
+
+    def loss() -> Tensor:
+        return (scale * weight**2).sum()
+
+    first = loss().item()
+    for _ in range(2000):
+        optimiser.zero_grad()
+        loss().backward()
+        held.step(optimiser.step)
+    path = held.all("path")[0].clone()
+    assert path.sum().item() == pytest.approx(first - loss().item(), rel=1e-2)
+    moved = (weight.detach() - torch.tensor([1.0, 2.0])) ** 2
+    held.end_task(list)
+    torch.testing.assert_close(held.all("omega")[0], path / (moved + 1e-3))
+    assert held.all("path")[0].abs().sum() == 0.0
+
+
+def test_fine_tuning_forgets_and_each_remedy_helps() -> None:
+    plain = learn(learner_of(), Lessons(epochs=6))
+    assert plain.isnan().tolist() == [[j > i for j in range(TASKS)] for i in range(TASKS + 1)]
+    assert plain[1:].diagonal().min() > 0.9, "each task is learned"
+    assert plain[-1, 0] < 0.8, "and forgotten"
+    remedies = {
+        "joint": (learner_of(), Lessons(epochs=6, joint=True)),
+        "ewc": (learner_of(kind="ewc"), Lessons(epochs=6)),
+        "si": (learner_of(kind="si"), Lessons(epochs=6)),
+        "gating": (learner_of(gated=True), Lessons(epochs=6)),
+        "hybrid": (learner_of(network(local=True), gated=True), Lessons(epochs=6, meta="replay")),
+    }
+    for name, (learner, lessons) in remedies.items():
+        assert learn(learner, lessons)[-1].mean() > plain[-1].mean() + 0.1, name
+
+
+def test_theta_learns_between_tasks_alone() -> None:
+    for meta, moves in (("none", False), ("own", True), ("replay", True)):
+        net = network(local=True)
+        before = [p.detach().clone() for p in net.meta_parameters()]
+        learn(learner_of(net, gated=True), Lessons(epochs=1, meta=meta))  # type: ignore[arg-type]
+        moved = [not torch.equal(p, q) for p, q in zip(net.meta_parameters(), before, strict=True)]
+        assert any(moved) == moves, meta
+    net = network(local=True)
+    before = [p.detach().clone() for p in net.meta_parameters()]
+    learn(learner_of(net, gated=True), Lessons(epochs=1, meta="own", meta_tasks=0))
+    assert all(torch.equal(p, q) for p, q in zip(net.meta_parameters(), before, strict=True))
+
+
+class KilledError(Exception):
+    """Stands in for a kill."""
+
+
+@pytest.mark.parametrize("kind", ["none", "si", "ewc"])
+def test_a_killed_course_ends_where_an_unbroken_one_does(kind: str, tmp_path: Path) -> None:
+    lessons = Lessons(epochs=2, meta="own")
+    unbroken = learner_of(network(local=True), kind, gated=True)
+    learn(unbroken, lessons)
+    path = tmp_path / "checkpoint.safetensors"
+    killed, calls = learner_of(network(local=True), kind, gated=True), 0
+
+    def dying(seed: int) -> torch.Generator:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KilledError
+        return torch.Generator().manual_seed(seed)
+
+    schedule = Schedule(epochs=2 * TASKS, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
+    with pytest.raises(KilledError):
+        learn_stream(killed, stream(), lessons, schedule, dying, checkpoint=path)
+    resumed = learner_of(network(local=True), kind, gated=True)
+    learn(resumed, lessons, path)
+    for (name, ours), theirs in zip(
+        resumed.state_dict().items(), unbroken.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours.nan_to_num(-1.0), theirs.nan_to_num(-1.0)), name
+
+
+def test_known_tasks_narrow_the_choice() -> None:
+    base = stream()
+    first = base.views[0]
+    two = torch.tensor([0, 2])
+    numbers = (base.train.labels != 1).nonzero().squeeze(1)
+    narrow = first._replace(train=numbers, validation=numbers, test=numbers, choices=two)
+    learner = learner_of()
+    learn(learner, Lessons(epochs=2), tasks=base._replace(views=(narrow, narrow, narrow)))
+    everywhere = torch.arange(90)
+    told = accuracy_on(learner, base._replace(views=(narrow,)), 0, base.test, everywhere)
+    assert told == pytest.approx(2 / 3, abs=0.05), "the class that is no choice is never answered"
+
+
+def test_wrong_constants_are_named() -> None:
+    weight = nn.Parameter(torch.zeros(1))
+    for change, message in (
+        ({"importance": "fisher"}, "importance = 'fisher'"),
+        ({"importance": "si", "strength": 0.0}, r"strength = 0\.0"),
+        ({"importance": "si", "damping": -1.0}, r"damping = -1\.0"),
+        ({"importance": "ewc", "fading": 2.0}, r"fading = 2\.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Consolidation([weight], **change)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="epochs = 0"):
+        Lessons(epochs=0)
+    with pytest.raises(ValueError, match="meta = 'later'"):
+        Lessons(epochs=1, meta="later")  # type: ignore[arg-type]
+    schedule = Schedule(epochs=4, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
+    with pytest.raises(ValueError, match="3 tasks of 1 epochs take 3"):
+        learn_stream(
+            learner_of(), stream(), Lessons(epochs=1), schedule, torch.Generator().manual_seed
+        )
