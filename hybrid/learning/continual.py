@@ -82,7 +82,8 @@ class Learner(nn.Module):
         masks: gives the masks of each task; None for a network that is not told the task.
 
     `accuracy` [tasks + 1, tasks] holds the fraction of correct answers on each task (column) before
-    the first and after each task (row); NaN where it was not tested: beyond the task to come.
+    the first and after each task (row); NaN where it was not tested: beyond the task to come,
+    once learning has begun.
     """
 
     done: Tensor
@@ -96,13 +97,23 @@ class Learner(nn.Module):
         masks: Callable[[int], Masks] | None,
     ) -> None:
         super().__init__()
-        self.network, self.consolidation, self._masks = network, consolidation, masks
+        self.network, self.consolidation, self._draw = network, consolidation, masks
+        self._known: dict[int, Masks] = {}
+        self._present: tuple[int, Masks | None] = (-1, None)
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))  # epochs
         self.register_buffer("accuracy", torch.full((tasks + 1, tasks), float("nan")))
 
     def masks(self, task: int) -> Masks | None:
-        """Return the masks of a task, or None."""
-        return None if self._masks is None else self._masks(task)
+        """Return the masks of a task, or None; those of all tasks are kept as bare positions."""
+        if self._draw is None:
+            return None
+        if task != self._present[0]:
+            if task not in self._known:
+                self._known[task] = self._draw(task)
+            # What a mask finds out about itself in use goes when the next task comes.
+            fresh = [mask.to(self.done.device) for mask in self._known[task]]
+            self._present = (task, fresh)
+        return self._present[1]
 
 
 def learn_stream(
@@ -243,8 +254,9 @@ class _Course(NamedTuple):
         return fisher_information(self.learner.network, images, generator, masks)
 
     def _test(self, row: int) -> None:
-        """Fill a row of the accuracies: all tasks so far, and the next one."""
-        for task in range(min(row + 1, len(self.stream.views))):
+        """Fill a row of the accuracies: all tasks so far and the next one; before all, all."""
+        count = len(self.stream.views)
+        for task in range(min(row + 1, count) if row else count):
             numbers = self.stream.views[task].test
             found = accuracy_on(self.learner, self.stream, task, self.stream.test, numbers)
             self.learner.accuracy[row, task] = found
