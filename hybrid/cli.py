@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hybrid.experiments import classification, fault_tolerance, few_shot
+from hybrid.experiments import classification, continual, fault_tolerance, few_shot
 from hybrid.experiments.base import PROFILES, project_root, results_folder
 from hybrid.runs.files import DamagedFileError
 from hybrid.runs.store import Store
@@ -24,6 +24,7 @@ EXPERIMENTS: dict[str, Callable[..., object]] = {
     classification.EXPERIMENT.name: classification.run,
     fault_tolerance.EXPERIMENT.name: fault_tolerance.run,
     few_shot.EXPERIMENT.name: few_shot.run,
+    continual.EXPERIMENT.name: continual.run,
 }
 
 

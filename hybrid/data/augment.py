@@ -1,6 +1,11 @@
 """Random changes of training images that leave their class alone."""
 
+import math
+from typing import NamedTuple
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -26,7 +31,33 @@ def crop_and_flip(
     rows = shifts[0] + torch.arange(height)
     columns = torch.arange(width).expand(n, -1)
     columns = shifts[1] + torch.where(mirrored, columns.flip(1), columns)
-    padded = torch.nn.functional.pad(images - fill, (padding,) * 4) + fill
+    padded = F.pad(images - fill, (padding,) * 4) + fill
     index = torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]
     picked = padded.permute(0, 2, 3, 1)[tuple(i.to(images.device) for i in index)]
     return picked.permute(0, 3, 1, 2).contiguous()
+
+
+class Jitter(NamedTuple):
+    """How far an image may be turned, scaled and shifted, each uniformly in both directions."""
+
+    degrees: float
+    scale: float  # share of the size
+    pixels: float
+
+    def __call__(self, images: Tensor, source: np.random.Generator, *, fill: float = 0.0) -> Tensor:
+        """Return images [N, C, H, W], each turned, scaled and shifted about its centre.
+
+        Args:
+            source: draws the changes.
+            fill: value of what comes into sight.
+        """
+        n, _, height, width = images.shape
+        draws = torch.from_numpy(source.uniform(-1.0, 1.0, (4, n))).to(images)
+        angle, size = draws[0] * math.radians(self.degrees), 1.0 + draws[1] * self.scale
+        # Coordinates run from -1 to 1, whatever the size.
+        right, down = draws[2:] * (2.0 * self.pixels) / torch.tensor([[width], [height]]).to(images)
+        cos, sin = size * angle.cos(), size * angle.sin()
+        rows = torch.stack([cos, -sin, right]), torch.stack([sin, cos, down])
+        maps = torch.stack(rows).permute(2, 0, 1)  # [N, 2, 3]
+        grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+        return F.grid_sample(images - fill, grid, align_corners=False) + fill

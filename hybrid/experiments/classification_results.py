@@ -26,11 +26,7 @@ class Result(Records):
 
     def gap(self, label: str, first: str, second: str) -> Floats:
         """Return the accuracy of one method minus another's, over the seeds that both have."""
-        one, other = (
-            dict(zip(self.seeds(label, name), self.accuracy(label, name), strict=True))
-            for name in (first, second)
-        )
-        return np.array([one[seed] - other[seed] for seed in sorted({*one} & {*other})])
+        return self.paired(label, first, second, self.accuracy)
 
     def unanswered(self, label: str, method: str) -> Floats:
         """Return how many classes no test image was taken for [seeds]."""

@@ -1,6 +1,5 @@
 """What each profile of the continual-learning experiment runs."""
 
-
 from hybrid.experiments.base import Profile
 from hybrid.experiments.continual_config import Config
 from hybrid.experiments.continual_methods import METHODS

@@ -27,6 +27,10 @@ class Result(Records):
         last: Floats = self.average(label, method)[:, -1]
         return last
 
+    def gap(self, label: str, first: str, second: str) -> Floats:
+        """Return one method's final accuracy minus another's, over the seeds that both have."""
+        return self.paired(label, first, second, self.final)
+
     def without_traces(self, label: str, method: str) -> Floats:
         """Return `final` of a network whose traces stay empty in tests, in per cent [seeds]."""
         found = [record["result"]["without traces"] for record in self.of(label, method)]
@@ -80,4 +84,9 @@ def measure(result: Result) -> dict[str, Floats]:
         f"continual/{label}/{method}": result.final(label, method)
         for label in result.labels()
         for method in result.methods(label)
+    } | {
+        f"continual/{label}/{first}-{second}": result.gap(label, first, second)
+        for label in result.labels()
+        for first, second in (("HP", "sparse GP"), ("HP", "EWC"), ("HP", "SI"))
+        if {first, second} <= set(result.methods(label))
     }

@@ -34,6 +34,8 @@ class Config:
     rotations: bool = False  # turned characters are further classes to learn from
     ink: Ink = "authors"  # "unit": 0 to 1; "authors": white minus its mean, by its deviation
     flipped: float = 0.2  # share of the images mirrored in training
+    # How far training images are turned (degrees), scaled (share) and shifted (pixels).
+    jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     channels: tuple[int, ...] = (128, 128, 128, 128)
     activation: Activation = "tanh"
@@ -110,6 +112,8 @@ class Config:
         for name in ("decay", "trace_decay", "flipped"):
             require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
         require(self, "ways", self.ways >= 2, ">= 2")
+        require(self, "jitter", min(self.jitter) >= 0.0, "three numbers >= 0")
+        require(self, "jitter", self.jitter[1] < 1.0, "less than the whole size")
         self._check_tests()
         if self.shared is not None:
             classes, drawings = self.shared

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hybrid.data.augment import Jitter
 from hybrid.data.characters import Characters, load_characters
 from hybrid.data.episodes import ClassSplit, Episodes, Integers, sample_episodes, split_classes
 from hybrid.experiments.few_shot_config import Config
@@ -152,12 +153,15 @@ def _lesson(
     source: np.random.Generator,
     device: torch.device,
 ) -> Lesson:
-    """Return episodes with their images, some of them mirrored."""
+    """Return episodes with their images, some of them mirrored, all a little moved."""
     compact, used = episodes.compact()
     images = bank.images(used, config)
     if config.flipped:
         mirrored = torch.from_numpy(source.random(len(images)) < config.flipped)
         images[mirrored] = images[mirrored].flip(-1)
+    if any(config.jitter):
+        paper = 0.0 if config.ink == "unit" else (1.0 - _MEAN) / _DEVIATION
+        images = Jitter(*config.jitter)(images, source, fill=paper)
     return lesson_of(images, compact, config.ways, device)
 
 

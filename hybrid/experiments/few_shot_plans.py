@@ -43,15 +43,17 @@ _SMOKE = replace(
     test_episodes=1_000,
     validation_episodes=500,
 )
-# Chosen on validation classes (seed 101): after two minutes of one core, these rectified units tell
-# five classes apart at 96 %, the same network with tanh at 92 %.
+# Chosen on validation classes (seed 101). After two minutes of one core, these rectified units tell
+# five classes apart at 96 %, the same network with tanh at 92 %. Without jitter, validation stays
+# at 97.6 % from the sixth minute on while training classes go on to 98.9 %.
 _OMNIGLOT = replace(
     _QUICK,
     label="omniglot",
     rotations=True,
+    jitter=(10.0, 0.1, 2.0),
     channels=(32, 64, 128, 128),
     activation="relu",
-    epochs=12,
+    epochs=20,
     steps=400,
 )
 _STANDARD = replace(_OMNIGLOT, label="omniglot-standard", split="standard")

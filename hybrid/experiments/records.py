@@ -1,5 +1,6 @@
 """Records of one profile, by config and method: what all results share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,16 @@ class Records:
     def minutes(self, label: str, method: str) -> Floats:
         """Return how long the trials ran [seeds]."""
         return np.array([r["about"]["seconds"] / 60 for r in self.of(label, method)])
+
+    def paired(
+        self, label: str, first: str, second: str, measure: Callable[[str, str], Floats]
+    ) -> Floats:
+        """Return a measure [seeds] of one method minus another's, over the seeds of both."""
+        one, other = (
+            dict(zip(self.seeds(label, name), measure(label, name), strict=True))
+            for name in (first, second)
+        )
+        return np.array([one[seed] - other[seed] for seed in sorted({*one} & {*other})])
 
     def records_of(self, label: str) -> list[Json]:
         """Return the records of a config, in the order of the plan."""

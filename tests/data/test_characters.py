@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
 from hybrid.data import atis, glyphs
+from hybrid.data.augment import Jitter
 from hybrid.data.characters import Characters, load_characters, read_omniglot, render_glyphs
 from hybrid.data.episodes import sample_episodes, split_classes
 from hybrid.data.sources import DamagedDataError
@@ -228,3 +230,20 @@ def test_queries_are_from_another_take_than_the_support() -> None:
             assert blocks == {1 - number % 8 // 4}
             shown_from[blocks.pop()] += 1
     assert min(shown_from.values()) > 200, "either take may be the support"
+
+
+def test_jitter_moves_images_no_further_than_asked() -> None:
+    dot = torch.zeros(64, 1, 31, 31)
+    dot[:, :, 15, 15] = 1.0
+    source = np.random.default_rng(0)
+    moved = Jitter(0.0, 0.0, 3.0)(dot, source)
+    rows = torch.arange(31.0)
+    centres = torch.stack([(moved.sum((1, 3)) * rows).sum(1), (moved.sum((1, 2)) * rows).sum(1)])
+    assert (centres - 15.0).abs().max() <= 3.0 + 1e-4
+    assert (centres - 15.0).std(1).min() > 1.0
+    turned = Jitter(20.0, 0.2, 0.0)(dot, source).flatten(1)
+    assert (turned.argmax(1) == 15 * 31 + 15).all(), "the centre stays"
+    grey = torch.full_like(dot, 0.3)
+    torch.testing.assert_close(Jitter(5.0, 0.1, 2.0)(grey, source, fill=0.3), grey)
+    ink = torch.rand(4, 1, 31, 31)
+    torch.testing.assert_close(Jitter(0.0, 0.0, 0.0)(ink, source), ink, atol=1e-5, rtol=0.0)
