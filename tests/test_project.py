@@ -10,7 +10,12 @@ import papermill
 import pytest
 import yaml
 
-from hybrid.experiments import classification_plans, fault_tolerance, few_shot_plans
+from hybrid.experiments import (
+    classification_plans,
+    continual_plans,
+    fault_tolerance,
+    few_shot_plans,
+)
 from tests.environment import ROOT, direct_dependencies, environment, pins
 from tests.notebooks import NOTEBOOKS, scrub
 
@@ -102,6 +107,7 @@ def test_arrows_only_point_down() -> None:
         ("fig2", [c.as_json() for g in classification_plans.PLANS["smoke"] for c in g.configs]),
         ("fig3", fault_tolerance.PLANS["smoke"].configs[0].as_json()),
         ("fig4", [c.as_json() for g in few_shot_plans.PLANS["smoke"] for c in g.configs]),
+        ("fig5", [c.as_json() for g in continual_plans.PLANS["smoke"] for c in g.configs]),
     ],
 )
 def test_committed_smoke_figures_are_of_the_present_constants(figure: str, config: object) -> None:

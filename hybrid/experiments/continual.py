@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from hybrid.data.images import CLASSES
@@ -15,7 +14,7 @@ from hybrid.experiments.continual_config import Config
 from hybrid.experiments.continual_methods import METHODS, ContinualMethod, build, lessons
 from hybrid.experiments.continual_plans import PLANS
 from hybrid.experiments.continual_results import Result
-from hybrid.experiments.image_trials import images_of
+from hybrid.experiments.image_trials import images_of, split_numbers
 from hybrid.experiments.plans import Schemes
 from hybrid.experiments.trials import Trial, final_meta
 from hybrid.learning.continual import Learner, Stream, View, accuracy_on, learn_stream
@@ -52,7 +51,7 @@ class ContinualExperiment:
             learner,
             stream,
             lessons(config, method),
-            config.schedule(),
+            config.schedule(method.gated),
             lambda epoch: torch_stream(trial.seed, "order", epoch),
             checkpoint=checkpoint,
             title=trial.title,
@@ -87,12 +86,7 @@ def tasks_of(config: Config, seed: int) -> tuple[Task, ...]:
 def stream_of(config: Config, seed: int, device: torch.device) -> Stream:
     """Return the stream of a trial; which images are held out depends on the seed."""
     images = images_of(config.dataset)
-    kept, held_out = train_test_split(
-        np.arange(len(images.train_labels)),
-        test_size=config.validation,
-        stratify=images.train_labels,
-        random_state=int(numpy_stream(seed, "validation split").integers(2**31)),
-    )
+    kept, held_out = split_numbers(config, seed, images)
 
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(device)

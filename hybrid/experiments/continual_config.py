@@ -46,6 +46,7 @@ class Config:
     epochs: int = 10  # of each task
     batch_size: int = 100
     lr_weight: float = 5e-4
+    lr_gated: float = 5e-4  # of weights under masks, which leave few of them to do the work
     lr_meta: float = 5e-5
     meta_tasks: int = 35
     fresh: bool = False  # each task starts with new moments of Adam
@@ -74,14 +75,15 @@ class Config:
         require(self, "hidden", min(self.hidden) >= 1, "sizes >= 1")
         if self.stream != "permuted":
             require(self, "tasks", self.tasks == 5, "5 with a split stream: two classes each")
-        self.schedule()
+        for gated in (False, True):
+            self.schedule(gated)
 
-    def schedule(self) -> Schedule:
+    def schedule(self, gated: bool = False) -> Schedule:
         """Return how long and how fast the network is trained on all tasks."""
         return Schedule(
             epochs=self.epochs * self.tasks,
             batch_size=self.batch_size,
-            lr_weight=self.lr_weight,
+            lr_weight=self.lr_gated if gated else self.lr_weight,
             lr_meta=self.lr_meta,
         )
 

@@ -22,7 +22,7 @@ def draw(result: Result, shown: NDArray[np.float64], label: str | None = None) -
     """
     label = label or result.labels()[0]
     methods = result.methods(label)
-    figure, axes = canvas(["aab", "ccd", "efg"], height=175)
+    figure, axes = canvas(["aaab", "ccdd", "efgg"], height=175)
     panels.stream(axes["a"], shown)
     panels.densities(axes["b"], _densities(result, label))
     lines = {name: (result.average(label, name), *_look(name)) for name in methods}
@@ -31,7 +31,7 @@ def draw(result: Result, shown: NDArray[np.float64], label: str | None = None) -
     for place, name in (("e", "GP"), ("f", "HP")):
         if name in methods:
             table = result.accuracy(label, name)[:, 1:].mean(0)
-            panels.matrix(axes[place], table, f"{name}: what is left")
+            panels.matrix(axes[place], table, f"{name}: what is left", scale=place == "f")
     panels.overlaps(
         axes["g"],
         {name: (_mean_overlap(result.overlap(label, name)), _look(name)[0]) for name in methods},

@@ -46,7 +46,7 @@ GP = _method(
 JOINT = ContinualMethod(
     name="joint",
     colour="#000000",
-    about="GP on batches of all tasks so far: an upper bound, which stores all data",
+    about="GP on batches of all tasks at once, also of those to come: no stream at all",
     local=False,
     joint=True,
 )

@@ -99,22 +99,31 @@ class ImageExperiment:
 
     def _splits(self, trial: Trial, images: Images, device: torch.device) -> tuple[Split, Split]:
         """Return the training images and those held out to watch learning."""
-        available = len(images.train_labels)
-        if trial.config.validation >= available:
-            raise ValueError(
-                f"Config.validation = {trial.config.validation}: {trial.config.dataset} has "
-                f"{available} training images, so it must be less"
-            )
-        state = int(numpy_stream(trial.seed, "validation split").integers(2**31))
-        kept, held_out = train_test_split(
-            np.arange(len(images.train_labels)),
-            test_size=trial.config.validation,
-            stratify=images.train_labels,
-            random_state=state,
-        )
+        kept, held_out = split_numbers(trial.config, trial.seed, images)
         inputs = self.inputs(trial.config, images.train).to(device)
         labels = torch.from_numpy(images.train_labels).to(device)
         return Split(inputs[kept], labels[kept]), Split(inputs[held_out], labels[held_out])
+
+
+def split_numbers(config: Config, seed: int, images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """Return which training images to learn from, and which to watch learning with.
+
+    Raises:
+        ValueError: if the config asks for more than there are.
+    """
+    available = len(images.train_labels)
+    if config.validation >= available:
+        raise ValueError(
+            f"Config.validation = {config.validation}: {config.dataset} has {available} training "
+            "images, so it must be less"
+        )
+    kept, held_out = train_test_split(
+        np.arange(available),
+        test_size=config.validation,
+        stratify=images.train_labels,
+        random_state=int(numpy_stream(seed, "validation split").integers(2**31)),
+    )
+    return kept, held_out
 
 
 @lru_cache(maxsize=2)

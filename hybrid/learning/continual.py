@@ -48,12 +48,13 @@ class Lessons:
 
     Args:
         epochs: of each task.
-        joint: batches are drawn from all tasks so far (an upper bound: it stores all data).
+        joint: batches are drawn from all tasks of the stream, also from those to come: what the
+            network can do in as many steps if there is no order of tasks.
         meta: what θ learns from after each task. "replay": batches of random earlier tasks, which
             have to be stored (authors); "own": of the task that has just been learned.
         meta_tasks: number of tasks after which θ learns; the authors': 35 of 50.
-        fresh: whether each task starts with new moments of Adam; the authors' go on, so that
-            weights of earlier tasks still move for a while.
+        fresh: whether each task starts with new moments of Adam, but for "joint"; the authors' go
+            on, so that weights of earlier tasks still move for a while.
         fisher_samples: images that a task's Fisher information is estimated from.
     """
 
@@ -178,7 +179,7 @@ class _Course(NamedTuple):
         if epoch == 0:
             if task == 0:
                 self._test(0)
-            if self.lessons.fresh:
+            if self.lessons.fresh and not self.lessons.joint:
                 for optimiser in self.of_weights:
                     optimiser.state.clear()
         yield from self._train(task, generator)
@@ -198,7 +199,7 @@ class _Course(NamedTuple):
         for places in self._batches(task, generator):
             shown = task
             if self.lessons.joint:
-                shown = int(torch.randint(task + 1, (), generator=generator))
+                shown = int(torch.randint(len(self.stream.views), (), generator=generator))
             for optimiser in self.of_weights:
                 optimiser.zero_grad()
             loss = self._loss(shown, places)

@@ -43,7 +43,8 @@ def course(axes: Axes, lines: Mapping[str, tuple[Series, str, bool]]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="tasks learned", ylabel="accuracy on all of them (%)")
     axes.set_title("Solid: told the task; dashed: not told")
-    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=5)
+    axes.set_ylim(0, 100)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4, fontsize=5)
 
 
 def bars(axes: Axes, finals: Mapping[str, tuple[Series, str, bool]]) -> None:
@@ -62,17 +63,19 @@ def bars(axes: Axes, finals: Mapping[str, tuple[Series, str, bool]]) -> None:
     axes.set(ylabel="final accuracy (%)", ylim=(0, 110), title="After the last task")
 
 
-def matrix(axes: Axes, table: Series, title: str) -> None:
-    """Draw accuracies in per cent [trained, tested], NaN where there is none."""
+def matrix(axes: Axes, table: Series, title: str, *, scale: bool) -> None:
+    """Draw accuracies in per cent [trained, tested], NaN where there is none.
+
+    `scale`: whether a colour scale stands beside it.
+    """
     tasks = table.shape[1]
-    image = axes.imshow(
-        table, cmap="viridis", norm=Normalize(0, 100), aspect="auto", interpolation="nearest"
-    )
+    image = axes.imshow(table, cmap="viridis", norm=Normalize(0, 100), aspect="auto")
     ticks = np.unique(np.linspace(0, tasks - 1, min(tasks, 5)).round().astype(int))
     axes.set_xticks(ticks, [str(t + 1) for t in ticks])
     axes.set_yticks(ticks, [str(t + 1) for t in ticks])
     axes.set(xlabel="tested task", ylabel="tasks learned", title=title)
-    axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, label="accuracy (%)")
+    if scale:
+        axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, label="accuracy (%)")
 
 
 def overlaps(
@@ -80,7 +83,7 @@ def overlaps(
 ) -> None:
     """Draw the mean overlap of two tasks' hidden activity [seeds, layers], by method.
 
-    `active`: share of neurons that spike for a task [seeds, layers], written on the bars.
+    `active`: share of neurons that spike for a task [seeds, layers], written above the bars.
     """
     layers = next(iter(active.values())).shape[1]
     width = 0.8 / layers
@@ -98,10 +101,11 @@ def overlaps(
                 error_kw={"elinewidth": 0.6},
             )
             share = 100 * active[name][:, layer].mean()
-            axes.text(left, 0.03, f"{share:.0f}%", ha="center", fontsize=4.5, rotation=90)
+            top = samples[:, layer].mean() + 0.03
+            axes.text(left, top, f"{share:.0f}%", ha="center", va="bottom", fontsize=5, rotation=90)
     axes.set_xticks(range(len(bars_of)), list(bars_of), rotation=45, ha="right")
-    axes.set(ylabel="overlap of two tasks (cosine)", ylim=(0, 1))
-    axes.set_title("Hidden layers 1, 2 (pale); on bars: neurons active")
+    axes.set(ylabel="overlap of two tasks (cosine)", ylim=(0, 1.15))
+    axes.set_title("Hidden layers 1, 2 (pale); above: neurons that spike")
 
 
 def densities(axes: Axes, lines: Mapping[str, tuple[Series, Sequence[Series], str]]) -> None:
@@ -118,6 +122,9 @@ def densities(axes: Axes, lines: Mapping[str, tuple[Series, Sequence[Series], st
             elinewidth=0.6,
             label=name,
         )
+    shown = sorted({share for shares, _, _ in lines.values() for share in shares})
     axes.set_xscale("log")
+    axes.set_xticks([100 * share for share in shown], [f"{100 * share:g}" for share in shown])
+    axes.minorticks_off()
     axes.set(xlabel="density of a mask (%)", ylabel="final accuracy (%)", title="Sparsity")
     axes.legend(loc="best", fontsize=5)
