@@ -27,7 +27,7 @@ from hybrid.model.coding import LastMembrane
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
-from tests.bench import few_shot
+from tests.bench import continual, few_shot
 from tests.bench.baselines import Materialised, PlainLoop
 
 REPEATS = 9
@@ -161,6 +161,27 @@ def compare_few_shot(threads: int) -> tuple[list[dict], float]:
     return rows, difference
 
 
+def compare_continual(threads: int) -> list[dict]:
+    """Time the continual-learning network at the paper's size, T = 3, with 3 % masks."""
+    torch.set_num_threads(threads)
+    work = {name: continual.iteration(name) for name in continual.FORMS}
+    losses = {name: run() for name, run in work.items()}
+    first = losses["HP, [N, in, out] materialised"]
+    assert abs(losses["HP, ours"] - first) < 1e-5
+    assert abs(losses["HP, dense masks"] - first) < 1e-5
+    times = interleaved(work, 5)
+    base = times["HP, [N, in, out] materialised"]
+    return [
+        {
+            "threads": threads,
+            "work": f"784-1024-1024-10, T=3, masks: {name}",
+            "ms": round(ms, 1),
+            "speed-up": round(base / ms, 1),
+        }
+        for name, ms in times.items()
+    ]
+
+
 def resident_peak() -> float:
     """Return this process's peak resident memory in MB."""
     status = Path("/proc/self/status")
@@ -185,12 +206,18 @@ def main() -> None:
     cores = os.cpu_count() or 1
     rows = [row for threads in sorted({1, min(2, cores)}) for row in compare(threads)]
     rows += compare_convolutional(min(2, cores))
+    rows += [row for threads in sorted({1, min(2, cores)}) for row in compare_continual(threads)]
     few_shot_rows, difference = compare_few_shot(min(2, cores))
     rows += few_shot_rows
     memory = {
         "HP, [N, in, out] materialised": peak_memory("b.baseline('T=10', b.Materialised, True)"),
         "HP, ours": peak_memory("b.ours('T=10', True)"),
     }
+    memory |= {
+        f"continual {name}": peak_memory(f"b.continual.iteration({name!r})")
+        for name in continual.FORMS
+    }
+    memory["masks of 50 tasks"] = continual.mask_megabytes()
     width = max(len(row["work"]) for row in rows)
     print(f"{'one training iteration, batch 100':{width}s} threads       ms  speed-up  of GP, ours")
     for row in rows:
@@ -200,7 +227,9 @@ def main() -> None:
         print(line.rstrip())
     print("few-shot: ms are those of one episode; scores side by side and one at a time differ")
     print(f"by at most {difference:.1e}")
-    print("peak memory beyond the model (MB):", memory)
+    print("peak memory beyond the model (MB):")
+    for name, megabytes in memory.items():
+        print(f"  {name}: {megabytes}")
     report = {
         "rows": rows,
         "memory_MB": memory,

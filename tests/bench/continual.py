@@ -1,0 +1,90 @@
+"""A training iteration of the continual-learning network at the paper's size, in three forms."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hybrid.experiments.continual_config import Config
+from hybrid.experiments.continual_methods import HP, SPARSE_GP, ContinualMethod, build
+from hybrid.learning.training import one_hot_mse
+from hybrid.model.context import ContextGated, Masks
+from hybrid.model.surrogates import Rectangle, spike
+
+CONFIG = Config(label="bench")
+SAMPLES = 100
+
+
+def materialised(network: ContextGated, masks: Masks, x: Tensor) -> Tensor:
+    """The equations as they are usually coded: dense masks, and [N, in, out] at every step."""
+    dense = [mask.dense() for mask in masks]
+    states = [(0.0, 0.0) for _ in network.layers]
+    traces = [torch.zeros(mask.shape) for mask in masks]
+    for gain in network.gain:
+        drive = gain * x
+        for i, layer in enumerate(network.layers):
+            v, z = states[i]
+            neuron, own = layer.neuron, dense[i]
+            current = F.linear(drive, layer.weight * own.mT)
+            current = current + layer.local_gain * (drive @ (traces[i] * (1.0 - own)))
+            v = neuron.decay * (v - neuron.v_th * z) + current
+            z = spike(v, neuron.v_th, Rectangle())
+            y = torch.tanh(v / neuron.v_th - layer.sliding_threshold)
+            pre = (layer.local_rate * drive).unsqueeze(2)
+            update = torch.bmm(pre, y.unsqueeze(1)).mean(0)
+            traces[i] = layer.rule.trace_decay * traces[i] + update
+            states[i], drive = (v, z), gain * z
+    return v @ (network.readout_weight.mT * dense[-1])
+
+
+def plain(network: ContextGated, masks: Masks, x: Tensor) -> Tensor:
+    """Ours with dense masks, the trace updated by one product at each step."""
+    return network(x, masks, evaluation="recurrent").output
+
+
+def sparse(network: ContextGated, masks: Masks, x: Tensor) -> Tensor:
+    return network(x, masks).output
+
+
+FORMS: dict[str, tuple[Callable[[ContextGated, Masks, Tensor], Tensor], ContinualMethod]] = {
+    "HP, [N, in, out] materialised": (materialised, HP),
+    "HP, dense masks": (plain, HP),
+    "HP, ours": (sparse, HP),
+    "sparse GP, ours": (sparse, SPARSE_GP),
+}
+
+
+def iteration(name: str) -> Callable[[], float]:
+    """Return one whole training iteration of a form: forward, backward, optimisers."""
+    form, method = FORMS[name]
+    learner = build(CONFIG, method, 1, 10)
+    network, masks = learner.network, learner.masks(0)
+    assert masks is not None
+    with torch.no_grad():
+        for weight in network.weights:
+            weight.mul_(6.0)  # so that neurons spike
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(SAMPLES, 784, generator=generator)
+    x = x * (torch.rand(SAMPLES, 784, generator=generator) < 0.2)
+    labels = torch.randint(0, 10, (SAMPLES,), generator=generator)
+    schedule = CONFIG.schedule()
+    optimisers = schedule.optimisers(network.weight_parameters(), network.meta_parameters())
+
+    def run() -> float:
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        loss = one_hot_mse(form(network, masks, x), labels)
+        loss.backward()
+        for optimiser in optimisers:
+            optimiser.step()
+        return loss.item()
+
+    return run
+
+
+def mask_megabytes() -> float:
+    """Return what the masks of all tasks of the paper take."""
+    learner = build(CONFIG, HP, 1, 10)
+    every = [mask for task in range(CONFIG.tasks) for mask in learner.masks(task) or ()]
+    return round(sum(part.nbytes for mask in every for part in (mask.inputs, mask.starts)) / 1e6, 1)
