@@ -22,8 +22,8 @@ _VARIANTS = {
     "rate": "rate code",
     "rank": "first-spike code",
     "poisson": "Poisson input",
-    "IF": "IF neurons, rate code",
-    "adaptive": "adaptive neurons, rate code",
+    "IF": "IF neurons",
+    "adaptive": "adaptive neurons",
     "STDP": "STDP",
     "fixed-theta": "θ not learned",
     "unit-gain": "gain fixed at 1",
@@ -75,7 +75,7 @@ def _main_rows(result: Result) -> list[panels.Row]:
     reported = {claim.id: claim.reported for claim in load_claims()}
     return [
         panels.Row(
-            f"{_name(label)} (n = {len(result.seeds(label, 'HP'))})",
+            _name(label),
             _samples(result, label),
             reported.get(f"classification/{label}/HP"),
         )

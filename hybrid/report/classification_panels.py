@@ -47,6 +47,7 @@ def table(axes: Axes, rows: Sequence[Row], colours: Mapping[str, str], *, title:
         if row.reported is not None:
             axes.plot(row.reported, y, "D", color="#000000", markersize=3, fillstyle="none")
         text = "  ".join(f"{m} {row.samples[m].mean():.1f}" for m in drawn)
+        text += f"  (n = {max(len(row.samples[m]) for m in drawn)})"
         axes.text(0.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=5)
     for method in methods:
         axes.plot([], [], "o", color=colours[method], markersize=3, label=method)
@@ -57,7 +58,9 @@ def table(axes: Axes, rows: Sequence[Row], colours: Mapping[str, str], *, title:
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if max(low, 0.0) <= tick <= min(high, 100.0)]
     axes.set_xlim(low - 0.6 * (high - low), high)  # room for the numbers
+    axes.set_xticks(ticks)
     axes.set(xlabel="test accuracy (%)")
     axes.set_title(title, loc="left")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, columnspacing=0.8)

@@ -17,4 +17,4 @@ def learning(axes: Axes, curves: Mapping[str, tuple[Series, str]], *, title: str
         band(axes, epochs, samples, colour=colour, label=name, marker=marker)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="validation accuracy (%)", title=title)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
