@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from hybrid.experiments.classification_plans import METHODS
 from hybrid.experiments.classification_results import Result
 from hybrid.report import classification_panels as panels
-from hybrid.report.figures import Series, canvas
+from hybrid.report.figures import Series, absent, canvas
 from hybrid.report.learning_panel import learning
 from hybrid.report.scoreboard import load_claims
 
@@ -65,7 +65,7 @@ def draw(result: Result) -> Figure:
     if len(rows) > 1:
         panels.table(axes["g"], rows, _COLOUR, title=f"Variants, {_name(base)}")
     else:
-        panels.absent(axes["g"], "no variants in this profile")
+        absent(axes["g"], "no variants in this profile")
     return figure
 
 

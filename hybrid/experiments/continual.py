@@ -66,11 +66,24 @@ class ContinualExperiment:
             "representations": representations(learner, stream),
             "meta": final_meta(learner.network),
         }
-        if method.local:
-            result["without traces"] = [
-                round(accuracy_on(learner, stream, task, stream.test, view.test, adapt=False), 5)
+        result["final"] = {
+            protocol: [
+                round(
+                    accuracy_on(
+                        learner,
+                        stream,
+                        task,
+                        stream.test,
+                        view.test,
+                        batch_size=config.batch_size,
+                        protocol=protocol,
+                    ),
+                    5,
+                )
                 for task, view in enumerate(stream.views)
             ]
+            for protocol in method.protocols
+        }
         return result, learner
 
 

@@ -8,7 +8,7 @@ from hybrid.experiments.continual_methods import METHODS
 from hybrid.experiments.continual_results import Result
 from hybrid.experiments.records import Floats
 from hybrid.report import continual_panels as panels
-from hybrid.report.figures import canvas
+from hybrid.report.figures import absent, canvas
 
 _METHOD = {method.name: method for method in METHODS}
 _SWEPT = ("sparse GP", "HP")
@@ -32,6 +32,8 @@ def draw(result: Result, shown: NDArray[np.float64], label: str | None = None) -
         if name in methods:
             table = result.accuracy(label, name)[:, 1:].mean(0)
             panels.matrix(axes[place], table, f"{name}: what is left", scale=place == "f")
+        else:
+            absent(axes[place], f"no {name} in this profile")
     panels.overlaps(
         axes["g"],
         {name: (_mean_overlap(result.overlap(label, name)), _look(name)[0]) for name in methods},

@@ -14,7 +14,7 @@ from hybrid.model.layers import InitialMeta
 from hybrid.model.masks import random_masks
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
-from hybrid.runs.seeds import numpy_stream, torch_stream
+from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json
 
 
@@ -46,7 +46,7 @@ GP = _method(
 JOINT = ContinualMethod(
     name="joint",
     colour="#000000",
-    about="GP on batches of all tasks at once, also of those to come: no stream at all",
+    about="GP on a mixture of all tasks, also of those to come: no stream at all",
     local=False,
     joint=True,
 )
@@ -59,13 +59,14 @@ SPARSE_GP = ContinualMethod(
 )
 LP = _method(
     base.LP,
-    ("batch", "frozen"),
+    ("batch", "frozen", "sample"),
     gated=True,
-    about="as HP with random hidden weights; gradients reach the read-out alone",
+    meta="replay",
+    about="HP with random hidden weights: of these layers θ alone is trained, from stored data",
 )
 HP = _method(
     base.HP,
-    ("batch", "frozen"),
+    ("batch", "frozen", "sample"),
     gated=True,
     meta="replay",
     about="gating, and traces on all other synapses; θ learns from stored data of earlier tasks",
@@ -77,7 +78,7 @@ HP_OWN = ContinualMethod(
     local=True,
     gated=True,
     meta="own",
-    protocols=("batch", "frozen"),
+    protocols=("batch", "frozen", "sample"),
 )
 EWC = ContinualMethod(
     name="EWC",
@@ -153,24 +154,23 @@ def build(config: Config, method: ContinualMethod, seed: int, outputs: int) -> L
     if not method.hidden_trained:
         for layer in network.layers:
             layer.get_parameter("weight").requires_grad_(False)
-    strengths = {
-        "none": 1.0,
-        "ewc": config.strength_ewc,
-        "online-ewc": config.strength_online,
-        "si": config.strength_si,
-    }
+    dense, gated = (
+        {"none": 1.0, "ewc": ewc, "online-ewc": config.strength_online, "si": si}
+        for ewc, si in (
+            (config.strength_ewc, config.strength_si),
+            (config.strength_ewc_gated, config.strength_si_gated),
+        )
+    )
     held = Consolidation(
         network.weights,
         method.importance,
-        strength=config.strength_gated if method.gated else strengths[method.importance],
+        strength=(gated if method.gated else dense)[method.importance],
         fading=config.fading,
         damping=config.damping,
     )
 
     def masks(task: int) -> Masks:
-        # Drawn anew whenever they are needed: a seed is all that has to be kept of a mask.
-        source = int(numpy_stream(seed, "masks", task).integers(2**62))
-        return random_masks(sizes, config.density, torch.Generator().manual_seed(source))
+        return random_masks(sizes, config.density, torch_stream(seed, "masks", task))
 
     return Learner(network, held, config.tasks, masks if method.gated else None)
 

@@ -31,9 +31,12 @@ class Result(Records):
         """Return one method's final accuracy minus another's, over the seeds that both have."""
         return self.paired(label, first, second, self.final)
 
-    def without_traces(self, label: str, method: str) -> Floats:
-        """Return `final` of a network whose traces stay empty in tests, in per cent [seeds]."""
-        found = [record["result"]["without traces"] for record in self.of(label, method)]
+    def under(self, label: str, method: str, protocol: str) -> Floats:
+        """Return `final` under another test protocol, in per cent [seeds].
+
+        `accuracy` and all that follows from it are under "batch" where there are traces.
+        """
+        found = [record["result"]["final"][protocol] for record in self.of(label, method)]
         return np.asarray(100.0 * np.mean(found, axis=1))
 
     def learned(self, label: str, method: str) -> Floats:

@@ -43,9 +43,8 @@ _SMOKE = replace(
     test_episodes=1_000,
     validation_episodes=500,
 )
-# Chosen on validation classes (seed 101). After two minutes of one core, these rectified units tell
-# five classes apart at 96 %, the same network with tanh at 92 %. Without jitter, validation stays
-# at 97.6 % from the sixth minute on while training classes go on to 98.9 %.
+# Chosen on validation classes (seed 101): rectified units learn several times faster than tanh, and
+# jitter narrows the gap between classes that are trained and classes that are not.
 _OMNIGLOT = replace(
     _QUICK,
     label="omniglot",

@@ -53,7 +53,12 @@ class Consolidation(nn.Module):
                 raise ValueError(f"{name} = {value}: it must be > 0")
         if not 0.0 <= fading <= 1.0:
             raise ValueError(f"fading = {fading}: it must lie in [0, 1]")
-        self.kind, self.strength, self.fading, self.damping = importance, strength, fading, damping
+        self.importance, self.strength, self.fading, self.damping = (
+            importance,
+            strength,
+            fading,
+            damping,
+        )
         self._weights = [] if importance == "none" else list(weights)
         names = ["omega", "anchor"] + (["path", "start"] if importance == "si" else [])
         for name in names:
@@ -61,51 +66,45 @@ class Consolidation(nn.Module):
                 kept = weight.detach().clone() if name == "start" else torch.zeros_like(weight)
                 self.register_buffer(f"{name}_{i}", kept)
 
-    def all(self, name: str) -> list[Tensor]:
+    def named(self, name: str) -> list[Tensor]:
         """Return one buffer per weight: "omega" or "anchor"."""
         return [getattr(self, f"{name}_{i}") for i in range(len(self._weights))]
 
     @torch.no_grad()
-    def penalty(self) -> float:
-        """Return strength / 2 · Σ Ω (w - w*)²."""
-        terms = zip(self._weights, self.all("omega"), self.all("anchor"), strict=True)
-        return sum(0.5 * self.strength * (o * (w - a) ** 2).sum().item() for w, o, a in terms)
-
-    @torch.no_grad()
     def step(self, optimise: Callable[[], object]) -> None:
         """Let an optimiser take a step along the gradients of the loss and of the penalty."""
-        if self.kind == "none":
+        if self.importance == "none":
             optimise()
             return
         before, slopes = [], []
-        buffers = zip(self._weights, self.all("omega"), self.all("anchor"), strict=True)
+        buffers = zip(self._weights, self.named("omega"), self.named("anchor"), strict=True)
         for weight, omega, anchor in buffers:
             assert weight.grad is not None
-            if self.kind == "si":  # of the loss alone
+            if self.importance == "si":  # of the loss alone
                 before.append(weight.detach().clone())
                 slopes.append(weight.grad.clone())
             weight.grad.addcmul_(omega, weight - anchor, value=self.strength)
         optimise()
-        if self.kind == "si":
+        if self.importance == "si":
             for path, slope, old, weight in zip(
-                self.all("path"), slopes, before, self._weights, strict=True
+                self.named("path"), slopes, before, self._weights, strict=True
             ):
                 path.addcmul_(slope, weight - old, value=-1.0)
 
     def end_task(self, fisher: Fisher) -> None:
         """Take in what the task that ends has made important; `fisher` is asked by EWC alone."""
-        if self.kind == "none":
+        if self.importance == "none":
             return
-        if self.kind == "si":
+        if self.importance == "si":
             self._end_path()
         else:
             self._add_fisher(fisher())
 
     @torch.no_grad()
     def _add_fisher(self, found: Sequence[Tensor]) -> None:
-        buffers = zip(self._weights, self.all("omega"), self.all("anchor"), found, strict=True)
+        buffers = zip(self._weights, self.named("omega"), self.named("anchor"), found, strict=True)
         for weight, omega, anchor, new in buffers:
-            if self.kind == "online-ewc":
+            if self.importance == "online-ewc":
                 omega.mul_(self.fading).add_(new)
                 anchor.copy_(weight)
             else:
@@ -118,7 +117,7 @@ class Consolidation(nn.Module):
     def _end_path(self) -> None:
         names = ("omega", "anchor", "path", "start")
         for weight, omega, anchor, path, start in zip(
-            self._weights, *(self.all(name) for name in names), strict=True
+            self._weights, *(self.named(name) for name in names), strict=True
         ):
             moved = (weight - start) ** 2 + self.damping
             omega.add_((path / moved).clamp(min=0.0))

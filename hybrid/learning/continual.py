@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.learning.consolidation import Consolidation
+from hybrid.learning.evaluation import Protocol
 from hybrid.learning.fisher import fisher_information
 from hybrid.learning.fitting import EpochLog, fit
 from hybrid.learning.schedule import Schedule
@@ -48,8 +49,8 @@ class Lessons:
 
     Args:
         epochs: of each task.
-        joint: batches are drawn from all tasks of the stream, also from those to come: what the
-            network can do in as many steps if there is no order of tasks.
+        joint: each image of a batch is of a task of its own, also of one to come: what a network
+            without masks can do in as many steps if there is no order of tasks.
         meta: what θ learns from after each task. "replay": batches of random earlier tasks, which
             have to be stored (authors); "own": of the task that has just been learned.
         meta_tasks: number of tasks after which θ learns; the authors': 35 of 50.
@@ -100,7 +101,7 @@ class Learner(nn.Module):
         super().__init__()
         self.network, self.consolidation, self._draw = network, consolidation, masks
         self._known: dict[int, Masks] = {}
-        self._present: tuple[int, Masks | None] = (-1, None)
+        self._present: tuple[int, torch.device, Masks] | None = None
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))  # epochs
         self.register_buffer("accuracy", torch.full((tasks + 1, tasks), float("nan")))
 
@@ -108,13 +109,13 @@ class Learner(nn.Module):
         """Return the masks of a task, or None; those of all tasks are kept as bare positions."""
         if self._draw is None:
             return None
-        if task != self._present[0]:
+        device = self.done.device
+        if self._present is None or self._present[:2] != (task, device):
             if task not in self._known:
                 self._known[task] = self._draw(task)
             # What a mask finds out about itself in use goes when the next task comes.
-            fresh = [mask.to(self.done.device) for mask in self._known[task]]
-            self._present = (task, fresh)
-        return self._present[1]
+            self._present = (task, device, [mask.to(device) for mask in self._known[task]])
+        return self._present[2]
 
 
 def learn_stream(
@@ -193,16 +194,21 @@ class _Course(NamedTuple):
         """Return the accuracy on validation images of the task that was learned last."""
         task = (int(self.learner.done) - 1) // self.lessons.epochs
         numbers = self.stream.views[task].validation
-        return accuracy_on(self.learner, self.stream, task, self.stream.train, numbers)
+        size = self.schedule.batch_size
+        return accuracy_on(
+            self.learner, self.stream, task, self.stream.train, numbers, batch_size=size
+        )
 
     def _train(self, task: int, generator: torch.Generator) -> Iterator[float]:
-        for places in self._batches(task, generator):
-            shown = task
-            if self.lessons.joint:
-                shown = int(torch.randint(len(self.stream.views), (), generator=generator))
+        """Train the weights for one epoch, as many steps as there are batches of the task."""
+        for batch in self._batches(task, generator):
             for optimiser in self.of_weights:
                 optimiser.zero_grad()
-            loss = self._loss(shown, places)
+            loss = (
+                self._mixed_loss(batch, generator)
+                if self.lessons.joint
+                else (self._loss(task, batch))
+            )
             yield loss.item()
             loss.backward()
             self.learner.consolidation.step(self._step_weights)
@@ -219,47 +225,82 @@ class _Course(NamedTuple):
             return
         if wanted == "replay" and task == 0:
             return
-        for places in self._batches(task, generator):
-            shown = task
+        for batch in self._batches(task, generator):
+            shown, numbers = task, batch
             if wanted == "replay":
                 shown = int(torch.randint(task, (), generator=generator))
+                numbers = self._draw(shown, len(batch), generator)
             for optimiser in self.of_meta:
                 optimiser.zero_grad()
-            loss = self._loss(shown, places)
-            yield loss.item()
+            loss = self._loss(shown, numbers)
+            if not loss.isfinite():
+                yield loss.item()  # ends the training; else logs are of the weights' loss
             loss.backward()
             for optimiser in self.of_meta:
                 optimiser.step()
 
     def _batches(self, task: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Return batches of places in a task's list of images, in random order."""
+        """Return batches of a task's images in random order."""
         numbers = self.stream.views[task].train
         shuffled = torch.randperm(len(numbers), generator=generator).to(numbers.device)
-        return shuffled.split(self.schedule.batch_size)
+        return numbers[shuffled].split(self.schedule.batch_size)
 
-    def _loss(self, task: int, places: Tensor) -> Tensor:
-        """Return the loss on the images of a task at some places of its list."""
+    def _draw(self, task: int, count: int, generator: torch.Generator) -> Tensor:
+        """Return some of a task's images, drawn with replacement."""
+        numbers = self.stream.views[task].train
+        return numbers[torch.randint(len(numbers), (count,), generator=generator)]
+
+    def _loss(self, task: int, numbers: Tensor) -> Tensor:
+        """Return the loss on images of a task."""
         self.learner.train()
-        view, data = self.stream.views[task], self.stream.train
-        numbers = view.train[places % len(view.train)]  # lists of other tasks may be longer
-        inputs, labels = view.inputs(data.inputs[numbers]), view.answers[data.labels[numbers]]
+        inputs = self.stream.views[task].inputs(self.stream.train.inputs[numbers])
         output = self.learner.network(inputs, self.learner.masks(task)).output
-        among = torch.searchsorted(view.choices, labels)
-        return one_hot_mse(output[:, view.choices], among)
+        return self._error(task, numbers, output)
+
+    def _mixed_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the loss on as many images as a batch has, of random tasks."""
+        self.learner.train()
+        tasks = torch.randint(len(self.stream.views), (len(batch),), generator=generator)
+        parts = [
+            (task, self._draw(task, int(count), generator))
+            for task, count in enumerate(tasks.bincount())
+            if count
+        ]
+        inputs = [
+            self.stream.views[task].inputs(self.stream.train.inputs[numbers])
+            for task, numbers in parts
+        ]
+        outputs = self.learner.network(torch.cat(inputs)).output.split([len(x) for x in inputs])
+        errors = [
+            len(numbers) * self._error(task, numbers, output)
+            for (task, numbers), output in zip(parts, outputs, strict=True)
+        ]
+        return torch.stack(errors).sum() / len(batch)
+
+    def _error(self, task: int, numbers: Tensor, output: Tensor) -> Tensor:
+        """Return the mean squared error of the outputs that a task has to do with."""
+        view = self.stream.views[task]
+        labels = view.answers[self.stream.train.labels[numbers]]
+        return one_hot_mse(output[:, view.choices], torch.searchsorted(view.choices, labels))
 
     def _fisher(self, task: int, generator: torch.Generator) -> list[Tensor]:
         view, data = self.stream.views[task], self.stream.train
         chosen = torch.randperm(len(view.train), generator=generator)[: self.lessons.fisher_samples]
         images = view.inputs(data.inputs[view.train[chosen]])
         masks = self.learner.masks(task)
-        return fisher_information(self.learner.network, images, generator, masks)
+        return fisher_information(
+            self.learner.network, images, generator, masks=masks, choices=view.choices
+        )
 
     def _test(self, row: int) -> None:
         """Fill a row of the accuracies: all tasks so far and the next one; before all, all."""
         count = len(self.stream.views)
         for task in range(min(row + 1, count) if row else count):
             numbers = self.stream.views[task].test
-            found = accuracy_on(self.learner, self.stream, task, self.stream.test, numbers)
+            size = self.schedule.batch_size
+            found = accuracy_on(
+                self.learner, self.stream, task, self.stream.test, numbers, batch_size=size
+            )
             self.learner.accuracy[row, task] = found
 
 
@@ -271,21 +312,27 @@ def accuracy_on(
     data: Split,
     numbers: Tensor,
     *,
-    adapt: bool = True,
-    batch_size: int = 100,
+    batch_size: int,
+    protocol: Protocol = "batch",
 ) -> float:
     """Return the fraction of some images that a task's view of the network classifies correctly.
 
     Args:
         data, numbers: which images.
-        adapt: whether traces move while a batch is shown (the authors' protocol).
-        batch_size: samples that share a trace.
+        batch_size: samples that share a trace under the protocol "batch".
+        protocol: what traces may do, see `hybrid.learning.evaluation`. As they start empty, those
+            of "frozen" stay empty. A network without traces is tested alike under all of them.
     """
     learner.eval()
     view, masks, correct = stream.views[task], learner.masks(task), 0
     for batch in numbers.split(batch_size):
         inputs, labels = view.inputs(data.inputs[batch]), view.answers[data.labels[batch]]
-        output = learner.network(inputs, masks, adapt=adapt).output
+        output = learner.network(
+            inputs,
+            masks,
+            pool="sample" if protocol == "sample" else "batch",
+            adapt=protocol != "frozen",
+        ).output
         answers = view.choices[output[:, view.choices].argmax(-1)]
         correct += int((answers == labels).sum())
     return correct / len(numbers)

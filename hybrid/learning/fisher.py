@@ -12,14 +12,17 @@ def fisher_information(
     network: ContextGated,
     images: Tensor,
     generator: torch.Generator,
+    *,
     masks: Masks | None = None,
+    choices: Tensor | None = None,
     batch_size: int = 100,
 ) -> list[Tensor]:
     """Return the diagonal of the Fisher information, one tensor like each weight.
 
-    The network is read as a Gaussian model of its targets, as the squared error does. Its gradient
-    of the log-likelihood of a sample drawn from the model is that of output · noise, so that one
-    backward pass per batch gives an unbiased estimate, and traces have no part in it.
+    The mean squared error over C outputs is, up to a constant, minus the log-likelihood of a
+    Gaussian model of the targets with variance C / 2. For targets drawn from that model its
+    gradient is that of output · noise · sqrt(2 / C), so that one backward pass per batch gives an
+    unbiased estimate. Traces have no part in it.
 
     Squares are of each sample's own gradient, not of a batch's mean. They need no [N, in, out]
     tensor: with the input x_t and the gradient d_t of a layer's potentials,
@@ -30,10 +33,13 @@ def fisher_information(
         images: [N, in], at least one.
         generator: draws the noise.
         masks: of a task; what they hide has no information.
+        choices: outputs that the task has to do with; None for all.
     """
     sums = [torch.zeros_like(weight) for weight in network.weights]
     for batch in images.split(batch_size):
-        for total, square in zip(sums, _squares(network, batch, generator, masks), strict=True):
+        for total, square in zip(
+            sums, _squares(network, batch, generator, masks, choices), strict=True
+        ):
             total.add_(square)
     if masks is not None:
         for total, mask in zip(sums, masks, strict=True):
@@ -42,11 +48,20 @@ def fisher_information(
 
 
 def _squares(
-    network: ContextGated, images: Tensor, generator: torch.Generator, masks: Masks | None
+    network: ContextGated,
+    images: Tensor,
+    generator: torch.Generator,
+    masks: Masks | None,
+    choices: Tensor | None,
 ) -> list[Tensor]:
     """Return sums of squared gradients over a batch, one [out, in] per weight."""
     output, windows = network(images, masks, adapt=False)
     noise = torch.randn(output.shape, generator=generator).to(output)
+    if choices is not None:
+        chosen = torch.zeros_like(noise)
+        chosen[:, choices] = noise[:, choices]
+        noise = chosen
+    noise = noise * (2.0 / (output.shape[1] if choices is None else len(choices))) ** 0.5
     potentials = [state.v for window in windows for state in window.states]
     gradients = iter(torch.autograd.grad((output * noise).sum(), potentials))
     inputs = [gain * images for gain in network.gain]

@@ -169,6 +169,8 @@ def _has_sparse_form(
         return True
     if type(rule) is not Hebbian or pool != "batch" or synapse.meta.local_gain.ndim != 0:
         return False
+    if rule.trace_clip is None:
+        return True
     return not bool(may_clip(drive, synapse, rule, pool, start).any())
 
 

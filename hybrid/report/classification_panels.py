@@ -47,7 +47,8 @@ def table(axes: Axes, rows: Sequence[Row], colours: Mapping[str, str], *, title:
         if row.reported is not None:
             axes.plot(row.reported, y, "D", color="#000000", markersize=3, fillstyle="none")
         text = "  ".join(f"{m} {row.samples[m].mean():.1f}" for m in drawn)
-        text += f"  (n = {max(len(row.samples[m]) for m in drawn)})"
+        counts = sorted({len(row.samples[m]) for m in drawn})
+        text += f"  (n = {', '.join(map(str, counts))})"
         axes.text(0.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=5)
     for method in methods:
         axes.plot([], [], "o", color=colours[method], markersize=3, label=method)
@@ -64,12 +65,6 @@ def table(axes: Axes, rows: Sequence[Row], colours: Mapping[str, str], *, title:
     axes.set(xlabel="test accuracy (%)")
     axes.set_title(title, loc="left")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, columnspacing=0.8)
-
-
-def absent(axes: Axes, why: str) -> None:
-    """Say why there is nothing to draw."""
-    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color=SOFT)
-    axes.set_axis_off()
 
 
 def codes_by_step(axes: Axes, curves: Mapping[str, tuple[Series, Series]]) -> None:

@@ -9,8 +9,6 @@ from matplotlib.ticker import MaxNLocator
 
 from hybrid.report.figures import Series, band, standard_error
 
-SOFT = "#999999"
-
 
 def stream(axes: Axes, shown: Series) -> None:
     """Draw the same images as each task shows them [tasks, images, height, width]."""

@@ -84,6 +84,12 @@ def band(axes: Axes, x: Series, samples: Series, *, colour: str, label: str, **l
         axes.fill_between(x, mean - sem, mean + sem, color=colour, alpha=0.25, linewidth=0)
 
 
+def absent(axes: Axes, why: str) -> None:
+    """Say why there is nothing to draw."""
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color="#999999")
+    axes.set_axis_off()
+
+
 def standard_error(samples: Series) -> Series | None:
     """Return the standard error of the mean over seeds, the first axis; None for one seed."""
     if len(samples) < 2:

@@ -1,6 +1,7 @@
 """A training iteration of the continual-learning network at the paper's size, in three forms."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor
 from hybrid.experiments.continual_config import Config
 from hybrid.experiments.continual_methods import HP, SPARSE_GP, ContinualMethod, build
 from hybrid.learning.training import one_hot_mse
+from hybrid.model.coding import Drive, Static, fade
 from hybrid.model.context import ContextGated, Masks
 from hybrid.model.surrogates import Rectangle, spike
 
@@ -16,11 +18,10 @@ CONFIG = Config(label="bench")
 SAMPLES = 100
 
 
-def materialised(network: ContextGated, masks: Masks, x: Tensor) -> Tensor:
+def materialised(network: ContextGated, dense: list[Tensor], x: Tensor) -> Tensor:
     """The equations as they are usually coded: dense masks, and [N, in, out] at every step."""
-    dense = [mask.dense() for mask in masks]
     states = [(0.0, 0.0) for _ in network.layers]
-    traces = [torch.zeros(mask.shape) for mask in masks]
+    traces = [torch.zeros_like(mask) for mask in dense]
     for gain in network.gain:
         drive = gain * x
         for i, layer in enumerate(network.layers):
@@ -38,29 +39,35 @@ def materialised(network: ContextGated, masks: Masks, x: Tensor) -> Tensor:
     return v @ (network.readout_weight.mT * dense[-1])
 
 
-def plain(network: ContextGated, masks: Masks, x: Tensor) -> Tensor:
+def plain(network: ContextGated, dense: list[Tensor], x: Tensor) -> Tensor:
     """Ours with dense masks, the trace updated by one product at each step."""
-    return network(x, masks, evaluation="recurrent").output
+    drive: Drive = Static(x, network.gain)
+    for layer, mask in zip(network.layers, dense, strict=False):
+        window = layer(drive, mask=mask, evaluation="recurrent")
+        drive = fade([state.z for state in window.states], network.gain)
+    return window.states[-1].v @ (network.readout_weight.mT * dense[-1])
 
 
 def sparse(network: ContextGated, masks: Masks, x: Tensor) -> Tensor:
     return network(x, masks).output
 
 
-FORMS: dict[str, tuple[Callable[[ContextGated, Masks, Tensor], Tensor], ContinualMethod]] = {
-    "HP, [N, in, out] materialised": (materialised, HP),
-    "HP, dense masks": (plain, HP),
-    "HP, ours": (sparse, HP),
-    "sparse GP, ours": (sparse, SPARSE_GP),
+# Name: form, method, whether its masks are kept dense.
+FORMS: dict[str, tuple[Callable[[ContextGated, Any, Tensor], Tensor], ContinualMethod, bool]] = {
+    "HP, [N, in, out] materialised": (materialised, HP, True),
+    "HP, dense masks": (plain, HP, True),
+    "HP, ours": (sparse, HP, False),
+    "sparse GP, ours": (sparse, SPARSE_GP, False),
 }
 
 
 def iteration(name: str) -> Callable[[], float]:
     """Return one whole training iteration of a form: forward, backward, optimisers."""
-    form, method = FORMS[name]
+    form, method, dense = FORMS[name]
     learner = build(CONFIG, method, 1, 10)
     network, masks = learner.network, learner.masks(0)
     assert masks is not None
+    kept = [mask.dense() for mask in masks] if dense else masks
     with torch.no_grad():
         for weight in network.weights:
             weight.mul_(6.0)  # so that neurons spike
@@ -74,7 +81,7 @@ def iteration(name: str) -> Callable[[], float]:
     def run() -> float:
         for optimiser in optimisers:
             optimiser.zero_grad()
-        loss = one_hot_mse(form(network, masks, x), labels)
+        loss = one_hot_mse(form(network, kept, x), labels)
         loss.backward()
         for optimiser in optimisers:
             optimiser.step()

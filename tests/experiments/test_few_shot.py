@@ -99,6 +99,22 @@ def first_exercise(config: Config) -> few_shot_lessons.Exercise:
     return next(exercises(bank, config, torch.Generator().manual_seed(0), CPU))
 
 
+@pytest.mark.parametrize("config", [TINY, AUTHORS])
+def test_jittered_drawings_keep_their_paper(config: Config) -> None:
+    """What comes into sight at the border is as white as the page, in support and query."""
+    still = replace(config, jitter=(0.0, 0.0, 0.0), flipped=0.0)
+    plain = first_exercise(still).lessons[0].images
+    moved = first_exercise(replace(still, jitter=(10.0, 0.1, 2.0))).lessons[0].images
+    assert plain.shape == moved.shape
+    paper = plain[0, 0, 0, 0]
+    assert (plain[:, :, 0] == paper).float().mean() > 0.5
+    torch.testing.assert_close(moved[:, :, 0].median(), paper)
+    low, high = plain.min() - 1e-4, plain.max() + 1e-4
+    assert ((moved >= low) & (moved <= high)).all()
+    changed = (moved - plain).abs().flatten(1).amax(1) > 0.1
+    assert changed.all(), "every drawing is moved"
+
+
 def test_the_authors_network_and_constants() -> None:
     """4 x 128 channels, 512 features, and every constant of their script."""
     config = Config(label="authors")
