@@ -22,7 +22,9 @@ class Result(Records):
 
     def sizes(self, label: str, method: str) -> tuple[str, ...]:
         """Return the sizes of episode that a method was tested on, "5-way 1-shot" for example."""
-        return tuple(self.of(label, method)[0]["result"]["tests"])
+        tested = self.of(label, method)[0]["result"]["tests"]
+        planned = (f"{ways}-way {shots}-shot" for ways, shots in self.config(label)["tests"])
+        return tuple(size for size in planned if size in tested)
 
     def accuracy(self, label: str, method: str, size: str) -> Floats:
         """Return test accuracies in per cent [seeds]."""
@@ -42,7 +44,8 @@ class Result(Records):
             return interval_of(test["right"], test["episodes"])
         error = stats.sem(samples)
         half = float(stats.t.ppf(0.975, len(samples) - 1) * error)
-        return Interval(float(samples.mean()), samples.mean() - half, samples.mean() + half)
+        mean = float(samples.mean())
+        return Interval(mean, max(mean - half, 0.0), min(mean + half, 100.0))
 
     def learning(self, label: str, method: str) -> tuple[Floats, Floats]:
         """Return training episodes seen [epochs] and validation accuracy in % [seeds, epochs]."""
