@@ -49,7 +49,7 @@ class Embedding(nn.Module):
         if length is not None and length <= 0.0:
             raise ValueError(f"length = {length}: it must be > 0, or None")
         self.image, self.length, self.normalised = image, length, normalised
-        self._activation = torch.tanh if activation == "tanh" else torch.relu
+        self._activation = torch.tanh_ if activation == "tanh" else torch.relu_
         self.convolutions, self.normalisations = nn.ModuleList(), nn.ModuleList()
         inputs, *size = image
         for out in channels:
