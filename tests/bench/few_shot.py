@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hybrid.data.episodes import sample_episodes
 from hybrid.experiments.few_shot_config import Config
+from hybrid.experiments.few_shot_lessons import lesson_of
 from hybrid.experiments.few_shot_methods import HP, build
 from hybrid.learning.episodic import Lesson, episode_loss, lesson_loss
 from hybrid.learning.schedule import Schedule
@@ -15,6 +18,9 @@ from hybrid.model.few_shot import FewShot
 CONFIG = replace(Config(label="bench"), tests=((5, 1),))
 EPISODES = 32
 LOOKS = CONFIG.ways * CONFIG.shots
+# Classes and drawings of each. Of many, nearly each drawing is shown once; few are shared by the
+# episodes of a step and embedded once for all, each shown about as often as in the laptop profile.
+ALL, SHARED = (1523, 20), (20, 3)
 
 
 def network() -> FewShot:
@@ -23,14 +29,20 @@ def network() -> FewShot:
     return net
 
 
-def lesson() -> Lesson:
-    """Return 32 episodes of five looks and a query, all of drawings of their own."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(EPISODES * (LOOKS + 1), 1, 31, 31, generator=generator)
-    numbers = torch.arange(len(images)).view(EPISODES, -1)
-    labels = torch.stack([torch.randperm(LOOKS, generator=generator) for _ in range(EPISODES)])
-    targets = torch.randint(LOOKS, (EPISODES, 1), generator=generator)
-    return Lesson(images, numbers[:, :LOOKS], labels, numbers[:, LOOKS:], targets, CONFIG.ways)
+def lesson(classes: int, drawings: int) -> Lesson:
+    """Return 32 episodes of five looks and a query, from as many drawings of as many classes."""
+    episodes = sample_episodes(
+        np.arange(classes),
+        drawings,
+        EPISODES,
+        ways=CONFIG.ways,
+        shots=CONFIG.shots,
+        queries=CONFIG.queries,
+        generator=np.random.default_rng(0),
+    )
+    compact, used = episodes.compact()
+    images = torch.rand(len(used), 1, 31, 31, generator=torch.Generator().manual_seed(0))
+    return lesson_of(images, compact, CONFIG.ways, torch.device("cpu"))
 
 
 def frame_by_frame(net: FewShot, batch: Lesson) -> Tensor:
@@ -76,25 +88,30 @@ def iteration(
 def work() -> tuple[dict[str, Callable[[], float]], dict[str, int], float]:
     """Return iterations by name, the episodes of each, and the largest difference of scores.
 
-    The difference is between episodes side by side and one at a time, over all 32.
+    The difference is between episodes side by side and one at a time, over all 32 of either kind.
     """
-    together, schedule = lesson(), CONFIG.schedule()
-    first = one_of(together, 0)
-    net = network()
-    with torch.no_grad():
-        scores = net(*together[:4], ways=CONFIG.ways)
-        alone = [net(*one_of(together, i)[:4], ways=CONFIG.ways) for i in range(EPISODES)]
-    difference = (scores - torch.cat(alone)).abs().max().item()
+    apart, shared = lesson(*ALL), lesson(*SHARED)
     names = {
-        "one episode a step, image by image": (frame_by_frame, first, 1),
-        "one episode a step": (side_by_side, first, 1),
-        f"{EPISODES} episodes a step": (side_by_side, together, EPISODES),
+        "one episode a step, image by image": (frame_by_frame, one_of(apart, 0)),
+        "one episode a step": (side_by_side, one_of(apart, 0)),
+        f"{EPISODES} episodes a step": (side_by_side, apart),
+        f"{EPISODES} episodes a step, of {len(shared.images)} drawings": (side_by_side, shared),
     }
+    schedule = CONFIG.schedule()
     runs = {
-        name: iteration(network(), loss, batch, schedule)
-        for name, (loss, batch, _) in names.items()
+        name: iteration(network(), loss, batch, schedule) for name, (loss, batch) in names.items()
     }
-    return runs, {name: count for name, (_, _, count) in names.items()}, difference
+    episodes = {name: len(batch.support) for name, (_, batch) in names.items()}
+    return runs, episodes, max(difference(apart), difference(shared))
+
+
+@torch.no_grad()
+def difference(batch: Lesson) -> float:
+    """Return the largest difference between scores of episodes side by side and one at a time."""
+    net = network()
+    together = net(*batch[:4], ways=CONFIG.ways)
+    alone = [net(*one_of(batch, i)[:4], ways=CONFIG.ways) for i in range(EPISODES)]
+    return (together - torch.cat(alone)).abs().max().item()
 
 
 def one_of(batch: Lesson, row: int) -> Lesson:
