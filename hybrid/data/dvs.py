@@ -1,0 +1,234 @@
+"""A model of an event camera that looks at a picture while it is moved in three saccades.
+
+A pixel remembers the logarithm of the light at its last event, and reports as soon as the light has
+changed by more than its threshold. Pixels differ in their thresholds, rest for a refractory time
+after each event, and now and then report for no reason. N-MNIST was recorded so, with a camera that
+a motor tilted along a triangle in front of a screen (Orchard et al., Front. Neurosci. 9:437, 2015).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from hybrid.data.recordings import EVENT, Events, Recordings
+
+Picture = NDArray[np.float32]
+Places = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saccades:
+    """How the picture moves: from corner to corner, slowly at first and at last.
+
+    Args:
+        corners: where the picture is before the first and after each saccade, (right, down) of the
+            middle in pixels.
+        onsets, durations: of each saccade, in ms.
+        length: of a recording, in ms.
+
+    Raises ValueError if these do not fit each other.
+    """
+
+    corners: Places = ((-3.0, -3.0), (0.0, 3.0), (3.0, -3.0), (-3.0, -3.0))
+    onsets: tuple[float, ...] = (5.0, 105.0, 215.0)
+    durations: tuple[float, ...] = (90.0, 90.0, 90.0)
+    length: float = 310.0
+
+    def __post_init__(self) -> None:
+        count = len(self.corners) - 1
+        if len(self.onsets) != count or len(self.durations) != count or min(self.durations) <= 0.0:
+            raise ValueError(f"{count} saccades need as many onsets and durations > 0")
+        ends = [onset + duration for onset, duration in self._times()]
+        if any(
+            end > onset for end, onset in zip(ends, (*self.onsets[1:], self.length), strict=True)
+        ):
+            raise ValueError("a saccade must end before the next one, or the recording, does")
+
+    def position(self, time: float) -> tuple[float, float]:
+        """Return where the picture is at a time in ms, (right, down) in pixels."""
+        x, y = self.corners[0]
+        for (onset, duration), (start, end) in zip(
+            self._times(), pairwise(self.corners), strict=True
+        ):
+            share = min(max((time - onset) / duration, 0.0), 1.0)
+            way = share - np.sin(2 * np.pi * share) / (2 * np.pi)  # speed: a raised cosine
+            x, y = x + way * (end[0] - start[0]), y + way * (end[1] - start[1])
+        return float(x), float(y)
+
+    def _times(self) -> zip:  # type: ignore[type-arg]
+        return zip(self.onsets, self.durations, strict=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventCamera:
+    """Constants of the pixels. Raises ValueError, naming the field, for values without sense.
+
+    Args:
+        size: pixels on each side.
+        contrast: change of the logarithm of light between paper and full ink.
+        threshold_on, threshold_off: change that makes an event, brighter and darker.
+        mismatch: standard deviation of the logarithm of the thresholds over pixels.
+        blur: of the optics, standard deviation in pixels.
+        refractory: rest after each event, in ms.
+        noise_on, noise_off: events without reason, in 1/s for each pixel.
+        ink_is_dark: whether ink takes light away, as the polarities in N-MNIST say.
+        step: of the simulation, in ms; a pixel has at most one event in each.
+        seed: of the pixels' thresholds: another seed is another camera.
+    """
+
+    size: int = 34
+    contrast: float = 1.0
+    threshold_on: float = 0.1
+    threshold_off: float = 0.1
+    mismatch: float = 0.1
+    blur: float = 0.7
+    refractory: float = 2.0
+    noise_on: float = 0.3
+    noise_off: float = 0.05
+    ink_is_dark: bool = True
+    step: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("size", "contrast", "threshold_on", "threshold_off", "step"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be > 0")
+        for name in ("mismatch", "blur", "refractory", "noise_on", "noise_off"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be >= 0")
+
+    def thresholds(self) -> tuple[Picture, Picture]:
+        """Return the thresholds of all pixels, brighter and darker [height, width]."""
+        source = np.random.default_rng(self.seed)
+        spread = np.exp(self.mismatch * source.standard_normal((2, self.size, self.size)))
+        on, off = spread * np.array([self.threshold_on, self.threshold_off])[:, None, None]
+        return on.astype(np.float32), off.astype(np.float32)
+
+
+def record(
+    pictures: Picture,
+    camera: EventCamera,
+    saccades: Saccades,
+    *,
+    seed: int,
+    numbers: Sequence[int] | None = None,
+    at_once: int = 64,
+) -> Recordings:
+    """Return one recording of each picture.
+
+    Args:
+        pictures: ink in [0, 1] [N, height, width], at most the camera's size.
+        camera, saccades: what looks, and how.
+        seed: of the noise.
+        numbers: of the pictures, 0 … N - 1 if None. The noise of a recording depends on its
+            picture's number and on the seed alone, not on what else is recorded with it.
+        at_once: pictures simulated together, which does not change the result.
+
+    Raises:
+        ValueError: if pictures are larger than the camera's, or not in [0, 1].
+    """
+    if pictures.ndim != 3 or max(pictures.shape[1:]) > camera.size:
+        raise ValueError(
+            f"pictures must have shape [N, height, width] of at most {camera.size} pixels, got "
+            f"{list(pictures.shape)}"
+        )
+    if pictures.min(initial=0.0) < 0.0 or pictures.max(initial=0.0) > 1.0:
+        raise ValueError("pictures must lie in [0, 1]")
+    own = np.arange(len(pictures)) if numbers is None else np.asarray(numbers)
+    parts: list[Events] = []
+    for begin in range(0, len(pictures), at_once):
+        batch = pictures[begin : begin + at_once]
+        of, events = _changes(batch, camera, saccades)
+        noise = [
+            _noise(camera, saccades, np.random.default_rng([seed, number]))
+            for number in own[begin : begin + at_once]
+        ]
+        of = np.append(of, np.repeat(np.arange(len(batch)), [len(unasked) for unasked in noise]))
+        events = np.concatenate([events, *noise])
+        events = events[np.lexsort((events["t"], of))]
+        parts.extend(np.split(events, np.bincount(of, minlength=len(batch)).cumsum()[:-1]))
+    return Recordings.of(parts, (camera.size, camera.size, 2))
+
+
+def _changes(
+    pictures: Picture, camera: EventCamera, saccades: Saccades
+) -> tuple[NDArray[np.int64], Events]:
+    """Return the events that the moving pictures cause, and the picture of each."""
+    on, off = camera.thresholds()
+    shown = _Shifted(pictures, camera, saccades)
+    now = shown.at(0.0)
+    reference, rests_until = now.copy(), np.zeros(now.shape, dtype=np.float32)
+    found: list[tuple[NDArray[np.int64], Events]] = []
+    for k in range(int(np.ceil(saccades.length / camera.step))):
+        start, end = k * camera.step, (k + 1) * camera.step
+        if saccades.position(start) == saccades.position(end):
+            continue  # nothing changes while the picture stands still
+        before, now = now, shown.at(end)
+        change, resting = now - reference, rests_until > start
+        brighter = change > on
+        hits = np.nonzero((brighter | (change < -off)) & ~resting)
+        number, row, column = hits
+        up = brighter[hits]
+        # When within the step the threshold was crossed, the light changing evenly.
+        reached = before[hits] - reference[hits]
+        wanted = np.where(up, on[row, column], -off[row, column]) - reached
+        share = np.clip(wanted / (change[hits] - reached), 0.0, 1.0)
+        time = start + share * camera.step
+        found.append((number, _events(column, row, 1e3 * time, up)))
+        rests_until[hits] = time + camera.refractory
+        # A pixel compares with the light at the end of its rest.
+        reference = np.where(resting, now, reference)
+        reference[hits] = now[hits]
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, EVENT)
+    return np.concatenate([n for n, _ in found]), np.concatenate([e for _, e in found])
+
+
+class _Shifted:
+    """Logarithms of the light of pictures that have been moved."""
+
+    def __init__(self, pictures: Picture, camera: EventCamera, saccades: Saccades) -> None:
+        self._size, self._saccades = camera.size, saccades
+        self._margin = 1 + int(np.ceil(np.abs(saccades.corners).max()))
+        free = [camera.size - side for side in pictures.shape[1:]]
+        border = [(self._margin + room // 2, self._margin + room - room // 2) for room in free]
+        ink = np.pad(pictures, [(0, 0), *border])
+        ink = gaussian_filter(ink, camera.blur, axes=(1, 2))
+        light = np.log1p(np.expm1(camera.contrast) * ink)
+        self._light = -light if camera.ink_is_dark else light
+
+    def at(self, time: float) -> Picture:
+        """Return what the pixels see [N, height, width], between whole pixels interpolated."""
+        x, y = (self._margin - moved for moved in self._saccades.position(time))
+        row, column, size = int(np.floor(y)), int(np.floor(x)), self._size
+        down, right = np.float32(y - row), np.float32(x - column)
+        rows = self._light[:, row : row + size + 1, column : column + size + 1]
+        columns = (1 - down) * rows[:, :-1] + down * rows[:, 1:]
+        return (1 - right) * columns[:, :, :-1] + right * columns[:, :, 1:]
+
+
+def _noise(camera: EventCamera, saccades: Saccades, source: np.random.Generator) -> Events:
+    """Return events without a reason, spread evenly over pixels and time."""
+    parts = []
+    for rate, up in ((camera.noise_on, True), (camera.noise_off, False)):
+        count = source.poisson(rate * camera.size**2 * saccades.length / 1e3)
+        x, y = source.integers(camera.size, size=(2, count))
+        parts.append(_events(x, y, 1e3 * source.uniform(0.0, saccades.length, count), up))
+    return np.concatenate(parts)
+
+
+def _events(
+    x: NDArray[np.int64], y: NDArray[np.int64], t: NDArray[np.float64], p: NDArray[np.bool_] | bool
+) -> Events:
+    events = np.empty(len(x), EVENT)
+    events["x"], events["y"], events["t"], events["p"] = x, y, t, p
+    return events
+
+
+# Fitted to the first training recordings of N-MNIST, see `hybrid.experiments.camera_fit`.
+NMNIST_CAMERA = EventCamera()
+NMNIST_SACCADES = Saccades()

@@ -1,0 +1,96 @@
+"""Frames: events counted at each pixel, polarity by polarity, in windows of time or of count."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid.data.recordings import Events, Recordings
+
+Binning = Literal["time", "count"]
+BINNINGS: tuple[Binning, ...] = ("time", "count")
+Frames = NDArray[np.uint16]
+
+
+def to_frames(
+    recordings: Recordings, steps: int, by: Binning = "time", *, span: int | None = None
+) -> Frames:
+    """Return counts of events [recordings, steps, polarity, height, width].
+
+    Every event is counted. tonic's `ToFrame` gives the same frames, but leaves out what lies
+    behind its last window: at least the last event.
+
+    Args:
+        recordings: what to count.
+        steps: windows T of each recording.
+        by: "time": windows of one duration; "count": of as many events.
+        span: time in µs, from 0, that windows of time divide; later events are counted in the last
+            one. None: for each recording that between its own first and last event.
+
+    Raises:
+        ValueError: if there are no steps, a name or span makes no sense, or a window has more than
+            65,535 events.
+    """
+    if steps < 1:
+        raise ValueError(f"steps = {steps}: give at least one")
+    if by not in BINNINGS:
+        raise ValueError(f"by = {by!r}: choose one of {', '.join(BINNINGS)}")
+    if span is not None and (by != "time" or span < steps):
+        raise ValueError(f"span = {span}: windows of time need at least 1 µs each, others no span")
+    width, height, polarities = recordings.sensor
+    lengths = _by_time(recordings, steps, span) if by == "time" else _by_count(recordings, steps)
+    if lengths.max(initial=0) > np.iinfo(np.uint16).max:
+        raise ValueError("a window holds more than 65,535 events: use more steps")
+    shape = (len(recordings), steps, polarities, height, width)
+    frames = np.zeros(shape, dtype=np.uint16)
+    for first in range(0, len(recordings), _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        borders = recordings.starts[first : first + _AT_ONCE + 1]
+        events = recordings.events[borders[0] : borders[-1]]
+        _count(events, lengths[part], frames[part])
+    return frames
+
+
+_AT_ONCE = 16  # recordings whose events fit into a processor's cache
+
+
+def _count(events: Events, lengths: NDArray[np.int64], frames: Frames) -> None:
+    """Count events, of which each window has its length, into frames that are zero."""
+    polarities, height, width = frames.shape[2:]
+    pixels = polarities * height * width
+    place = np.repeat(np.arange(0, lengths.size * pixels, pixels), lengths.ravel())
+    place += events["x"]
+    place += np.multiply(events["y"], width, dtype=np.int64)
+    if polarities > 1:
+        place += np.multiply(events["p"], height * width, dtype=np.int64)
+    np.add.at(frames.reshape(-1), place, np.uint16(1))
+
+
+def _by_time(recordings: Recordings, steps: int, span: int | None) -> NDArray[np.int64]:
+    """Return how many events lie in each window [recordings, steps]."""
+    times, starts = recordings.events["t"].copy(), recordings.starts  # contiguous: faster to search
+    if span is None:
+        padded = np.append(times, 0)  # an empty recording at the end begins there
+        first, last = padded[starts[:-1]], padded[starts[1:] - 1]
+        duration = np.maximum((last - first) // steps, 1)
+    else:
+        first, duration = np.zeros(len(recordings), np.int64), np.array([span // steps])
+    edges = first[:, None] + duration[:, None] * np.arange(1, steps)
+    borders = np.stack(
+        [
+            np.searchsorted(times[start:end], row)
+            for start, end, row in zip(starts[:-1], starts[1:], edges, strict=True)
+        ]
+    )
+    return _lengths(borders, np.diff(starts))
+
+
+def _by_count(recordings: Recordings, steps: int) -> NDArray[np.int64]:
+    counts = np.diff(recordings.starts)
+    return _lengths((counts // steps)[:, None] * np.arange(1, steps), counts)
+
+
+def _lengths(borders: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the lengths of windows from the borders between them [recordings, steps - 1]."""
+    ends = np.hstack([np.zeros((len(counts), 1), np.int64), borders, counts[:, None]])
+    return np.diff(ends, axis=1)
