@@ -9,7 +9,13 @@ from typing import Annotated
 
 import typer
 
-from hybrid.experiments import classification, continual, fault_tolerance, few_shot
+from hybrid.experiments import (
+    classification,
+    continual,
+    event_tolerance,
+    fault_tolerance,
+    few_shot,
+)
 from hybrid.experiments.base import PROFILES, project_root, results_folder
 from hybrid.runs.files import DamagedFileError
 from hybrid.runs.store import Store
@@ -23,6 +29,7 @@ app = typer.Typer(
 EXPERIMENTS: dict[str, Callable[..., object]] = {
     classification.EXPERIMENT.name: classification.run,
     fault_tolerance.EXPERIMENT.name: fault_tolerance.run,
+    event_tolerance.EXPERIMENT.name: event_tolerance.run,
     few_shot.EXPERIMENT.name: few_shot.run,
     continual.EXPERIMENT.name: continual.run,
 }

@@ -1,10 +1,10 @@
-"""Trials on images with labels: train on some, watch others, test on the rest."""
+"""Trials on images or recordings with labels: train on some, watch others, test on the rest."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,22 @@ from hybrid.runs.seeds import numpy_stream, torch_stream
 from hybrid.runs.store import Json
 
 
+class Samples(Protocol):
+    """What is learned from and tested on: `Images`, or whatever `inputs` makes inputs of."""
+
+    @property
+    def train(self) -> Any: ...
+
+    @property
+    def train_labels(self) -> np.ndarray: ...
+
+    @property
+    def test(self) -> Any: ...
+
+    @property
+    def test_labels(self) -> np.ndarray: ...
+
+
 def flat(config: Config, pixels: np.ndarray) -> torch.Tensor:
     """Return images as inputs [N, in], in [0, 1]."""
     return torch.from_numpy(pixels).flatten(1)
@@ -29,12 +45,28 @@ def unchanged(config: Config) -> Augment | None:
     return None
 
 
+@lru_cache(maxsize=2)
+def images_of(dataset: str) -> Images:
+    """Return an image set, kept in memory for the trials that follow."""
+    return load_images(dataset)
+
+
+def images_for(config: Config) -> Images:
+    """Return the images of a config."""
+    return images_of(config.dataset)
+
+
+def hash_of_images(dataset: str) -> str:
+    """Return a hash of an image set."""
+    return images_of(dataset).sha256()
+
+
 class Trained(NamedTuple):
     """A trained network, and what it is to be tested on."""
 
     trial: Trial
     network: HybridNetwork
-    images: Images
+    images: Any  # the experiment's samples
     device: torch.device
 
 
@@ -51,14 +83,18 @@ class ImageExperiment:
     examine: Callable[[Trained], Json] | None = None
     # Whether the network of the best validation epoch is tested, too.
     selects: bool = False
-    # (config, images) -> inputs of the network
+    # config -> samples
+    data: Callable[..., Samples] = images_for
+    # name of a data set -> a hash of it, after fetching it
+    digest: Callable[[str], str] = hash_of_images
+    # (config, samples to learn from) -> inputs of the network [N, *]
     inputs: Callable[..., torch.Tensor] = flat
     # config -> random change of training batches
     augment: Callable[..., Augment | None] = unchanged
 
     def data_sha256(self, dataset: str) -> str:
-        """Return a hash of an image set, after fetching it."""
-        return images_of(dataset).sha256()
+        """Return a hash of a data set, after fetching it."""
+        return self.digest(dataset)
 
     def build(self, trial: Trial) -> HybridNetwork:
         """Return the untrained network of a trial."""
@@ -69,7 +105,7 @@ class ImageExperiment:
     ) -> tuple[Json, HybridNetwork]:
         """Train and test one network; see `fit` for what `checkpoint` does."""
         config, seed = trial.config, trial.seed
-        images = images_of(config.dataset)
+        images = self.data(config)
         network = self.build(trial).to(device)
         best = BestState() if self.selects else None
         logs = train(
@@ -97,7 +133,7 @@ class ImageExperiment:
             result["selected"] = {"epoch": best.epoch, **tests}
         return result, network
 
-    def _splits(self, trial: Trial, images: Images, device: torch.device) -> tuple[Split, Split]:
+    def _splits(self, trial: Trial, images: Samples, device: torch.device) -> tuple[Split, Split]:
         """Return the training images and those held out to watch learning."""
         kept, held_out = split_numbers(trial.config, trial.seed, images)
         inputs = self.inputs(trial.config, images.train).to(device)
@@ -105,7 +141,7 @@ class ImageExperiment:
         return Split(inputs[kept], labels[kept]), Split(inputs[held_out], labels[held_out])
 
 
-def split_numbers(config: Config, seed: int, images: Images) -> tuple[np.ndarray, np.ndarray]:
+def split_numbers(config: Config, seed: int, images: Samples) -> tuple[np.ndarray, np.ndarray]:
     """Return which training images to learn from, and which to watch learning with.
 
     Raises:
@@ -115,7 +151,7 @@ def split_numbers(config: Config, seed: int, images: Images) -> tuple[np.ndarray
     if config.validation >= available:
         raise ValueError(
             f"Config.validation = {config.validation}: {config.dataset} has {available} training "
-            "images, so it must be less"
+            "samples, so it must be less"
         )
     kept, held_out = train_test_split(
         np.arange(available),
@@ -124,9 +160,3 @@ def split_numbers(config: Config, seed: int, images: Images) -> tuple[np.ndarray
         random_state=int(numpy_stream(seed, "validation split").integers(2**31)),
     )
     return kept, held_out
-
-
-@lru_cache(maxsize=2)
-def images_of(dataset: str) -> Images:
-    """Return an image set, kept in memory for the trials that follow."""
-    return load_images(dataset)

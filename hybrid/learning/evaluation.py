@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from hybrid.model.networks import FullyConnected
+from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.stream import run_stream
 
 Protocol = Literal["batch", "frozen", "sample", "stream"]
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    network: FullyConnected, sets: Tensor, labels: Tensor, protocol: Protocol, batch_size: int
+    network: HybridNetwork, sets: Tensor, labels: Tensor, protocol: Protocol, batch_size: int
 ) -> Outcome:
     """Test a network on several versions of one test set; the network is left unchanged.
 
@@ -42,13 +42,15 @@ def evaluate(
         batch_size: samples per batch of the "batch" protocol.
 
     Raises:
-        ValueError: if the protocol is unknown.
+        ValueError: if the protocol is unknown, or "stream" and the network not fully connected.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol {protocol!r} is unknown: choose one of {', '.join(PROTOCOLS)}")
     was_training = network.training
     network.eval()
     if protocol == "stream":
+        if not isinstance(network, FullyConnected):
+            raise ValueError("streams run through fully connected networks alone")
         streamed = run_stream(network, sets)
         outputs, rates = streamed.outputs, streamed.rates
     else:
@@ -63,11 +65,11 @@ def evaluate(
 
 
 def _test_set(
-    network: FullyConnected, inputs: Tensor, protocol: Protocol, batch_size: int
+    network: HybridNetwork, inputs: Tensor, protocol: Protocol, batch_size: int
 ) -> tuple[Tensor, Tensor]:
     """Return outputs [N, C] and firing rates [layers] of one test set."""
     outputs, steps = [], len(network.gain)
-    spikes = inputs.new_zeros(len(network.layers))
+    spikes = torch.zeros(len(network.layers), device=inputs.device)
     for batch in inputs.split(batch_size):
         activity = network(
             batch,
@@ -75,6 +77,6 @@ def _test_set(
             adapt=protocol != "frozen",
         )
         outputs.append(activity.output)
-        counts = activity.spike_counts()
+        counts = activity.spike_counts()[-len(spikes) :]  # those of dense layers
         spikes += torch.stack([count.mean(-1).sum() for count in counts])
     return torch.cat(outputs), spikes / (steps * len(inputs))

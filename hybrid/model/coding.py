@@ -81,6 +81,18 @@ def in_parts(value: Tensor, steps: int) -> tuple[Tensor, ...]:
     return value.unflatten(-1, (steps, -1)).unbind(-2)
 
 
+def counts_in_parts(counts: Tensor, steps: int, ceiling: int) -> tuple[Tensor, ...]:
+    """Event frames as inputs: counts [N, steps · in] are cut at `ceiling`, scaled to at most 1,
+    and shown step by step, see `in_parts`.
+
+    Raises:
+        ValueError: if the ceiling is not at least 1, or the counts cannot be cut into equal parts.
+    """
+    if ceiling < 1:
+        raise ValueError(f"ceiling = {ceiling}: it must be >= 1")
+    return in_parts(counts.clamp(max=ceiling).float() / ceiling, steps)
+
+
 def fade(source: Static | Tensor | Sequence[Tensor], gain: tuple[float, ...]) -> Drive:
     """Multiply a drive step by step with `gain` (T values).
 

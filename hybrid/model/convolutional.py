@@ -4,7 +4,7 @@ All layers advance together, step by step, because the read-out decides when to 
 first-spike code most windows end long before T, and no layer works beyond.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,8 +55,9 @@ class Dense:
 class Convolutional(HybridNetwork):
     """Convolutional layers, then dense ones, some of them plastic.
 
-    The image is shown unfaded at each step, so the first convolution is computed once a window.
-    Dropout draws from torch's global generator, anew at each step.
+    The image is shown unfaded at each step, so the first convolution is computed once a window, or
+    for all steps together, where `encode` makes a sequence of the input. Dropout draws from torch's
+    global generator, anew at each step.
 
     Args:
         image: shape of the images (channels, height, width).
@@ -68,6 +69,7 @@ class Convolutional(HybridNetwork):
         tau: time constant of the fading drive in steps; or None.
         generator, meta_generator: sources of the initial weights and of the initial θ.
         lifetime, pool, initial_meta, nonnegative_rate: see `HybridLinear`.
+        encode: turns inputs [N, *] into T images, one for each step; None shows one image.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Convolutional(HybridNetwork):
         pool: Pool = "batch",
         initial_meta: InitialMeta = InitialMeta.up_to(0.01),  # noqa: B008 (immutable)
         nonnegative_rate: bool = False,
+        encode: Callable[[Tensor], Sequence[Tensor]] | None = None,
     ) -> None:
         super().__init__()
         if not convolutions or not dense:
@@ -95,6 +98,7 @@ class Convolutional(HybridNetwork):
             raise ValueError("the first convolution sees the image, once a window: no dropout")
         self.image, self.neuron, self.readout = image, neuron, readout
         self.gain, self._convolutions, self._dense = drive_decay(steps, tau), convolutions, dense
+        self.encode = encode
         channels, *size = image
         self.convolutions = nn.ModuleList()
         for spec in convolutions:
@@ -131,7 +135,8 @@ class Convolutional(HybridNetwork):
         share.
 
         Args:
-            images: [N, channels, height, width], or flat [N, channels · height · width].
+            images: [N, channels, height, width], or flat [N, channels · height · width]; with
+                `encode`, what that takes.
             pool, adapt: see `run_window`.
 
         Returns:
@@ -140,16 +145,12 @@ class Convolutional(HybridNetwork):
         Raises:
             ValueError: if the images do not have the network's shape.
         """
-        if images.ndim == 2 and images.shape[1] == torch.Size(self.image).numel():
-            images = images.unflatten(1, self.image)
-        if images.shape[1:] != self.image:
-            raise ValueError(f"images must have shape [N, {self.image}], got {list(images.shape)}")
-        first = self.convolutions[0](images)
+        looks = self._look(images)
         neurons: list[NeuronState | None] = [None] * len(self.convolutions)
         layers = [layer.stored() for layer in self.layers]  # type: ignore[operator]
         history: list[list[NeuronState]] = [[] for _ in (*neurons, *layers)]
         awake: Tensor | None = None
-        for gain in self.gain:
+        for first, gain in zip(looks, self.gain, strict=True):
             z = self._see(first, gain, neurons).flatten(1)
             self._think(z, awake, gain, layers, pool, adapt)
             for states, state in zip(history, [*neurons, *(s.neuron for s in layers)], strict=True):
@@ -165,6 +166,23 @@ class Convolutional(HybridNetwork):
         finals = [*(LayerState(state) for state in neurons), *layers]
         windows = [Window(tuple(s), final) for s, final in zip(history, finals, strict=True)]
         return Activity(self.readout(history[-1], self.v_th), tuple(windows))
+
+    def _look(self, images: Tensor) -> Sequence[Tensor]:
+        """Return the currents of the first convolution at each step."""
+        if self.encode is None:
+            return (self.convolutions[0](self._shaped(images)),) * self.steps
+        shown = [self._shaped(image) for image in self.encode(images)]
+        if len(shown) != self.steps:
+            raise ValueError(f"{len(shown)} images for {self.steps} steps: make them equal")
+        currents: Tensor = self.convolutions[0](torch.cat(shown))
+        return currents.chunk(self.steps)
+
+    def _shaped(self, images: Tensor) -> Tensor:
+        if images.ndim == 2 and images.shape[1] == torch.Size(self.image).numel():
+            images = images.unflatten(1, self.image)
+        if images.shape[1:] != self.image:
+            raise ValueError(f"images must have shape [N, {self.image}], got {list(images.shape)}")
+        return images
 
     def _see(self, first: Tensor, gain: float, neurons: list[NeuronState | None]) -> Tensor:
         """Advance the convolutional layers one step and return the last one's pooled spikes."""

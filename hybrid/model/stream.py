@@ -5,11 +5,11 @@ the trace moves by 1/M of a batch update and decays by λ^{1/M} (`Pooling.of("st
 M samples weigh as much as one batch of M: what a chip without a batch can run.
 
 Many streams run side by side, each with its own trace: sources are [S, L, in], S streams of L
-samples. The first layer is factored over `chunk` samples at a time: the trace itself is only built
-at chunk borders, in between a sample reads its predecessors through inner products of inputs.
+samples. The first layer is factored over a chunk of samples at a time: the trace itself is only
+built at chunk borders, in between a sample reads its predecessors through inner products of inputs.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ from torch import Tensor
 from hybrid.model.clip import row_peaks
 from hybrid.model.coding import Drive, Static, fade
 from hybrid.model.layers import HybridLinear
-from hybrid.model.memories import StaticHistory, StaticProducts
-from hybrid.model.networks import FullyConnected
+from hybrid.model.memories import RecurrentTrace, StaticHistory, StaticProducts, SynapticMemory
+from hybrid.model.networks import Encode, FullyConnected
+from hybrid.model.neurons import NeuronState
 from hybrid.model.plasticity import (
     Hebbian,
     LayerState,
@@ -27,7 +28,21 @@ from hybrid.model.plasticity import (
     global_weight,
 )
 from hybrid.model.static_signals import HebbianSignal
-from hybrid.model.windows import Window, run, run_window
+from hybrid.model.windows import Window, factored, run, run_window
+
+
+class FirstLayer(Protocol):
+    """The first layer of a network under streams of samples."""
+
+    def begin(self, values: Tensor) -> None:
+        """Take in the next chunk of values [S, K, in]."""
+
+    def window(self, k: int) -> Window:
+        """Show sample k of the chunk to all streams; samples must come in order."""
+        ...
+
+    def end(self) -> None:
+        """Build the trace that the chunk leaves behind."""
 
 
 class StreamedLayer:
@@ -45,7 +60,6 @@ class StreamedLayer:
         self._trace = start.expand(streams, -1, -1)
 
     def begin(self, values: Tensor) -> None:
-        """Take in the next chunk of values [S, K, in]."""
         meta = self._meta
         self._values, self._histories = values, torch.empty(0)
         self._exact = self._clip_excluded(values)
@@ -59,7 +73,6 @@ class StreamedLayer:
         self._gram = scale * (values @ rated.mT)  # [S, K, K]
 
     def window(self, k: int) -> Window:
-        """Show sample k of the chunk to all streams; samples must come in order."""
         steps, decay = len(self._gain), self._pooling.trace_decay
         if not self._exact:
             drive = Static(self._values[:, k], self._gain)
@@ -104,7 +117,6 @@ class StreamedLayer:
         return window
 
     def end(self) -> None:
-        """Build the trace that the chunk leaves behind."""
         if not self._exact:
             return
         count = self._values.shape[1]
@@ -130,6 +142,61 @@ class StreamedLayer:
         return bool(bound.max() < self._rule.trace_clip * (1.0 - 1e-5))
 
 
+class StreamedSteps:
+    """A plastic layer under streams of samples that change from step to step, such as events.
+
+    A chunk is one long window: its trace goes on from sample to sample, while the neurons start
+    from rest with each.
+    """
+
+    def __init__(
+        self, layer: HybridLinear, gain: tuple[float, ...], streams: int, encode: Encode
+    ) -> None:
+        assert isinstance(layer.rule, Hebbian)
+        self._layer, self._rule, self._gain, self._encode = layer, layer.rule, gain, encode
+        self._synapse = layer.synapse()
+        start = layer.stored().trace
+        start = torch.zeros_like(layer.trace) if start is None else start
+        self._trace = start.expand(streams, -1, -1)
+
+    def begin(self, values: Tensor) -> None:
+        shown = fade(self._encode(values.flatten(0, 1)), self._gain)
+        if isinstance(shown, Static):
+            raise ValueError("a stream of steps needs a code with one input for each step")
+        steps = [x.unflatten(0, values.shape[:2]) for x in shown]  # T times [S, K, in]
+        drive = [x[:, k] for k in range(values.shape[1]) for x in steps]
+        start = LayerState(trace=self._trace)
+        synapse, rule, v_th = self._synapse, self._rule, self._layer.neuron.v_th
+        self._memory = factored(
+            drive, synapse, rule, v_th, "stream", start, final_trace=True
+        ) or RecurrentTrace(drive, synapse, rule, v_th, "stream", start)
+
+    def window(self, k: int) -> Window:
+        steps = len(self._gain)
+        return run(_From(self._memory, k * steps), self._layer.neuron, steps, None)
+
+    def end(self) -> None:
+        trace, _ = self._memory.end()
+        assert trace is not None
+        self._trace = trace
+
+
+class _From:
+    """The synapses of a chunk, from one of its steps on."""
+
+    def __init__(self, memory: SynapticMemory, first: int) -> None:
+        self._memory, self._first = memory, first
+
+    def current(self, t: int) -> Tensor:
+        return self._memory.current(self._first + t)
+
+    def learn(self, t: int, state: NeuronState) -> None:
+        self._memory.learn(self._first + t, state)
+
+    def end(self) -> tuple[None, None]:
+        return None, None  # the chunk has not ended
+
+
 class StreamActivity(NamedTuple):
     """What a network did with its streams."""
 
@@ -137,15 +204,24 @@ class StreamActivity(NamedTuple):
     rates: Tensor  # [S, layers], spikes per neuron and step
 
 
+# Samples between two builds of the first layer's trace: such that inner products of inputs cost
+# about as much as the trace.
+_CHUNK = 100
+_CHUNK_OF_STEPS = 60
+
+
 @torch.no_grad()
-def run_stream(network: FullyConnected, values: Tensor, *, chunk: int = 100) -> StreamActivity:
+def run_stream(
+    network: FullyConnected, values: Tensor, *, chunk: int | None = None
+) -> StreamActivity:
     """Show streams of samples to a network, one sample at a time.
 
     Args:
         network: network whose stored traces every stream starts from; it is left unchanged.
-        values: images [S, L, in] of S streams, L samples each, in order.
-        chunk: samples between two builds of the first layer's trace. Speed only: the result is
-            the same up to rounding.
+        values: inputs [S, L, in] of S streams, L samples each, in order: images, or what the
+            network encodes.
+        chunk: samples between two builds of the first layer's trace; None for a usual number.
+            Speed only: the result is the same up to rounding.
 
     Raises:
         ValueError: if a layer is without a Hebbian rule, or shapes do not fit.
@@ -155,10 +231,16 @@ def run_stream(network: FullyConnected, values: Tensor, *, chunk: int = 100) -> 
     layers: list[HybridLinear] = list(network.layers)  # type: ignore[arg-type]
     if any(not isinstance(layer.rule, Hebbian) for layer in layers):
         raise ValueError("a stream needs a Hebbian rule in every layer: nothing else would adapt")
-    first, later = StreamedLayer(layers[0], network.gain, values.shape[0]), layers[1:]
+    gain, streams, later = network.gain, values.shape[0], layers[1:]
+    first: FirstLayer
+    if network.encode is None:
+        first, usual = StreamedLayer(layers[0], gain, streams), _CHUNK
+    else:
+        first = StreamedSteps(layers[0], gain, streams, network.encode)
+        usual = max(_CHUNK_OF_STEPS // len(gain), 1)
     traces = [layer.stored().trace for layer in later]
-    outputs, spikes = [], values.new_zeros(values.shape[0], len(layers))
-    for part in values.split(chunk, dim=1):
+    outputs, spikes = [], layers[0].weight.new_zeros(streams, len(layers))
+    for part in values.split(chunk or usual, dim=1):
         first.begin(part)
         for k in range(part.shape[1]):
             windows = [first.window(k)]

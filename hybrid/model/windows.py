@@ -150,7 +150,7 @@ def run_window(
 
     memory: SynapticMemory | None = None
     if evaluation == "factored" and isinstance(rule, Hebbian | STDP):
-        memory = _factored(drive, synapse, rule, neuron.v_th, pool, start, final_trace)
+        memory = factored(drive, synapse, rule, neuron.v_th, pool, start, final_trace)
     alone = teacher is None
     if memory is None and alone and narrow.applies(synapse, neuron, rule, pool, start):
         states, trace = narrow.run(steps_of(drive), synapse, neuron, rule, start.trace)
@@ -187,7 +187,7 @@ def _has_closed_form(drive: Drive, meta: MetaLocal, rule: LocalRule, start: Laye
 _SPLIT = 0.5
 
 
-def _factored(
+def factored(
     drive: Drive,
     synapse: Synapse,
     rule: StaticRule,

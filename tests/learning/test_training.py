@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hybrid.learning.evaluation import PROTOCOLS, evaluate
 from hybrid.learning.fitting import NonFiniteLossError
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import Split, accuracy, train
-from hybrid.model.coding import LastMembrane
+from hybrid.model.coding import LastMembrane, in_parts
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import FullyConnected, HybridNetwork
@@ -323,7 +324,10 @@ def plain_stream(net: FullyConnected, values: torch.Tensor) -> torch.Tensor:
     traces, outputs = [layer.trace for layer in net.layers], []
     with torch.no_grad():
         for x in values:
-            drive = [gain * x.unsqueeze(0) for gain in net.gain]
+            shown = [x.unsqueeze(0)] * net.steps
+            if net.encode is not None:
+                shown = net.encode(x.unsqueeze(0))
+            drive = [gain * step for gain, step in zip(net.gain, shown, strict=True)]
             for i, layer in enumerate(net.layers):
                 window = layer(
                     drive, LayerState(trace=traces[i]), pool="stream", evaluation="recurrent"
@@ -348,6 +352,27 @@ def test_streams_side_by_side_equal_one_after_the_other(
     net.double().eval()
     values = torch.stack([HELD_OUT.inputs[:23], HELD_OUT.inputs[23:46]]).double()
     streamed = run_stream(net, values, chunk=chunk)
+    for s in range(2):
+        torch.testing.assert_close(streamed.outputs[s], plain_stream(net, values[s]))
+
+
+@pytest.mark.parametrize("chunk", [1, 4, None])
+@pytest.mark.parametrize("clip", [4.0, 0.05])
+def test_streams_of_inputs_that_change_equal_one_after_the_other(
+    trained: FullyConnected, chunk: int | None, clip: float
+) -> None:
+    """As above, for inputs that differ from step to step, such as frames of events."""
+    rule = Hebbian(trace_decay=0.95, trace_clip=clip, nominal_batch=20)
+    net = network(rule=rule)
+    net.load_state_dict(trained.state_dict())
+    for layer in net.layers:
+        layer.trace.clamp_(-clip, clip)
+    net.encode = partial(in_parts, steps=net.steps)
+    net.double().eval()
+    generator = torch.Generator().manual_seed(5)
+    values = torch.rand(2, 9, 12 * net.steps, generator=generator, dtype=torch.float64)
+    streamed = run_stream(net, values, chunk=chunk)
+    assert streamed.rates.min() > 0.0
     for s in range(2):
         torch.testing.assert_close(streamed.outputs[s], plain_stream(net, values[s]))
 

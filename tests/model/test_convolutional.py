@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hybrid.model.coding import Rank, Rate
+from hybrid.model.coding import Rank, Rate, in_parts
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta
 from hybrid.model.neurons import LIF, NeuronState
@@ -161,6 +162,25 @@ def test_traces_move_in_training_alone() -> None:
     assert torch.equal(network.layers[0].trace, before)
     network(images(4))
     assert not torch.equal(network.layers[0].trace, before)
+
+
+def test_a_sequence_of_one_image_is_that_image() -> None:
+    repeated = build(readout=Rate(), encode=lambda x: [x] * STEPS)
+    still, shown = build(readout=Rate()), images(7)
+    torch.testing.assert_close(repeated(shown).output, still(shown).output)
+    assert repeated(shown).spikes()[1].sum() > 0
+
+
+def test_each_step_of_a_sequence_is_seen_at_its_time() -> None:
+    network = build(readout=Rate(), encode=partial(in_parts, steps=STEPS))
+    shown = torch.cat([images(5, seed).flatten(1) for seed in range(STEPS)], dim=1)
+    changed = shown.clone()
+    changed[:, 3 * 64 : 4 * 64] *= 4.0
+    before, after = (network(x).windows[0].v.flatten(2) for x in (shown, changed))
+    torch.testing.assert_close(before[:3], after[:3], rtol=0.0, atol=0.0)
+    assert (before[3] != after[3]).any(dim=1).all()
+    with pytest.raises(ValueError, match="5 images for 6 steps"):
+        build(encode=lambda x: [x] * 5)(images(2))
 
 
 def test_dropout_acts_in_training_alone_and_follows_the_global_generator() -> None:

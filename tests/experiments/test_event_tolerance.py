@@ -1,0 +1,192 @@
+"""The event-tolerance experiment: frames and their cache, faults, protocols, records."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hybrid.data.recordings import Recordings
+from hybrid.experiments import event_plans as plans
+from hybrid.experiments import event_sets
+from hybrid.experiments import event_tolerance as experiment
+from hybrid.experiments.base import GP, HP, LP, Method
+from hybrid.experiments.event_config import Config
+from hybrid.experiments.event_sets import frames_of, recordings_for
+from hybrid.experiments.plans import Group
+from hybrid.experiments.trials import Trial
+from hybrid.runs.store import Store
+
+TINY = Config(
+    label="tiny",
+    recordings=60,
+    tested=20,
+    validation=20,
+    steps=3,
+    hidden=12,
+    batch_size=10,
+    epochs=1,
+    faults=(("centre", (0.0, 4.0)), ("noise", (20.0,)), ("hot", (0.05, 0.1))),
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for frames."""
+    monkeypatch.setenv(event_sets.CACHE_SETTING, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smoke profile that takes seconds."""
+    convolutional = replace(TINY, label="tiny-conv", convolutions=((3, True), (4, True)))
+    monkeypatch.setitem(
+        plans.PLANS,
+        "smoke",
+        (
+            Group(configs=(TINY,), methods=("LP", "GP", "HP"), seeds=2),
+            Group(configs=(convolutional,), methods=("HP",), seeds=1),
+        ),
+    )
+
+
+class Counting:
+    """A source that knows how often it was read."""
+
+    def __init__(self, config: Config) -> None:
+        self._source, self.reads = recordings_for(config).train, 0
+        self.labels, self.sensor = self._source.labels, self._source.sensor
+        self.fingerprint = self._source.fingerprint
+
+    def read(self, numbers: Sequence[int]) -> Recordings:
+        self.reads += 1
+        return self._source.read(numbers)
+
+
+def test_frames_are_counted_once_for_the_same_windows(cache: Path) -> None:
+    source = Counting(TINY)
+    first = frames_of(TINY, source)
+    assert first.shape == (60, 3 * 2 * 34 * 34)
+    assert first.dtype == torch.uint8
+    assert source.reads == 1
+    assert torch.equal(frames_of(TINY, source), first)
+    assert source.reads == 1, "kept on disk"
+    for change in ({"steps": 4}, {"span": 200_000}, {"span": None}, {"span": None, "by": "count"}):
+        other = frames_of(replace(TINY, **change), source)
+        assert other.shape != first.shape or (other != first).any(), "other windows, other frames"
+    assert source.reads == 5
+    fewer = frames_of(TINY, recordings_for(replace(TINY, recordings=30)).train)
+    assert torch.equal(fewer, first[:30])
+    assert len(list(cache.iterdir())) == 6
+
+
+def test_a_damaged_cache_is_counted_anew(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = Counting(TINY)
+    first = frames_of(TINY, source)
+    (path,) = cache.iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(frames_of(TINY, source), first)
+    assert path.name in caplog.text
+    assert source.reads == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.write_text("a file where the folder should be")
+    with caplog.at_level(logging.WARNING):
+        assert len(frames_of(TINY, recordings_for(TINY).train)) == 60
+    assert "frames are not kept" in caplog.text
+
+
+def test_methods_of_a_seed_meet_the_same_faults_and_seeds_others() -> None:
+    sound = recordings_for(TINY).test.read(range(20))
+    sets = [experiment.test_sets(TINY, sound, "hot", (0.05, 0.1), seed) for seed in (1, 1, 2)]
+    assert torch.equal(sets[0], sets[1])
+    assert not torch.equal(sets[0], sets[2])
+    assert sets[0].shape == (2, 20, 3 * 2 * 34 * 34)
+    clean = experiment.test_sets(TINY, sound, "centre", (0.0,), 1)[0]
+    assert torch.equal(clean, experiment.frames_from(TINY, sound))
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "records")
+    result = experiment.run("smoke", store=store)
+    assert result.labels() == ("tiny", "tiny-conv")
+    assert result.methods("tiny") == ("LP", "GP", "HP")
+    for method in ("LP", "GP", "HP"):
+        assert result.seeds("tiny", method) == (1, 2)
+        for fault, levels in result.faults("tiny").items():
+            found = result.accuracy("tiny", method, fault)
+            assert found.shape == (2, len(levels))
+            np.testing.assert_array_equal(found[:, 0], result.sound("tiny", method))
+    assert result.protocols("tiny", "HP") == ("batch", "frozen", "sample", "stream")
+    assert result.protocols("tiny-conv", "HP") == ("batch", "frozen", "sample")
+    assert result.protocols("tiny", "GP") == ("frozen",)
+    expected = result.accuracy("tiny", "HP", "noise") - result.accuracy("tiny", "GP", "noise")
+    np.testing.assert_array_equal(result.gap("tiny", "noise", "HP", "GP"), expected)
+    assert result.rates("tiny", "HP", "hot").shape == (2, 2, 2)
+    assert (result.rates("tiny", "HP", "hot")[..., 0] > 0.0).all()
+    assert result.learning("tiny", "LP").shape == (2, 1)
+    again = experiment.run("smoke", store=store)
+    assert again.records == result.records, "nothing is computed twice"
+    read = experiment.load("smoke", folder=tmp_path / "records")
+    assert [r["result"] for r in read.records] == [r["result"] for r in result.records]
+
+
+def test_lp_trains_its_read_out_alone() -> None:
+    network = experiment.build(TINY, LP, 1)
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    assert all(name.startswith("layers.1.") for name in trained)
+    assert network.meta_parameters()
+    assert not experiment.build(TINY, GP, 1).meta_parameters()
+    first = [experiment.build(TINY, method, 1).layers[0].weight for method in (GP, HP, LP)]
+    assert torch.equal(first[0], first[1])
+    assert torch.equal(first[0], first[2])
+
+
+@pytest.mark.parametrize("method", [GP, HP])
+def test_networks_learn_from_events(method: Method) -> None:
+    """Far more than chance, from few recordings: the pipeline is whole."""
+    config = replace(TINY, recordings=400, tested=100, hidden=64, epochs=6, lr_weight=5e-4)
+    config = replace(config, validation=50, decay=0.8, faults=(("centre", (0.0,)),))
+    trial = Trial(experiment.EXPERIMENT, config, method, 101)
+    result, _ = experiment.EXPERIMENT.run(trial, torch.device("cpu"))
+    counts = np.array(next(iter(result["tests"].values()))["centre"]["confusion"][0])
+    assert counts.sum() == 100
+    assert np.trace(counts) > 60
+
+
+@pytest.mark.parametrize("profile", plans.PLANS)
+def test_plans_name_each_config_once(profile: str) -> None:
+    configs = [config for group in plans.PLANS[profile] for config in group.configs]
+    assert len({config.label for config in configs}) == len(configs)
+    for config in configs:
+        assert json.loads(json.dumps(config.as_json())) == config.as_json(), "what records hold"
+        assert config.faults[0][1][0] == 0.0, "the sound camera is tested"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "mnist"}, "dataset = 'mnist': it must be one of event_digits"),
+        ({"by": "pixel"}, "one of time, count"),
+        ({"by": "count"}, "None with windows by count"),
+        ({"recordings": 0}, ">= 1, or None for all"),
+        ({"steps": 0}, "steps = 0"),
+        ({"answer": "vote"}, "one of rate, membrane"),
+        ({"faults": ()}, "pairs of"),
+        ({"faults": (("fog", (1.0,)),)}, "pairs of"),
+        ({"faults": (("dropped", (1.5,)),)}, "dropped level 1.5"),
+    ],
+)
+def test_impossible_configs_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **change)
