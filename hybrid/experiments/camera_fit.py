@@ -2,7 +2,7 @@
 
 It compares recordings of the same digits, real and simulated, and prints the constants that
 `hybrid.data.dvs` keeps as `NMNIST_CAMERA` and `NMNIST_SACCADES`. Training recordings alone are
-used: the test recordings say how well the model does, see notebook 03.
+used; `hybrid.experiments.camera_check` says how well the model does on others.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from hybrid.data.dvs import EventCamera, Picture, Saccades, record
 from hybrid.data.event_statistics import distance, statistics
-from hybrid.data.events import EventSource, load_events
+from hybrid.data.events import load_events
 from hybrid.data.images import load_images
 from hybrid.data.recordings import Recordings
 
@@ -37,13 +37,6 @@ _START = {
     "mismatch": (0.1, 0.1),
     "blur": (0.7, 0.15),
 }
-
-
-def pictures_of(
-    source: EventSource, pictures: Picture, numbers: range
-) -> tuple[Recordings, Picture]:
-    """Return real recordings and the pictures they are of; both come in MNIST's order."""
-    return source.read(numbers), pictures[numbers.start : numbers.stop]
 
 
 def border_noise(recordings: Recordings) -> tuple[float, float]:
@@ -105,9 +98,9 @@ def fit(
 
 def main() -> None:
     """Fit, and print what was found."""
-    recordings, pictures = pictures_of(
-        load_events("nmnist_small").train, load_images("mnist").train, range(DIGITS)
-    )
+    # Both come in MNIST's order.
+    recordings = load_events("nmnist_small").train.read(range(DIGITS))
+    pictures = load_images("mnist").train[:DIGITS]
     camera, saccades, left = fit(recordings, pictures)
     print(f"distance {left:.4f} over {DIGITS} recordings")
     print(camera, saccades, sep="\n")

@@ -54,6 +54,13 @@ class Result(Records):
         """Return spikes per neuron and step [seeds, levels tested, layers]."""
         return np.array([test[fault]["rates"] for test in self._tests(label, method, None)])
 
+    def evidence(self, label: str, method: str, fault: str) -> Floats:
+        """Return spikes of the right class minus the mean of the others after each window.
+
+        [seeds, levels tested, T], under the usual protocol.
+        """
+        return np.array([r["result"]["evidence"][fault] for r in self.of(label, method)])
+
     def learning(self, label: str, method: str) -> Floats:
         """Return validation accuracies in per cent [seeds, epochs]."""
         epochs = [record["result"]["epochs"] for record in self.of(label, method)]

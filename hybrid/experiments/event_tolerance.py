@@ -23,6 +23,7 @@ from hybrid.experiments.event_sets import (
 from hybrid.experiments.image_trials import ImageExperiment, Trained
 from hybrid.experiments.plans import Schemes
 from hybrid.learning.evaluation import evaluate
+from hybrid.learning.training import Split
 from hybrid.model.coding import LastMembrane, Rate, counts_in_parts
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta
@@ -33,6 +34,7 @@ from hybrid.runs.seeds import numpy_stream, torch_stream
 from hybrid.runs.store import Json
 
 METHODS: tuple[Method, ...] = (LP, GP, HP)
+_WATCHED = 500  # test recordings in which evidence is followed from window to window
 
 
 def build(config: Config, method: Method, seed: int) -> HybridNetwork:
@@ -74,7 +76,10 @@ def build(config: Config, method: Method, seed: int) -> HybridNetwork:
 
 
 def test_faults(trained: Trained) -> Json:
-    """Return confusion counts and firing rates at every fault, level and protocol."""
+    """Return confusion counts and firing rates at every fault, level and protocol.
+
+    And, under the first protocol, how evidence for the right class gathers over the windows.
+    """
     trial, network, data, device = trained
     config = trial.config
     assert isinstance(config, Config)
@@ -83,6 +88,7 @@ def test_faults(trained: Trained) -> Json:
     streams = isinstance(network, FullyConnected)
     protocols = [p for p in trial.method.protocols if streams or p != "stream"]
     tests: Json = {protocol: {} for protocol in protocols}
+    gathered: Json = {}
     sound = data.test.read(range(len(labels)))
     for name, levels in config.faults:
         sets = test_sets(config, sound, name, levels, trial.seed).to(device)
@@ -90,7 +96,27 @@ def test_faults(trained: Trained) -> Json:
             outcome = evaluate(network, sets, labels, protocol, config.batch_size)
             rates = [[round(rate, 6) for rate in row] for row in outcome.rates.tolist()]
             tests[protocol][name] = {"confusion": outcome.confusion.tolist(), "rates": rates}
-    return {"tests": tests}
+        watched = [Split(frames[:_WATCHED], labels[:_WATCHED]) for frames in sets]
+        gathered[name] = [
+            evidence(network, split, config.batch_size, adapt=protocols[0] != "frozen")
+            for split in watched
+        ]
+    return {"tests": tests, "evidence": gathered}
+
+
+@torch.no_grad()
+def evidence(network: HybridNetwork, shown: Split, batch_size: int, *, adapt: bool) -> list[float]:
+    """Return, after each window, spikes of the right output minus the mean of the others [T]."""
+    network.eval()
+    total = torch.zeros(network.steps, device=shown.inputs.device)
+    for inputs, labels in zip(
+        shown.inputs.split(batch_size), shown.labels.split(batch_size), strict=True
+    ):
+        spikes = network(inputs, adapt=adapt).windows[-1].z.cumsum(0)  # [T, N, classes]
+        right = spikes.gather(2, labels.expand(len(spikes), -1).unsqueeze(2)).squeeze(2)
+        others = (spikes.sum(2) - right) / (spikes.shape[2] - 1)
+        total += (right - others).sum(1)
+    return [round(value, 4) for value in (total / len(shown.labels)).tolist()]
 
 
 def test_sets(

@@ -3,22 +3,30 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from hybrid.data.dvs import NMNIST_CAMERA, NMNIST_SACCADES, record
+from hybrid.data.event_statistics import agreement, distance, statistics
+from hybrid.data.images import load_images
 from hybrid.data.recordings import Recordings
+from hybrid.experiments import camera_check, camera_fit, event_sets
 from hybrid.experiments import event_plans as plans
-from hybrid.experiments import event_sets
 from hybrid.experiments import event_tolerance as experiment
 from hybrid.experiments.base import GP, HP, LP, Method
 from hybrid.experiments.event_config import Config
 from hybrid.experiments.event_sets import frames_of, recordings_for
 from hybrid.experiments.plans import Group
 from hybrid.experiments.trials import Trial
+from hybrid.learning.training import Split
+from hybrid.model.networks import Activity
+from hybrid.model.neurons import NeuronState
+from hybrid.model.plasticity import LayerState
+from hybrid.model.windows import Window
 from hybrid.runs.store import Store
 
 TINY = Config(
@@ -135,6 +143,7 @@ def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
     assert result.rates("tiny", "HP", "hot").shape == (2, 2, 2)
     assert (result.rates("tiny", "HP", "hot")[..., 0] > 0.0).all()
     assert result.learning("tiny", "LP").shape == (2, 1)
+    assert result.evidence("tiny", "HP", "centre").shape == (2, 2, TINY.steps)
     again = experiment.run("smoke", store=store)
     assert again.records == result.records, "nothing is computed twice"
     read = experiment.load("smoke", folder=tmp_path / "records")
@@ -150,6 +159,20 @@ def test_lp_trains_its_read_out_alone() -> None:
     first = [experiment.build(TINY, method, 1).layers[0].weight for method in (GP, HP, LP)]
     assert torch.equal(first[0], first[1])
     assert torch.equal(first[0], first[2])
+
+
+def test_evidence_is_of_the_right_class() -> None:
+    """A made-up network: its output neurons spike as often as the inputs say, up to now."""
+    spikes = torch.tensor(
+        [[[1.0, 0, 0], [0, 0, 0]], [[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [1, 0, 1]]]
+    )
+    network = experiment.build(TINY, GP, 1)
+    window = Window(tuple(NeuronState(z, z) for z in spikes), LayerState())
+    network.forward = lambda *_, **__: Activity(spikes[-1], (window,))  # type: ignore[method-assign]
+    shown = Split(torch.zeros(2, 1), torch.tensor([0, 2]))
+    # Sample 0: 1, 2 - 1/2, 3 - 1/2; sample 1: 0, 1, 2 - 1/2.
+    found = experiment.evidence(network, shown, 2, adapt=False)
+    np.testing.assert_allclose(found, [0.5, 1.25, 2.0])
 
 
 @pytest.mark.parametrize("method", [GP, HP])
@@ -190,3 +213,31 @@ def test_plans_name_each_config_once(profile: str) -> None:
 def test_impossible_configs_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(TINY, **change)
+
+
+def test_the_camera_agrees_with_n_mnist_as_far_as_is_said() -> None:
+    """The committed comparison with real test recordings, which notebook 03 quotes."""
+    check = camera_check.load()
+    assert check["camera"] == asdict(NMNIST_CAMERA), "of the present constants"
+    found = check["agreement"]
+    assert abs(found["total"] - 1.0) < 0.02
+    assert np.abs(np.array(found["counts"]) - 1.0).max() < 0.1
+    assert found["rates"] > 0.95
+    assert np.min(found["images"]) > 0.95
+    real, model = (camera_check.statistics_in(check, which) for which in ("real", "model"))
+    again = agreement(real, model)
+    assert again.total == pytest.approx(found["total"], abs=1e-3)
+    assert again.rates == pytest.approx(found["rates"], abs=1e-3)
+    np.testing.assert_allclose(again.images, found["images"], atol=1e-3)
+
+
+def test_a_camera_is_fitted_to_what_another_one_saw() -> None:
+    """A few steps of the fit come nearer to recordings of a known camera than its start."""
+    pictures = load_images("digits").train[:6]
+    camera = replace(NMNIST_CAMERA, threshold_on=0.14, threshold_off=0.14)
+    seen = record(pictures, camera, NMNIST_SACCADES, seed=0)
+    start = np.array([value for value, _ in camera_fit._START.values()])
+    noise = camera_fit.border_noise(seen)
+    first = record(pictures, *camera_fit.model_of(start, noise), seed=0)
+    _, _, left = camera_fit.fit(seen, pictures, evaluations=40)
+    assert left < 0.8 * distance(statistics(seen), statistics(first))

@@ -1,0 +1,85 @@
+"""How well the simulated camera does: `python -m hybrid.experiments.camera_check` on real data.
+
+It compares the 100 test recordings of N-MNIST, of which the fit saw none, with simulated ones of
+the same digits, and keeps what it finds as a record: `data/results/camera.json`.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from hybrid.data.dvs import NMNIST_CAMERA, NMNIST_SACCADES
+from hybrid.data.event_statistics import Statistics, agreement, statistics
+from hybrid.data.events import load_events
+from hybrid.data.recordings import Recordings
+from hybrid.experiments.base import project_root
+from hybrid.runs.files import canonical_json, write_atomically
+from hybrid.runs.store import Json
+
+SHOWN = 7  # a test recording that is drawn, real beside simulated
+
+
+def path() -> Path:
+    """Return where the record lies."""
+    return project_root() / "data" / "results" / "camera.json"
+
+
+def compare() -> Json:
+    """Return statistics of real recordings and of simulated ones of the same digits.
+
+    Raises:
+        MissingDataError, DamagedDataError: if the recordings are not there.
+    """
+    real, model = load_events("nmnist_small").test, load_events("event_mnist").test
+    numbers = range(len(real.labels))
+    recordings = real.read(numbers), model.read(numbers)
+    found = [statistics(made) for made in recordings]
+    agreed = agreement(*found)
+    return {
+        "camera": asdict(NMNIST_CAMERA),
+        "saccades": asdict(NMNIST_SACCADES),
+        "recordings": len(numbers),
+        "data": load_events("nmnist_small").sha256(),
+        "agreement": {
+            name: np.round(value, 4).tolist() for name, value in agreed._asdict().items()
+        },
+        "real": _as_json(found[0]),
+        "model": _as_json(found[1]),
+        "shown": [_image(made) for made in recordings],
+    }
+
+
+def load() -> Json:
+    """Return the committed record; FileNotFoundError if there is none."""
+    record: Json = json.loads(path().read_text(encoding="utf-8"))
+    return record
+
+
+def statistics_in(record: Json, which: str) -> Statistics:
+    """Return the statistics of a record: "real" or "model"."""
+    return Statistics(**{name: np.array(value) for name, value in record[which].items()})
+
+
+def _as_json(found: Statistics) -> Json:
+    return {name: np.round(value, 4).tolist() for name, value in found._asdict().items()}
+
+
+def _image(made: Recordings) -> list:  # type: ignore[type-arg]
+    """Return one recording as brighter minus darker events of each saccade."""
+    images = statistics(Recordings.of([made[SHOWN]], made.sensor)).images
+    difference: list = (images[:, 1] - images[:, 0]).astype(int).tolist()  # type: ignore[type-arg]
+    return difference
+
+
+def main() -> None:
+    """Compare, and keep the record."""
+    record = compare()
+    write_atomically(path(), (canonical_json(record) + "\n").encode())
+    for name, value in record["agreement"].items():
+        print(f"{name:9s} {value}")
+
+
+if __name__ == "__main__":
+    main()
