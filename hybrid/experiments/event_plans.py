@@ -7,13 +7,16 @@ from hybrid.experiments.event_config import Config
 from hybrid.experiments.plans import Group, Plan
 
 _MAIN = ("LP", "GP", "HP")
-_SMOKE = Config(
+# Few recordings, so small batches; neurons remember longer than those that see a still image, and
+# need more to spike. Chosen on validation recordings of a sound camera, seed 101.
+_EVENTS = Config(label="events", v_th=0.5, decay=0.8, batch_size=20, lr_weight=5e-4, epochs=20)
+_SMOKE = replace(
+    _EVENTS,
     label="digits",
     recordings=1_200,
     tested=300,
     validation=200,
     hidden=256,
-    batch_size=50,
     epochs=4,
     faults=(
         ("centre", (0.0, 3.0, 6.0)),
@@ -23,8 +26,10 @@ _SMOKE = Config(
         ("jitter", (25.0, 100.0)),
     ),
 )
-_SMALL = Config(label="nmnist-small", dataset="nmnist_small")
-_SIMULATED = Config(label="mnist", dataset="event_mnist", validation=5_000, epochs=10)
+_SMALL = replace(_EVENTS, label="nmnist-small", dataset="nmnist_small")
+_SIMULATED = replace(
+    _EVENTS, label="mnist", dataset="event_mnist", validation=5_000, batch_size=100, epochs=10
+)
 _CONVOLUTIONAL = ((8, True), (16, True))
 
 PLANS: dict[Profile, Plan] = {
