@@ -25,7 +25,8 @@ def statistics(recordings: Recordings, length: float = 330.0) -> Statistics:
     events, count = recordings.events, len(recordings)
     number = np.repeat(np.arange(count), np.diff(recordings.starts))
     time, up = events["t"] / 1e3, events["p"].astype(np.int64)
-    saccade = np.searchsorted(BORDERS, time, side="right") - 1
+    # What jitter has moved before the beginning belongs to the first saccade.
+    saccade = np.maximum(np.searchsorted(BORDERS, time, side="right") - 1, 0)
     width, height, _ = recordings.sensor
     counts, images = np.zeros((count, 3, 2)), np.zeros((3, 2, height, width))
     np.add.at(counts, (number, saccade, up), 1.0)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -56,6 +57,8 @@ GESTURES = (
     "other",
 )
 _NMNIST_SIZE = {"Train": 60_000, "Test": 10_000}
+_GESTURES_LEAST = {"Train": 1_000, "Test": 250}  # the whole set has some more
+_CIFAR10_DVS_SIZE = 10_000
 _BYTES = 5  # of an event
 _CIFAR10_DVS_TEST = 1_000
 
@@ -101,6 +104,8 @@ class SimulatedEvents:
     def fingerprint(self) -> str:
         digest = hashlib.sha256(np.ascontiguousarray(self.pictures).data)
         digest.update(repr((self.camera, self.saccades, self.seed)).encode())
+        # Another state of the simulator makes other recordings: the first ones tell.
+        digest.update(self.read(range(min(2, len(self.labels)))).events.tobytes())
         return digest.hexdigest()
 
     def read(self, numbers: Sequence[int]) -> Recordings:
@@ -161,8 +166,9 @@ def load_events(name: str) -> EventSet:
     10,000), looked at by a simulated camera. "nmnist_small": the first 1,000 training and 100 test
     recordings of N-MNIST, in two zip archives. "nmnist": all of N-MNIST (Orchard et al., Front.
     Neurosci. 9:437, 2015), "dvs_gesture": DVS128 Gesture (Amir et al., CVPR 2017), "cifar10_dvs":
-    CIFAR10-DVS (Li et al., Front. Neurosci. 11:309, 2017), of which every tenth recording is for
-    tests; these three in tonic's folders below the data directory, fetched by tonic if missing.
+    CIFAR10-DVS (Li et al., Front. Neurosci. 11:309, 2017), of which a tenth of each class, drawn
+    once and for all, is for tests; these three in tonic's folders below the data directory, fetched
+    by tonic if missing.
 
     Raises:
         ValueError: if the name is unknown.
@@ -178,8 +184,10 @@ def load_events(name: str) -> EventSet:
         train, test = (_nmnist(part) for part in _NMNIST_SIZE)
         return EventSet(name, train, test, CLASSES["mnist"])
     if name == "dvs_gesture":
-        halves = [_by_tonic("DVSGesture", train=train) for train in (True, False)]
-        train, test = (_tonic_source(half, GESTURE_SENSOR) for half in halves)
+        train, test = (
+            _tonic_source(_by_tonic("DVSGesture", train=part == "Train"), least)
+            for part, least in _GESTURES_LEAST.items()
+        )
         return EventSet(name, train, test, GESTURES)
     if name == "cifar10_dvs":
         return _cifar10_dvs()
@@ -209,7 +217,14 @@ def archive(path: Path, fingerprint: str) -> StoredEvents:
         packed = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise DamagedDataError(f"{path} cannot be read ({error}). Replace the file.") from error
-    return _files(str(path), packed.namelist(), packed.read, fingerprint)
+
+    def content(entry: str) -> bytes:
+        try:
+            return packed.read(entry)
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise DamagedDataError(f"{path}/{entry} is damaged. Replace the file.") from error
+
+    return _files(str(path), packed.namelist(), content, fingerprint)
 
 
 def tree(folder: Path) -> StoredEvents:
@@ -219,9 +234,10 @@ def tree(folder: Path) -> StoredEvents:
         DamagedDataError: if there are no such files.
     """
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.bin"))
-    sizes = "".join(f"{name} {(folder / name).stat().st_size} " for name in found)
-    fingerprint = hashlib.sha256(sizes.encode()).hexdigest()
-    return _files(str(folder), found, lambda name: (folder / name).read_bytes(), fingerprint)
+    digest = hashlib.sha256("\n".join(found).encode())
+    for name in found:
+        digest.update((folder / name).read_bytes())
+    return _files(str(folder), found, lambda name: (folder / name).read_bytes(), digest.hexdigest())
 
 
 def _files(
@@ -229,7 +245,9 @@ def _files(
 ) -> StoredEvents:
     """Return recordings of N-MNIST in the order of their numbers, which is that of MNIST."""
     parts = [entry.split("/") for entry in entries if entry.endswith(".bin")]
+    homes = {tuple(part[:-2]) for part in parts}  # Train and Test are not one set
     wrong = [p for p in parts if len(p) < 2 or not (p[-2].isdigit() and p[-1][:-4].isdigit())]
+    wrong += parts[:1] if len(homes) > 1 else []
     if not parts or wrong:
         what = f"holds {'/'.join(wrong[0])}" if wrong else "holds no recordings"
         raise DamagedDataError(
@@ -307,17 +325,39 @@ def _by_tonic(kind: str, **options: bool) -> Any:
         return of_tonic("datasets", kind)(str(home), **options)
     except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise MissingDataError(
-            f"{kind} is not in {home / kind} and could not be fetched by tonic "
-            f"({type(error).__name__}: {error}).\nConnect to the network and run again, or put the "
-            f"unpacked data there by hand, or set {SETTING} to a folder that has them."
+            f"{kind} is not in {home / kind} as tonic leaves it, the archive and what is unpacked "
+            f"of it, and could not be fetched by tonic ({type(error).__name__}: {error}).\nConnect "
+            f"to the network and run again, or put both there by hand, or set {SETTING} to a "
+            "folder that has them."
         ) from error
 
 
-def _tonic_source(data: Any, sensor: Sensor) -> StoredEvents:
-    """Return tonic's recordings with the fields of ours."""
+def _tonic_source(data: Any, least: int) -> StoredEvents:
+    """Return tonic's recordings of gestures or CIFAR-10, with the fields of ours.
+
+    tonic lists files as the file system does: here they come in the order of their paths.
+
+    Raises:
+        DamagedDataError: if there are too few.
+    """
+    home = Path(data.location_on_system)
+    names = [Path(path).relative_to(home).as_posix() for path in data.data]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    labels = np.array([data.targets[i] for i in order], dtype=np.int64)
+    if len(names) < least:
+        raise DamagedDataError(
+            f"{home} holds {len(names):,} recordings, fewer than {least:,}. Delete it and run again "
+            "to fetch it anew."
+        )
 
     def load(number: int) -> Events:
-        found, _ = data[number]
+        try:
+            found, _ = data[order[number]]
+        except ModuleNotFoundError as error:
+            raise MissingDataError(f"{error}: `pip install {error.name}` to read {home}") from error
+        except (OSError, ValueError, IndexError, EOFError) as error:
+            name = names[order[number]]
+            raise DamagedDataError(f"{home / name} cannot be read ({error}).") from error
         events = np.empty(len(found), EVENT)
         for field in EVENT.names or ():
             events[field] = found[field]
@@ -325,23 +365,28 @@ def _tonic_source(data: Any, sensor: Sensor) -> StoredEvents:
         events["t"] -= events["t"][:1].sum()  # from the first event on, if there is one
         return events
 
-    fingerprint = hashlib.sha256(repr((data, len(data), data.file_md5)).encode()).hexdigest()
-    names = tuple(str(path) for path in data.data)
-    return StoredEvents(names, np.asarray(data.targets), sensor, fingerprint, load)
+    files = [names[i] for i in order]
+    sizes = [(home / name).stat().st_size for name in files]
+    return StoredEvents(
+        tuple(str(home / name) for name in files),
+        labels,
+        GESTURE_SENSOR,
+        hashlib.sha256(repr((files, sizes, data.file_md5)).encode()).hexdigest(),
+        load,
+    )
 
 
 def _cifar10_dvs() -> EventSet:
     """Return CIFAR10-DVS, which comes without a split; ours is the same for everybody."""
-    whole = _tonic_source(_by_tonic("CIFAR10DVS"), GESTURE_SENSOR)
+    whole = _tonic_source(_by_tonic("CIFAR10DVS"), _CIFAR10_DVS_SIZE)
     kept, held_out = train_test_split(
         np.arange(len(whole.labels)),
         test_size=_CIFAR10_DVS_TEST,
         stratify=whole.labels,
         random_state=0,
     )
-    return EventSet(
-        "cifar10_dvs", part_of(whole, kept), part_of(whole, held_out), CLASSES["cifar10"]
-    )
+    train, test = part_of(whole, kept), part_of(whole, held_out)
+    return EventSet("cifar10_dvs", train, test, CLASSES["cifar10"])
 
 
 def part_of(source: StoredEvents, numbers: NDArray[np.int64]) -> StoredEvents:

@@ -28,8 +28,8 @@ def to_frames(
             one. None: for each recording that between its own first and last event.
 
     Raises:
-        ValueError: if there are no steps, a name or span makes no sense, or a window has more than
-            65,535 events.
+        ValueError: if there are no steps, a name or span makes no sense, or a pixel has more than
+            65,535 events in a window.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}: give at least one")
@@ -39,8 +39,6 @@ def to_frames(
         raise ValueError(f"span = {span}: windows of time need at least 1 µs each, others no span")
     width, height, polarities = recordings.sensor
     lengths = _by_time(recordings, steps, span) if by == "time" else _by_count(recordings, steps)
-    if lengths.max(initial=0) > np.iinfo(np.uint16).max:
-        raise ValueError("a window holds more than 65,535 events: use more steps")
     shape = (len(recordings), steps, polarities, height, width)
     frames = np.zeros(shape, dtype=np.uint16)
     for first in range(0, len(recordings), _AT_ONCE):
@@ -48,9 +46,13 @@ def to_frames(
         borders = recordings.starts[first : first + _AT_ONCE + 1]
         events = recordings.events[borders[0] : borders[-1]]
         _count(events, lengths[part], frames[part])
+    crowded = lengths > _MOST
+    if (frames[crowded].sum((1, 2, 3), dtype=np.int64) != lengths[crowded]).any():
+        raise ValueError(f"a pixel has more than {_MOST:,} events in a window: use more steps")
     return frames
 
 
+_MOST = np.iinfo(np.uint16).max  # events that a pixel can count
 _AT_ONCE = 16  # recordings whose events fit into a processor's cache
 
 
@@ -75,13 +77,10 @@ def _by_time(recordings: Recordings, steps: int, span: int | None) -> NDArray[np
         duration = np.maximum((last - first) // steps, 1)
     else:
         first, duration = np.zeros(len(recordings), np.int64), np.array([span // steps])
-    edges = first[:, None] + duration[:, None] * np.arange(1, steps)
-    borders = np.stack(
-        [
-            np.searchsorted(times[start:end], row)
-            for start, end, row in zip(starts[:-1], starts[1:], edges, strict=True)
-        ]
-    )
+    edges = first[:, None] + duration[:, None] * np.arange(1, steps)  # between windows
+    borders = np.empty(edges.shape, np.int64)
+    for row, start, end in zip(range(len(recordings)), starts[:-1], starts[1:], strict=True):
+        borders[row] = np.searchsorted(times[start:end], edges[row])
     return _lengths(borders, np.diff(starts))
 
 

@@ -1,9 +1,9 @@
 """Faults of an event camera, each with a level on its own axis; level 0 is the sound camera.
 
-tonic's transforms are used where they do what they say. They do not for four of these faults:
-`RandomFlipPolarity` turns all events of a recording or none, `UniformNoise` makes noise of one
-polarity if polarities are booleans, `DropEventByArea` takes a share of each side for one of the
-area, and `DropPixel` and `RefractoryPeriod` are right but go pixel by pixel, event by event.
+tonic's transforms are used where they do what these faults need. `RandomFlipPolarity` turns all
+events of a recording or none, `UniformNoise` makes noise of one polarity if polarities are
+booleans, `DropEventByArea` takes a share of each side, rounded down, and never reaches the last
+row and column, and `RefractoryPeriod` lets events that are not sent prolong the rest.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +17,7 @@ from hybrid.data.events import of_tonic
 from hybrid.data.recordings import EVENT, Events, Recordings
 
 HOT_RATE = 200.0  # events per second of a hot pixel
+_CAMERA, _RECORDING = 3, 4  # streams of random numbers, apart for equal seeds
 Apply = Callable[[Recordings, float, int, Sequence[int]], Recordings]
 
 
@@ -81,7 +82,7 @@ def _centre(
 def _dead(recordings: Recordings, share: float, seed: int, numbers: Sequence[int]) -> Recordings:
     """Leave out all events of some pixels."""
     width, height, _ = recordings.sensor
-    return _blind(recordings, np.random.default_rng(seed).random((height, width)) < share)
+    return _blind(recordings, _camera(seed).random((height, width)) < share)
 
 
 def _blind(recordings: Recordings, pixels: NDArray[np.bool_]) -> Recordings:
@@ -92,7 +93,7 @@ def _blind(recordings: Recordings, pixels: NDArray[np.bool_]) -> Recordings:
 def _hot(recordings: Recordings, share: float, seed: int, numbers: Sequence[int]) -> Recordings:
     """Let some pixels fire at random, whatever they see."""
     width, height, _ = recordings.sensor
-    rows, columns = np.nonzero(np.random.default_rng(seed).random((height, width)) < share)
+    rows, columns = np.nonzero(_camera(seed).random((height, width)) < share)
 
     def fire(events: Events, source: np.random.Generator) -> Events:
         count = source.poisson(HOT_RATE * len(rows) * _seconds(events))
@@ -125,29 +126,53 @@ def _flip(recordings: Recordings, share: float, seed: int, numbers: Sequence[int
     return _each(recordings, flip, seed, numbers)
 
 
-def _slow(
-    recordings: Recordings, dead_time: float, seed: int, numbers: Sequence[int]
-) -> Recordings:
-    """Leave out events that come too soon after another one of their pixel, as tonic's
-    `RefractoryPeriod` does: a pixel that is asked too often says nothing."""
+def _occlude(recordings: Recordings, share: float, seed: int, numbers: Sequence[int]) -> Recordings:
+    """Leave out what lies behind a rectangle somewhere before the sensor, another each time."""
+    width, height, _ = recordings.sensor
+    across = max(round(width * share**0.5), 1)
+    down = min(round(width * height * share / across), height)
+
+    def hide(events: Events, source: np.random.Generator) -> Events:
+        left = source.integers(width - across, endpoint=True)
+        top = source.integers(height - down, endpoint=True)
+        hidden = (events["x"] >= left) & (events["x"] < left + across)
+        hidden &= (events["y"] >= top) & (events["y"] < top + down)
+        return events[~hidden]
+
+    return _each(recordings, hide, seed, numbers)
+
+
+def _rest(recordings: Recordings, rest: float, seed: int, numbers: Sequence[int]) -> Recordings:
+    """Let pixels be silent for a time after each event that they send."""
     events, (width, height, _) = recordings.events, recordings.sensor
     number = np.repeat(np.arange(len(recordings)), np.diff(recordings.starts))
     pixel = (number * height + events["y"]) * width + events["x"]
     order = np.lexsort((events["t"], pixel))
-    soon = np.diff(events["t"][order], prepend=0) <= 1e3 * dead_time
-    soon &= np.diff(pixel[order], prepend=-1) == 0
+    pixel, time = pixel[order], events["t"][order]
+    # Which event each one lets through next: the first of its pixel that comes late enough.
+    stride = time.max(initial=0) + round(1e3 * rest) + 2
+    key = pixel * stride + time
+    following = np.searchsorted(key, key + round(1e3 * rest) + 1)
+    sent = np.zeros(len(events), dtype=bool)
+    current = np.flatnonzero(np.diff(pixel, prepend=-1))  # the first event of each pixel
+    while len(current):
+        sent[current] = True
+        after = following[current]
+        inside = after < len(events)
+        current, after = current[inside], after[inside]
+        current = after[pixel[after] == pixel[current]]
     wanted = np.empty(len(events), dtype=bool)
-    wanted[order] = ~soon
+    wanted[order] = sent
     return recordings.keep(wanted)
 
 
-def _by_tonic(kind: str, argument: Callable[[float, Recordings], dict[str, object]]) -> Apply:
+def _by_tonic(kind: str, argument: Callable[[float], dict[str, object]]) -> Apply:
     """Return a fault that one of tonic's transforms brings about."""
 
     def apply(
         recordings: Recordings, level: float, seed: int, numbers: Sequence[int]
     ) -> Recordings:
-        transform = of_tonic("transforms", kind)(**argument(level, recordings))
+        transform = of_tonic("transforms", kind)(**argument(level))
 
         def change(events: Events, source: np.random.Generator) -> Events:
             with _global_randomness(source):
@@ -178,10 +203,15 @@ def _each(
 ) -> Recordings:
     """Change each recording with randomness of its own; one without events stays as it is."""
     parts = [
-        change(events, np.random.default_rng([seed, number])) if len(events) else events
+        change(events, np.random.default_rng([_RECORDING, seed, number])) if len(events) else events
         for events, number in zip(recordings, numbers, strict=True)
     ]
     return Recordings.of(parts, recordings.sensor)
+
+
+def _camera(seed: int) -> np.random.Generator:
+    """Return the source of what is the same in all recordings of a camera."""
+    return np.random.default_rng([_CAMERA, seed])
 
 
 def _seconds(events: Events) -> float:
@@ -204,24 +234,16 @@ SENSOR_FAULTS: dict[str, SensorFault] = {
     fault.name: fault
     for fault in (
         SensorFault("centre", "half-width of the blind square (pixels)", _centre),
-        SensorFault(
-            "occlusion",
-            "occluded area (share)",
-            _by_tonic(
-                "DropEventByArea",
-                lambda share, events: {"sensor_size": events.sensor, "area_ratio": share**0.5},
-            ),
-            0.9,
-        ),
+        SensorFault("occlusion", "occluded area (share)", _occlude, 1.0),
         SensorFault("dead", "dead pixels (share)", _dead, 1.0),
         SensorFault("hot", "hot pixels (share)", _hot, 1.0),
         SensorFault(
-            "dropped", "dropped events (share)", _by_tonic("DropEvent", lambda p, _: {"p": p}), 1.0
+            "dropped", "dropped events (share)", _by_tonic("DropEvent", lambda p: {"p": p}), 1.0
         ),
         SensorFault(
             "gap",
             "time without events (share)",
-            _by_tonic("DropEventByTime", lambda share, _: {"duration_ratio": share}),
+            _by_tonic("DropEventByTime", lambda share: {"duration_ratio": share}),
             0.99,
         ),
         SensorFault("noise", "background activity (events per pixel and s)", _noise),
@@ -231,9 +253,9 @@ SENSOR_FAULTS: dict[str, SensorFault] = {
             "time jitter (ms, standard deviation)",
             _by_tonic(
                 "TimeJitter",
-                lambda ms, _: {"std": 1e3 * ms, "clip_negative": False, "sort_timestamps": True},
+                lambda ms: {"std": 1e3 * ms, "clip_negative": False, "sort_timestamps": True},
             ),
         ),
-        SensorFault("slow", "dead time of pixels (ms)", _slow),
+        SensorFault("slow", "rest of pixels after an event (ms)", _rest),
     )
 }

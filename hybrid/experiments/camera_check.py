@@ -34,12 +34,14 @@ def compare() -> Json:
     """
     real, model = load_events("nmnist_small").test, load_events("event_mnist").test
     numbers = range(len(real.labels))
+    assert (real.labels == model.labels[: len(numbers)]).all(), "the same digits, in MNIST's order"
     recordings = real.read(numbers), model.read(numbers)
     found = [statistics(made) for made in recordings]
     agreed = agreement(*found)
     return {
         "camera": asdict(NMNIST_CAMERA),
         "saccades": asdict(NMNIST_SACCADES),
+        "simulator": simulator(),
         "recordings": len(numbers),
         "data": load_events("nmnist_small").sha256(),
         "agreement": {
@@ -49,6 +51,11 @@ def compare() -> Json:
         "model": _as_json(found[1]),
         "shown": [_image(made) for made in recordings],
     }
+
+
+def simulator() -> str:
+    """Return a hash of what the simulated camera makes of two bundled digits."""
+    return load_events("event_digits").train.fingerprint
 
 
 def load() -> Json:

@@ -44,7 +44,9 @@ class Config:
 
     steps: int = 6  # windows T, one for each step of the network
     by: Binning = "time"
-    span: int | None = 310_000  # µs that the windows divide; None: of each recording its own
+    # µs that the windows divide, and behind which all is counted in the last one; None: of each
+    # recording its own, which faults may move.
+    span: int | None = None
     ceiling: int = 3  # counts of a pixel are cut here, and scaled to at most 1
 
     convolutions: tuple[tuple[int, bool], ...] = ()  # (channels, whether pooled)
@@ -72,6 +74,10 @@ class Config:
             value = getattr(self, name)
             require(self, name, value is None or value >= 1, ">= 1, or None for all")
         require(self, "span", self.span is None or self.by == "time", "None with windows by count")
+        fits = self.span is None or self.span >= self.steps
+        require(self, "span", fits, "at least 1 µs for each window, or None")
+        require(self, "ceiling", self.ceiling <= 255, "at most 255: frames count no further")
+        require(self, "initial_meta", self.initial_meta >= 0.0, ">= 0")
         for name in ("validation", "steps", "ceiling", "hidden", "epochs", "batch_size"):
             require(self, name, getattr(self, name) >= 1, ">= 1")
         for name in ("v_th", "trace_clip", "output_ceiling", "lr_weight", "lr_meta"):
@@ -79,9 +85,13 @@ class Config:
         for name in ("decay", "trace_decay"):
             require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
         require(self, "tau", self.tau is None or self.tau > 0.0, "> 0, or None")
-        names = ", ".join(SENSOR_FAULTS)
         known = bool(self.faults) and all(name in SENSOR_FAULTS for name, _ in self.faults)
-        require(self, "faults", known, f"pairs of ({names}) and levels")
+        require(self, "faults", known, f"pairs of ({', '.join(SENSOR_FAULTS)}) and levels")
+        names = [name for name, _ in self.faults]
+        require(self, "faults", len(set(names)) == len(names), "of different names")
+        require(self, "faults", all(levels for _, levels in self.faults), "with levels")
+        first = self.faults[0][1][0]
+        require(self, "faults", first == 0.0, "the sound camera, level 0, first")
         for name, levels in self.faults:
             for level in levels:
                 check_sensor_level(name, level)

@@ -9,7 +9,15 @@ from hybrid.experiments.plans import Group, Plan
 _MAIN = ("LP", "GP", "HP")
 # Few recordings, so small batches; neurons remember longer than those that see a still image, and
 # need more to spike. Chosen on validation recordings of a sound camera, seed 101.
-_EVENTS = Config(label="events", v_th=0.5, decay=0.8, batch_size=20, lr_weight=5e-4, epochs=20)
+_EVENTS = Config(
+    label="events",
+    span=310_000,  # of N-MNIST's three saccades
+    v_th=0.5,
+    decay=0.8,
+    batch_size=20,
+    lr_weight=5e-4,
+    epochs=20,
+)
 _SMOKE = replace(
     _EVENTS,
     label="digits",

@@ -4,9 +4,11 @@ import hashlib
 import inspect
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hybrid.data import dvs, frames, recordings, sensor_faults
+from hybrid.data import dvs, events, frames, recordings
 from hybrid.data.events import EventSet, EventSource, load_events
 from hybrid.data.frames import to_frames
 from hybrid.data.recordings import Recordings, Sensor
@@ -87,6 +89,13 @@ def recordings_for(config: Config) -> EventData:
     )
 
 
+@lru_cache(maxsize=1)
+def test_recordings(config: Config) -> Recordings:
+    """Return all test recordings of a config, kept in memory for the trials that follow."""
+    source = recordings_for(config).test
+    return source.read(range(len(source.labels)))
+
+
 def frames_of(config: Config, source: EventSource) -> Tensor:
     """Return the frames of all recordings as inputs [N, T · polarities · height · width], uint8.
 
@@ -143,5 +152,6 @@ def _kept(path: Path, compute: Callable[[], Tensor]) -> Tensor:
 @cache
 def _code() -> str:
     """Return a hash of the code that frames depend on: other code, other frames."""
-    modules = (recordings, frames, dvs, sensor_faults)
-    return hashlib.sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()
+    modules = (recordings, frames, dvs, events, sys.modules[__name__])
+    source = "".join(map(inspect.getsource, modules)) + version("tonic")
+    return hashlib.sha256(source.encode()).hexdigest()

@@ -19,6 +19,7 @@ from hybrid.experiments.event_sets import (
     frames_of,
     hash_of_events,
     recordings_for,
+    test_recordings,
 )
 from hybrid.experiments.image_trials import ImageExperiment, Trained
 from hybrid.experiments.plans import Schemes
@@ -89,7 +90,7 @@ def test_faults(trained: Trained) -> Json:
     protocols = [p for p in trial.method.protocols if streams or p != "stream"]
     tests: Json = {protocol: {} for protocol in protocols}
     gathered: Json = {}
-    sound = data.test.read(range(len(labels)))
+    sound = test_recordings(config)
     for name, levels in config.faults:
         sets = test_sets(config, sound, name, levels, trial.seed).to(device)
         for protocol in protocols:
@@ -128,8 +129,8 @@ def test_sets(
     seed are compared on the very same events.
     """
     sets = []
-    for i, level in enumerate(levels):
-        source = int(numpy_stream(seed, "sensor fault", name, i).integers(2**32))
+    for level in levels:
+        source = int(numpy_stream(seed, "sensor fault", name, f"{level:g}").integers(2**32))
         sets.append(frames_from(config, corrupt_events(sound, name, level, source)))
     return torch.stack(sets)
 

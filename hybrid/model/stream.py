@@ -28,7 +28,7 @@ from hybrid.model.plasticity import (
     global_weight,
 )
 from hybrid.model.static_signals import HebbianSignal
-from hybrid.model.windows import Window, factored, run, run_window
+from hybrid.model.windows import Window, factored, has_closed_form, run, run_window
 
 
 class FirstLayer(Protocol):
@@ -167,9 +167,10 @@ class StreamedSteps:
         drive = [x[:, k] for k in range(values.shape[1]) for x in steps]
         start = LayerState(trace=self._trace)
         synapse, rule, v_th = self._synapse, self._rule, self._layer.neuron.v_th
-        self._memory = factored(
-            drive, synapse, rule, v_th, "stream", start, final_trace=True
-        ) or RecurrentTrace(drive, synapse, rule, v_th, "stream", start)
+        memory = None
+        if synapse.meta is not None and has_closed_form(drive, synapse.meta, rule, start):
+            memory = factored(drive, synapse, rule, v_th, "stream", start, final_trace=True)
+        self._memory = memory or RecurrentTrace(drive, synapse, rule, v_th, "stream", start)
 
     def window(self, k: int) -> Window:
         steps = len(self._gain)

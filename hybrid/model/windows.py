@@ -138,7 +138,7 @@ def run_window(
             synapse = synapse._replace(meta=None)
         return run(FixedSynapses(drive, synapse, start), neuron, steps, start.neuron, teacher)
 
-    if not _has_closed_form(drive, synapse.meta, rule, start):
+    if not has_closed_form(drive, synapse.meta, rule, start):
         if evaluation == "factored":
             raise ValueError(
                 "evaluation = 'factored' needs one local gain per layer and a Hebbian rule, or a "
@@ -174,7 +174,7 @@ def _has_sparse_form(
     return not bool(may_clip(drive, synapse, rule, pool, start).any())
 
 
-def _has_closed_form(drive: Drive, meta: MetaLocal, rule: LocalRule, start: LayerState) -> bool:
+def has_closed_form(drive: Drive, meta: MetaLocal, rule: LocalRule, start: LayerState) -> bool:
     """Return whether factored synapses can stand in for the rule."""
     if meta.local_gain.ndim != 0:
         return False

@@ -1,5 +1,6 @@
 """Event recordings: files, frames, damaged data, tonic's folders, faults of a sensor."""
 
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hybrid.data import sources
 from hybrid.data.events import archive, load_events, read_bin, tree
 from hybrid.data.frames import to_frames
 from hybrid.data.recordings import EVENT, EventError, Events, Recordings
-from hybrid.data.sensor_faults import SENSOR_FAULTS, corrupt_events
+from hybrid.data.sensor_faults import HOT_RATE, SENSOR_FAULTS, corrupt_events
 from hybrid.data.sources import DamagedDataError, MissingDataError
 
 SENSOR = (7, 5, 2)
@@ -114,6 +115,12 @@ def test_windows_of_a_span_do_not_move_with_what_is_lost() -> None:
     np.testing.assert_array_equal(to_frames(late, 6, span=300_000)[:, 3:], frames[:, 3:])
     assert to_frames(late, 6, span=300_000)[:, :3].sum() == 0
     assert frames.sum() == len(made.events)
+    crowded = np.zeros(70_000, EVENT)
+    with pytest.raises(ValueError, match="a pixel has more than 65,535 events"):
+        to_frames(Recordings.of([crowded], SENSOR), 1)
+    crowded["x"][::2] = 1
+    assert to_frames(Recordings.of([crowded], SENSOR), 1).max() == 35_000
+    assert to_frames(Recordings.of([], SENSOR), 3).shape == (0, 3, 2, 5, 7)
     with pytest.raises(ValueError, match="span = 3"):
         to_frames(made, 6, span=3)
     with pytest.raises(ValueError, match="choose one of time, count"):
@@ -154,6 +161,10 @@ def test_a_wrong_folder_or_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "recording.bin").write_bytes(as_bin(events(0)))
     with pytest.raises(DamagedDataError, match="expected <label>/<number>"):
         tree(tmp_path)
+    write_tree(tmp_path / "both" / "Train", [1])
+    write_tree(tmp_path / "both" / "Test", [2])
+    with pytest.raises(DamagedDataError, match="expected <label>/<number>"):
+        tree(tmp_path / "both")
     (tmp_path / "some.zip").write_bytes(b"no archive")
     with pytest.raises(DamagedDataError, match=r"some\.zip cannot be read"):
         archive(tmp_path / "some.zip", "some")
@@ -184,22 +195,77 @@ def test_a_failed_download_by_tonic_names_the_remedy(
     assert "HYBRID_DATA" in str(caught.value)
 
 
+@pytest.fixture
+def gestures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory with three recordings and one, as tonic leaves DVS128 Gesture."""
+    monkeypatch.setenv(sources.SETTING, str(tmp_path))
+    monkeypatch.setattr(named.of_tonic("datasets", "DVSGesture"), "_check_exists", lambda _: True)
+    monkeypatch.setattr(named, "_GESTURES_LEAST", {"Train": 3, "Test": 1})
+    for half, labels in (("ibmGestureTrain", (4, 0, 10)), ("ibmGestureTest", (9,))):
+        folder = tmp_path / "DVSGesture" / half / "user01_led"
+        folder.mkdir(parents=True)
+        for label in labels:
+            # Columns of the published arrays: x, y, polarity, ms.
+            np.save(folder / f"{label}.npy", np.array([[3, 5, 1, 20], [127, label, 0, 21]]))
+    return tmp_path / "DVSGesture"
+
+
 def test_gestures_in_the_folders_of_tonic_are_read(
+    gestures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = load_events("dvs_gesture")
+    assert found.train.labels.tolist() == [0, 10, 4], "in the order of paths"
+    assert found.test.labels.tolist() == [9]
+    for number, label in enumerate(found.train.labels):
+        events = found.train.read([number])[0]
+        assert events["t"].tolist() == [0, 1000]
+        assert (events["x"].tolist(), events["p"].tolist()) == ([3, 127], [True, False])
+        assert events["y"].tolist() == [5, label], "the label is that of the recording"
+    assert found.classes[4] == "right arm counter-clockwise"
+
+    # Whatever order the file system lists them in.
+    theirs = named.of_tonic("datasets", "DVSGesture")
+    backwards = theirs.__init__
+
+    def reversed_files(self: object, *arguments: object, **options: object) -> None:
+        backwards(self, *arguments, **options)
+        self.data.reverse()  # type: ignore[attr-defined]
+        self.targets.reverse()  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(theirs, "__init__", reversed_files)
+    again = load_events("dvs_gesture")
+    assert again.sha256() == found.sha256()
+    np.testing.assert_array_equal(again.train.read([2]).events, found.train.read([2]).events)
+
+
+def test_gestures_that_are_missing_or_damaged_are_named(gestures: Path) -> None:
+    path = gestures / "ibmGestureTrain" / "user01_led" / "4.npy"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(DamagedDataError, match=r"4\.npy cannot be read"):
+        load_events("dvs_gesture").train.read([2])
+    path.unlink()
+    with pytest.raises(DamagedDataError, match="holds 2 recordings, fewer than 3"):
+        load_events("dvs_gesture")
+
+
+def test_a_recording_of_cifar10_dvs_without_its_reader_names_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(sources.SETTING, str(tmp_path))
-    monkeypatch.setattr(named.of_tonic("datasets", "DVSGesture"), "_check_exists", lambda _: True)
-    for half, label in (("ibmGestureTrain", 4), ("ibmGestureTest", 9)):
-        folder = tmp_path / "DVSGesture" / half / "user01_led"
-        folder.mkdir(parents=True)
-        # Columns of the published arrays: x, y, polarity, ms.
-        np.save(folder / f"{label}.npy", np.array([[3, 5, 1, 20], [127, 0, 0, 21]]))
-    found = load_events("dvs_gesture")
-    assert (found.train.labels.tolist(), found.test.labels.tolist()) == ([4], [9])
-    first = found.train.read([0])[0]
-    assert first["t"].tolist() == [0, 1000]
-    assert (first["x"].tolist(), first["p"].tolist()) == ([3, 127], [True, False])
-    assert found.classes[4] == "right arm counter-clockwise"
+    theirs = named.of_tonic("datasets", "CIFAR10DVS")
+    monkeypatch.setattr(theirs, "_check_exists", lambda _: True)
+    monkeypatch.setattr(named, "_CIFAR10_DVS_SIZE", 40)
+    monkeypatch.setattr(named, "_CIFAR10_DVS_TEST", 10)
+    for name in theirs.classes:
+        (tmp_path / "CIFAR10DVS" / name).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "CIFAR10DVS" / name / f"{number}.aedat4").write_bytes(b"")
+    found = load_events("cifar10_dvs")
+    assert np.bincount(found.test.labels).tolist() == [1] * 10
+    assert np.bincount(found.train.labels).tolist() == [3] * 10
+    monkeypatch.setitem(sys.modules, "aedat", None)
+    with pytest.raises(MissingDataError, match="pip install aedat"):
+        found.train.read([0])
 
 
 def test_an_unknown_set_is_refused() -> None:
@@ -261,13 +327,57 @@ def test_polarity_of_noise_is_balanced() -> None:
     assert made["p"].mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_dead_time_is_that_of_tonic() -> None:
+def rested(part: Events, rest: int) -> Events:
+    """What pixels send that rest for `rest` µs after each event, one event after the other."""
+    last: dict[tuple[int, int], int] = {}
+    wanted = []
+    for x, y, t, _ in part.tolist():
+        wanted.append(t - last.get((x, y), -(10**9)) > rest)
+        if wanted[-1]:
+            last[x, y] = t
+    return part[np.array(wanted, dtype=bool)]
+
+
+@pytest.mark.parametrize("rest", [0.001, 3.0, 40.0, 1000.0])
+def test_pixels_rest_after_what_they_send(rest: float) -> None:
     made = recordings()
-    theirs = named.of_tonic("transforms", "RefractoryPeriod")(delta=10_000)
-    slow = corrupt_events(made, "slow", 10.0, seed=0)
-    assert 0 < len(slow.events) < len(made.events)
+    slow = corrupt_events(made, "slow", rest, seed=0)
+    assert 0 < len(slow.events) <= len(made.events)
     for own, part in zip(slow, made, strict=True):
-        np.testing.assert_array_equal(own, theirs(part))
+        np.testing.assert_array_equal(own, rested(part, round(1e3 * rest)))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.4, 0.9, 1.0])
+def test_occlusion_hides_the_share_it_says_anywhere(share: float) -> None:
+    sensor = (34, 34, 2)
+    everywhere = np.zeros(34 * 34, EVENT)
+    everywhere["x"], everywhere["y"] = np.tile(np.arange(34), 34), np.repeat(np.arange(34), 34)
+    made = Recordings.of([everywhere] * 300, sensor)
+    hidden = corrupt_events(made, "occlusion", share, seed=0)
+    counts = 34 * 34 - np.diff(hidden.starts)
+    np.testing.assert_allclose(counts / 34**2, share, atol=0.5 / 34)
+    seen = np.zeros((34, 34))
+    np.add.at(seen, (hidden.events["y"], hidden.events["x"]), 1)
+    for axis in (0, 1):
+        assert (seen.min(axis) < 300).all(), "each row and column is hidden sometimes, the last too"
+
+
+def test_hot_pixels_fire_at_their_rate() -> None:
+    sensor = (34, 34, 2)
+    ends = np.zeros(2, EVENT)
+    ends["t"] = 0, 1_000_000
+    made = corrupt_events(Recordings.of([ends], sensor), "hot", 0.05, seed=0)
+    pixels, counts = np.unique(made.events[["x", "y"]], return_counts=True)
+    assert counts[counts > 2].mean() == pytest.approx(HOT_RATE, rel=0.05)
+    assert len(pixels) > 0.02 * 34**2
+
+
+def test_jitter_moves_times_by_as_much_as_it_says() -> None:
+    part = np.zeros(20_000, EVENT)
+    part["t"] = 500_000
+    moved = corrupt_events(Recordings.of([part], SENSOR), "jitter", 5.0, seed=0).events["t"]
+    assert moved.mean() == pytest.approx(500_000, abs=200)
+    assert moved.std() == pytest.approx(5_000, rel=0.03)
 
 
 def test_jitter_moves_times_and_nothing_else() -> None:

@@ -35,6 +35,7 @@ TINY = Config(
     tested=20,
     validation=20,
     steps=3,
+    span=310_000,
     hidden=12,
     batch_size=10,
     epochs=1,
@@ -206,8 +207,14 @@ def test_plans_name_each_config_once(profile: str) -> None:
         ({"steps": 0}, "steps = 0"),
         ({"answer": "vote"}, "one of rate, membrane"),
         ({"faults": ()}, "pairs of"),
+        ({"span": -5}, "at least 1 µs for each window"),
+        ({"ceiling": 300}, "at most 255"),
+        ({"initial_meta": -1.0}, "initial_meta = -1.0"),
+        ({"faults": (("centre", (0.0,)), ("centre", (1.0,)))}, "of different names"),
+        ({"faults": (("centre", ()),)}, "with levels"),
+        ({"faults": (("centre", (1.0,)),)}, "level 0, first"),
         ({"faults": (("fog", (1.0,)),)}, "pairs of"),
-        ({"faults": (("dropped", (1.5,)),)}, "dropped level 1.5"),
+        ({"faults": (("dropped", (0.0, 1.5)),)}, "dropped level 1.5"),
     ],
 )
 def test_impossible_configs_are_refused(change: dict, message: str) -> None:
@@ -219,6 +226,8 @@ def test_the_camera_agrees_with_n_mnist_as_far_as_is_said() -> None:
     """The committed comparison with real test recordings, which notebook 03 quotes."""
     check = camera_check.load()
     assert check["camera"] == asdict(NMNIST_CAMERA), "of the present constants"
+    assert check["saccades"] == json.loads(json.dumps(asdict(NMNIST_SACCADES)))
+    assert check["simulator"] == camera_check.simulator(), "of the present simulator"
     found = check["agreement"]
     assert abs(found["total"] - 1.0) < 0.02
     assert np.abs(np.array(found["counts"]) - 1.0).max() < 0.1
