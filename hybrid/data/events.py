@@ -346,8 +346,8 @@ def _tonic_source(data: Any, least: int) -> StoredEvents:
     labels = np.array([data.targets[i] for i in order], dtype=np.int64)
     if len(names) < least:
         raise DamagedDataError(
-            f"{home} holds {len(names):,} recordings, fewer than {least:,}. Delete it and run again "
-            "to fetch it anew."
+            f"{home} holds {len(names):,} recordings, fewer than {least:,}. Delete it and run "
+            "again to fetch it anew."
         )
 
     def load(number: int) -> Events:

@@ -39,12 +39,8 @@ def draw(result: Result, label: str, sound: Recordings, camera: Json) -> Figure:
     _camera(axes, camera)
     panels.sheet(axes["d"], [("one digit", _gallery(sound, faults))], ["sound", *names])
     for name, letter in panel_of.items():
-        curves = {
-            method: (result.accuracy(label, method, name), _COLOUR[method])
-            for method in result.methods(label)
-        }
         first_of_row = names.index(name) % _ROW == 0
-        axis = SENSOR_FAULTS[name].axis
+        axis, curves = SENSOR_FAULTS[name].axis, _curves(result, label, name)
         panels.fault(axes[letter], faults[name], curves, axis=axis, legend=first_of_row)
     worst = "noise" if "noise" in faults else names[-1]
     for letter, name, place, title in (
@@ -57,6 +53,21 @@ def draw(result: Result, label: str, sound: Recordings, camera: Json) -> Figure:
         }
         panels.evidence(axes[letter], gathered, title=title)
     return figure
+
+
+def _curves(result: Result, label: str, fault: str) -> dict[str, tuple[Series, str, str]]:
+    """Return accuracy, colour and line style of each method under its usual protocol.
+
+    HP also with its trace at rest, as GP has none that could adapt to what is tested.
+    """
+    curves = {}
+    for method in result.methods(label):
+        usual = result.protocols(label, method)[0]
+        for protocol in dict.fromkeys((usual, "frozen") if method == HP.name else (usual,)):
+            samples = result.accuracy(label, method, fault, protocol)
+            style = "-" if protocol == usual else "--"
+            curves[f"{method}, {protocol}"] = (samples, _COLOUR[method], style)
+    return curves
 
 
 def _camera(axes: dict, camera: Json) -> None:  # type: ignore[type-arg]

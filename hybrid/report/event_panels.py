@@ -61,11 +61,16 @@ def counts(axes: Axes, real: Series, model: Series) -> None:
 
 
 def fault(
-    axes: Axes, levels: Series, curves: Mapping[str, tuple[Series, str]], *, axis: str, legend: bool
+    axes: Axes,
+    levels: Series,
+    curves: Mapping[str, tuple[Series, str, str]],
+    *,
+    axis: str,
+    legend: bool,
 ) -> None:
-    """Draw accuracy [seeds, levels] against the level of one fault, by method."""
-    for name, (samples, colour) in curves.items():
-        band(axes, levels, samples, colour=colour, label=name)
+    """Draw accuracy [seeds, levels] against the level of one fault: colour and line style each."""
+    for name, (samples, colour, style) in curves.items():
+        band(axes, levels, samples, colour=colour, label=name, linestyle=style)
     what, _, unit = axis.partition(" (")
     axes.set(xlabel=unit.rstrip(")") or what, title=what, ylim=(0, 100))
     axes.xaxis.set_major_locator(MaxNLocator(4))

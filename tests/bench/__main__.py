@@ -27,7 +27,7 @@ from hybrid.model.coding import LastMembrane
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
-from tests.bench import continual, few_shot
+from tests.bench import continual, few_shot, frames
 from tests.bench.baselines import Materialised, PlainLoop
 
 REPEATS = 9
@@ -182,6 +182,21 @@ def compare_continual(threads: int) -> list[dict]:
     ]
 
 
+def compare_frames() -> list[dict]:
+    """Time frames of 1,000 recordings."""
+    times = interleaved(frames.work(), 5)
+    base = times["tonic, ToFrame"]
+    return [
+        {
+            "threads": 1,
+            "work": f"{frames.RECORDINGS:,} recordings to {frames.STEPS} frames: {name}",
+            "ms": round(ms, 1),
+            "speed-up": round(base / ms, 1),
+        }
+        for name, ms in times.items()
+    ]
+
+
 def resident_peak() -> float:
     """Return this process's peak resident memory in MB."""
     status = Path("/proc/self/status")
@@ -209,6 +224,7 @@ def main() -> None:
     rows += [row for threads in sorted({1, min(2, cores)}) for row in compare_continual(threads)]
     few_shot_rows, difference = compare_few_shot(min(2, cores))
     rows += few_shot_rows
+    rows += compare_frames()
     memory = {
         "HP, [N, in, out] materialised": peak_memory("b.baseline('T=10', b.Materialised, True)"),
         "HP, ours": peak_memory("b.ours('T=10', True)"),

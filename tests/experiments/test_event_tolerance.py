@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -14,11 +15,13 @@ from hybrid.data.dvs import NMNIST_CAMERA, NMNIST_SACCADES, record
 from hybrid.data.event_statistics import agreement, distance, statistics
 from hybrid.data.images import load_images
 from hybrid.data.recordings import Recordings
-from hybrid.experiments import camera_check, camera_fit, event_sets
+from hybrid.data.sensor_faults import SENSOR_FAULTS
+from hybrid.experiments import camera_check, camera_fit, event_figure, event_sets
 from hybrid.experiments import event_plans as plans
 from hybrid.experiments import event_tolerance as experiment
 from hybrid.experiments.base import GP, HP, LP, Method
 from hybrid.experiments.event_config import Config
+from hybrid.experiments.event_results import Result
 from hybrid.experiments.event_sets import frames_of, recordings_for
 from hybrid.experiments.plans import Group
 from hybrid.experiments.trials import Trial
@@ -124,6 +127,28 @@ def test_methods_of_a_seed_meet_the_same_faults_and_seeds_others() -> None:
     assert torch.equal(clean, experiment.frames_from(TINY, sound))
 
 
+def drawn_as_told(result: Result) -> None:
+    """The figure has a panel for each fault, with its levels and all that was tested."""
+    sound = recordings_for(TINY).test.read([3])
+    figure = event_figure.draw(result, "tiny", sound, camera_check.load())
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    for fault, levels in result.faults("tiny").items():
+        title = SENSOR_FAULTS[fault].axis.partition(" (")[0]
+        lines = {line.get_label(): line for line in panels[title].get_lines()}
+        assert list(lines) == ["LP, batch", "GP, frozen", "HP, batch", "HP, frozen"]
+        for method, protocol in (name.split(", ") for name in lines):
+            line = lines[f"{method}, {protocol}"]
+            np.testing.assert_array_equal(line.get_xdata(), levels)
+            expected = result.accuracy("tiny", method, fault, protocol).mean(0)
+            np.testing.assert_allclose(line.get_ydata(), expected)
+    evidence = panels["Evidence, noise at 20"].get_lines()[2]
+    np.testing.assert_allclose(
+        evidence.get_ydata(), result.evidence("tiny", "HP", "noise")[:, -1].mean(0)
+    )
+    assert {"Three saccades", "Events per recording"} <= set(panels)
+    plt.close(figure)
+
+
 @pytest.mark.usefixtures("plan")
 def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
     store = Store(tmp_path / "records")
@@ -147,6 +172,7 @@ def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
     assert result.evidence("tiny", "HP", "centre").shape == (2, 2, TINY.steps)
     again = experiment.run("smoke", store=store)
     assert again.records == result.records, "nothing is computed twice"
+    drawn_as_told(result)
     read = experiment.load("smoke", folder=tmp_path / "records")
     assert [r["result"] for r in read.records] == [r["result"] for r in result.records]
 
