@@ -41,6 +41,9 @@ lab: $(READY) ## open the notebooks in JupyterLab
 laptop: $(READY) ## run all experiments at laptop scale (hours; resumes where it stopped)
 	$(BIN)/hybrid run fault_tolerance --profile laptop
 	$(BIN)/hybrid run classification --profile laptop
+	$(BIN)/hybrid run few_shot --profile laptop
+	$(BIN)/hybrid run continual --profile laptop
+	$(BIN)/hybrid run event_tolerance --profile laptop
 
 lint: $(READY) ## format and check the code
 	$(BIN)/ruff format .
