@@ -233,7 +233,7 @@ def _with(
 SENSOR_FAULTS: dict[str, SensorFault] = {
     fault.name: fault
     for fault in (
-        SensorFault("centre", "half-width of the blind square (pixels)", _centre),
+        SensorFault("centre", "blind centre (half-width in pixels)", _centre),
         SensorFault("occlusion", "occluded area (share)", _occlude, 1.0),
         SensorFault("dead", "dead pixels (share)", _dead, 1.0),
         SensorFault("hot", "hot pixels (share)", _hot, 1.0),

@@ -78,7 +78,7 @@ PLANS: dict[Profile, Plan] = {
             seeds=3,
         ),
         Group(
-            configs=tuple(of_density(_LAPTOP, density) for density in (0.01, 0.1, 0.3)),
+            configs=tuple(of_density(_LAPTOP, density) for density in (0.01, 0.1)),
             methods=("sparse GP", "HP"),
             seeds=3,
         ),

@@ -24,7 +24,8 @@ _SMOKE = replace(
     recordings=1_200,
     tested=300,
     validation=200,
-    hidden=256,
+    hidden=128,
+    lr_weight=1e-3,
     epochs=4,
     faults=(
         ("centre", (0.0, 3.0, 6.0)),

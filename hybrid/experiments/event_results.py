@@ -73,3 +73,23 @@ class Result(Records):
     def _tests(self, label: str, method: str, protocol: Protocol | None) -> list:  # type: ignore[type-arg]
         name = protocol or self.protocols(label, method)[0]
         return [record["result"]["tests"][name] for record in self.of(label, method)]
+
+
+def measure(result: Result) -> dict[str, Floats]:
+    """Return one value per seed for each claim of `data/paper.toml` that `result` speaks to.
+
+    Of two methods: the difference of their accuracies, averaged over the levels of each fault and
+    then over faults; the sound camera is left out.
+    """
+    return {
+        f"event_tolerance/{label}/{first}-{second}": np.mean(
+            [
+                result.gap(label, fault, first, second)[:, 1:].mean(1)
+                for fault in result.faults(label)
+            ],
+            axis=0,
+        )
+        for label in result.labels()
+        for first, second in (("HP", "GP"), ("HP", "LP"))
+        if {first, second} <= set(result.methods(label))
+    }

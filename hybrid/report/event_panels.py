@@ -72,11 +72,12 @@ def fault(
     for name, (samples, colour, style) in curves.items():
         band(axes, levels, samples, colour=colour, label=name, linestyle=style)
     what, _, unit = axis.partition(" (")
-    axes.set(xlabel=unit.rstrip(")") or what, title=what, ylim=(0, 100))
+    # Room for the legend above the curves: which corner they leave free depends on the fault.
+    axes.set(xlabel=unit.rstrip(")") or what, title=what, ylim=(0, 128), yticks=range(0, 101, 25))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     if legend:
         axes.set_ylabel("accuracy (%)")
-        axes.legend(loc="lower left")
+        axes.legend(loc="upper center", ncols=2, fontsize=4.5, columnspacing=0.8, handlelength=1.5)
 
 
 def evidence(axes: Axes, curves: Mapping[str, tuple[Series, str]], *, title: str) -> None:
@@ -86,5 +87,5 @@ def evidence(axes: Axes, curves: Mapping[str, tuple[Series, str]], *, title: str
         band(axes, steps, samples, colour=colour, label=name)
     axes.axhline(0.0, color=SOFT, linewidth=0.7)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="window", ylabel="spikes so far, right − others", title=title)
+    axes.set(xlabel="window", ylabel="spikes, right − others", title=title)
     axes.legend(loc="upper left")

@@ -21,7 +21,7 @@ from hybrid.experiments import event_plans as plans
 from hybrid.experiments import event_tolerance as experiment
 from hybrid.experiments.base import GP, HP, LP, Method
 from hybrid.experiments.event_config import Config
-from hybrid.experiments.event_results import Result
+from hybrid.experiments.event_results import Result, measure
 from hybrid.experiments.event_sets import frames_of, recordings_for
 from hybrid.experiments.plans import Group
 from hybrid.experiments.trials import Trial
@@ -30,7 +30,7 @@ from hybrid.model.networks import Activity
 from hybrid.model.neurons import NeuronState
 from hybrid.model.plasticity import LayerState
 from hybrid.model.windows import Window
-from hybrid.runs.store import Store
+from hybrid.runs.store import Json, Store
 
 TINY = Config(
     label="tiny",
@@ -175,6 +175,29 @@ def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
     drawn_as_told(result)
     read = experiment.load("smoke", folder=tmp_path / "records")
     assert [r["result"] for r in read.records] == [r["result"] for r in result.records]
+
+
+def test_claims_are_measured_on_faulty_cameras_and_each_fault_weighs_the_same() -> None:
+    """Of 10 recordings: HP gains 4 under one fault and (1 + 3) / 2 under the other."""
+
+    def record(method: str, seed: int, right: dict[str, list[int]]) -> Json:
+        tests = {
+            fault: {"confusion": [[[count, 10 - count], [0, 0]] for count in counts]}
+            for fault, counts in right.items()
+        }
+        config = {"label": "made up", "faults": [["centre", [0.0, 4.0]], ["noise", [5.0, 20.0]]]}
+        request = {"config": config, "method": {"name": method}, "seed": seed}
+        return {"request": request, "result": {"tests": {"frozen": tests}}}
+
+    records = (
+        record("GP", 1, {"centre": [9, 2], "noise": [4, 3]}),
+        record("GP", 2, {"centre": [9, 2], "noise": [4, 3]}),
+        record("HP", 1, {"centre": [3, 6], "noise": [5, 6]}),
+        record("HP", 2, {"centre": [9, 2], "noise": [4, 3]}),
+    )
+    measured = measure(Result(("made up",), records))
+    assert list(measured) == ["event_tolerance/made up/HP-GP"]
+    np.testing.assert_allclose(measured["event_tolerance/made up/HP-GP"], [30.0, 0.0])
 
 
 def test_lp_trains_its_read_out_alone() -> None:
