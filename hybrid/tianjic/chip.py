@@ -1,0 +1,187 @@
+"""The chip as a file of constants, each with its source: `chip.toml`.
+
+What nobody has published is in the file as well, marked as assumed and with a range. Two chips are
+easily mixed up: Tianjic (2019, 156 cores) ran the paper's network; of TianjicX (2022, 160 cores)
+only what has no other source is taken.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+
+Confidence = Literal["high", "medium", "low"]
+Generation = Literal["Tianjic", "TianjicX", "assumed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """One fact or assumption about the chip.
+
+    Raises ValueError, saying what is missing, for a constant without unit or source, or with a
+    range that does not hold its value.
+    """
+
+    value: float
+    unit: str
+    source: str
+    confidence: Confidence
+    generation: Generation
+    low: float | None = None  # range of what is not known; None for a constant taken as certain
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("unit", "source"):
+            if not str(getattr(self, name)).strip():
+                raise ValueError(f"it has no {name}: say where the number is from")
+        for name, kind in (("confidence", Confidence), ("generation", Generation)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"its {name} must be one of {', '.join(get_args(kind))}")
+        if (self.low is None) != (self.high is None):
+            raise ValueError("a range needs both low and high")
+        if self.low is not None and not self.low <= self.value <= cast(float, self.high):
+            raise ValueError(f"its value {self.value} lies outside {self.low} to {self.high}")
+
+    def drawn(self, source: np.random.Generator) -> "Constant":
+        """Return the constant with a value drawn from its range, if it has one."""
+        if self.low is None:
+            return self
+        return replace(self, value=float(source.uniform(self.low, cast(float, self.high))))
+
+
+@dataclass(frozen=True)
+class Chip:
+    """All constants of a chip, by name; see `chip.toml` for what they mean.
+
+    Raises ValueError for constants that contradict each other.
+    """
+
+    constants: Mapping[str, Constant]
+    cores: int = field(init=False)
+    mesh_width: int = field(init=False)
+    mesh_height: int = field(init=False)
+    fan_in: int = field(init=False)
+    fan_out: int = field(init=False)
+    weight_bits: int = field(init=False)
+    activation_bits: int = field(init=False)
+    potential_bits: int = field(init=False)
+    partial_sum_bits: int = field(init=False)
+    refractory_bits: int = field(init=False)
+    core_sram: int = field(init=False)
+    core_synapses: int = field(init=False)
+    clock: float = field(init=False)
+    phase_clocks: int = field(init=False)
+    macs_per_clock: int = field(init=False)
+    ann_efficiency: float = field(init=False)
+    snn_efficiency: float = field(init=False)
+    static_share: float = field(init=False)
+    packet_energy: float = field(init=False)
+    update_energy: float = field(init=False)
+    hop_clocks: float = field(init=False)
+    packet_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in self.names():
+            whole = type(self).__annotations__[name] is int
+            value = self.constants[name].value
+            object.__setattr__(self, name, int(value) if whole else float(value))
+        if self.mesh_width * self.mesh_height != self.cores:
+            raise ValueError(
+                f"a mesh of {self.mesh_width} x {self.mesh_height} has not {self.cores} cores"
+            )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of all constants that a chip needs."""
+        return tuple(entry.name for entry in fields(cls) if not entry.init)
+
+    @property
+    def phase(self) -> float:
+        """Seconds of one phase, in which all cores compute and communicate once."""
+        return self.phase_clocks / self.clock
+
+    @property
+    def slots(self) -> int:
+        """Synapses that a core meets in one phase."""
+        return self.fan_in * self.fan_out
+
+    @property
+    def energy_per_mac(self) -> float:
+        """J per multiply-accumulate at full load, all that the chip draws included."""
+        return 2.0 / self.ann_efficiency
+
+    @property
+    def energy_per_sop(self) -> float:
+        """J per synaptic operation at full load, all that the chip draws included."""
+        return 1.0 / self.snn_efficiency
+
+    @property
+    def full_power(self) -> float:
+        """W with all synapses of all cores busy (ANN mode)."""
+        return self.cores * self.slots / self.phase * self.energy_per_mac
+
+    @property
+    def static_power(self) -> float:
+        """W of the whole chip without any operation."""
+        return self.static_share * self.full_power
+
+    @property
+    def core_phase_energy(self) -> float:
+        """J of one core in one phase at full load."""
+        return self.slots * self.energy_per_mac
+
+    def drawn(self, source: np.random.Generator) -> "Chip":
+        """Return a chip whose uncertain constants are drawn from their ranges."""
+        return Chip({name: self.constants[name].drawn(source) for name in self.constants})
+
+    def changed(self, **values: float) -> "Chip":
+        """Return a chip with other values of some constants: assumed ones, for what-if questions.
+
+        Raises:
+            ValueError: if a constant is unknown.
+        """
+        changed = dict(self.constants)
+        for name, value in values.items():
+            if name not in changed:
+                raise ValueError(f"{name!r} is unknown: choose one of {', '.join(self.names())}")
+            old = changed[name]
+            source = f"changed from {old.value:g} ({old.source})"
+            changed[name] = Constant(
+                value=value, unit=old.unit, source=source, confidence="low", generation="assumed"
+            )
+        return Chip(changed)
+
+
+def load_chip(path: Path | None = None) -> Chip:
+    """Read a chip's constants, by default Tianjic's.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is no TOML, a constant is missing, unknown, without a source, or wrong;
+            the message names file and constant.
+    """
+    path = path or Path(__file__).with_name("chip.toml")
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is no TOML: {error}") from error
+    for name in Chip.names():
+        if name not in table:
+            raise ValueError(f"{path} has no constant {name!r}")
+    constants = {name: _constant(path, name, entry) for name, entry in table.items()}
+    try:
+        return Chip(constants)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _constant(path: Path, name: str, entry: Any) -> Constant:
+    if name not in Chip.names():
+        raise ValueError(f"{path}: {name!r} is no constant of a chip")
+    try:
+        return Constant(**entry)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}, constant {name!r}: {error}") from error

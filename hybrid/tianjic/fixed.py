@@ -1,0 +1,104 @@
+"""Whole numbers as a chip has them: rounding, saturation, and how often it happened."""
+
+from collections import Counter
+
+import torch
+from torch import Tensor
+
+
+class SaturationError(ArithmeticError):
+    """A number did not fit its bits, and the simulation is strict: where, and how many."""
+
+
+class Overflows:
+    """Counts numbers that did not fit, by place.
+
+    Args:
+        strict: whether the first one raises SaturationError.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.counts: Counter[str] = Counter()
+
+    def saturate(self, values: Tensor, bits: int, place: str) -> Tensor:
+        """Return values cut to signed numbers of `bits`, after counting those that did not fit.
+
+        Raises:
+            SaturationError: if one did not fit, and the count is strict.
+        """
+        low, high = signed_range(bits)
+        lost = int(((values < low) | (values > high)).sum())
+        if lost and self.strict:
+            raise SaturationError(f"{place}: {lost} of {values.numel()} do not fit {bits} bits")
+        if lost:
+            self.counts[place] += lost
+            values = values.clamp(low, high)
+        return values
+
+
+def signed_range(bits: int) -> tuple[int, int]:
+    """Return the smallest and largest signed number of `bits`."""
+    if bits < 2:
+        raise ValueError(f"bits = {bits}: signed numbers need at least two")
+    return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+
+
+def quantized(values: Tensor, scale: float, bits: int) -> Tensor:
+    """Return round(values / scale), symmetric and saturated to `bits`, as int32."""
+    highest = signed_range(bits)[1]
+    return (values.double() / scale).round().clamp(-highest, highest).int()
+
+
+def scale_of(values: Tensor, bits: int) -> float:
+    """Return the step that takes the largest magnitude to the largest number of `bits`."""
+    peak = float(values.abs().max()) if values.numel() else 0.0
+    return peak / signed_range(bits)[1] if peak > 0.0 else 1.0
+
+
+def shifted(values: Tensor, multiplier: int, shift: int) -> Tensor:
+    """Return floor((values · multiplier + half) / 2^shift): a rounded fixed-point product.
+
+    Values are taken as 64 bits on the way, as wide as any multiplier here needs.
+    """
+    half = 1 << (shift - 1) if shift else 0
+    return (values.long() * multiplier + half) >> shift
+
+
+def multiplier_for(factor: float, bits: int = 16) -> tuple[int, int]:
+    """Return (multiplier, shift) with multiplier / 2^shift nearest to `factor`.
+
+    Args:
+        factor: finite; 0 gives (0, 0).
+        bits: of the signed multiplier.
+
+    Raises:
+        ValueError: if the factor is too large for a multiplier without a shift.
+    """
+    highest = signed_range(bits)[1]
+    if abs(factor) > highest:
+        raise ValueError(f"factor = {factor:g}: a multiplier of {bits} bits reaches {highest}")
+    if factor == 0.0:
+        return 0, 0
+    shift = 0
+    while shift < 31 and abs(round(factor * (1 << (shift + 1)))) <= highest:
+        shift += 1
+    return round(factor * (1 << shift)), shift
+
+
+def exact_product(x: Tensor, weight: Tensor) -> Tensor:
+    """Return the integer product x [*, in] weight [in, out] exactly, as int64.
+
+    Floating-point matrix products are far faster than those of integers. They are exact as long as
+    no partial sum passes 2^24 (single) or 2^53 (double precision), whatever the order of adding;
+    Σ_i |weight| · max |x| bounds them all.
+    """
+    if not x.numel() or not weight.numel():
+        return x.new_zeros((*x.shape[:-1], weight.shape[-1]), dtype=torch.int64)
+    peak = int(x.abs().max())
+    bound = peak * int(weight.abs().sum(-2, dtype=torch.int64).max())
+    if bound < 1 << 24:
+        return (x.float() @ weight.float()).long()
+    if bound >= 1 << 53:
+        raise OverflowError(f"a product may reach {bound}: more than 53 bits")
+    return (x.double() @ weight.double()).long()

@@ -1,0 +1,117 @@
+"""The local module on a chip that cannot rewrite its synapses.
+
+With one sample a trace of its own, and no clip, P never has to be built:
+
+    x_t P_t = Σ_{l ≥ 0} (Σ_i lag_l[i] · x_t[i] · x_{t-1-l}[i]) · y_{t-1-l},  lag_l = decay^l · rate
+
+Counted by lag l, decay and rate are static weights; inputs and potentials of earlier steps are
+activations, which shift by one place in each step. A score is one number for all neurons; where
+each synapse has a factor of its own (a gain, a mask), lag_l is a matrix, and scores are neurons'.
+Exact but for rounding; with fewer lags than steps truncated, with a delay late. The identity is
+tested against traces built in whole numbers. Source: DESIGN §4, *factored*; the mapping to vector
+operations is a model of ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hybrid.tianjic.fixed import Overflows, exact_product, shifted
+from hybrid.tianjic.soma import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalModule:
+    """Constants of a local module in whole numbers.
+
+    Args:
+        lags: static weights [lags, in] or [lags, in, out], 8 bits.
+        table: post factor of the potential's argument.
+        argument: (multiplier, shift) from a potential to the table's argument.
+        thresholds: subtracted from that argument [out].
+        coincidence_shift: bits that products of two inputs lose.
+        score_shift: bits that scores lose before they are cut to `score_bits`.
+        score_bits: of scores.
+        gain: (multiplier, shift) from sums of score · post factor to potentials.
+        delay: steps by which the local current comes late.
+    """
+
+    lags: Tensor
+    table: Table
+    argument: tuple[int, int]
+    thresholds: Tensor
+    coincidence_shift: int
+    score_shift: int
+    score_bits: int
+    gain: tuple[int, int]
+    delay: int = 0
+
+    def __post_init__(self) -> None:
+        if self.lags.ndim not in (2, 3):
+            raise ValueError(f"lags must be [lags, in] or [lags, in, out], got {self.lags.ndim}-d")
+        if self.delay < 0:
+            raise ValueError(f"delay = {self.delay}: it must be >= 0")
+
+    def coincidences(self, x: Tensor, earlier: Tensor) -> Tensor:
+        """Return products of inputs now and earlier [N, in]."""
+        return shifted(x.long() * earlier.long(), 1, self.coincidence_shift)
+
+    def post(self, v: Tensor) -> Tensor:
+        """Return the post factor of potentials [N, out], 8 bits."""
+        return self.table.look_up(shifted(v, *self.argument) - self.thresholds)
+
+
+class History:
+    """Inputs and post factors of earlier steps, and the current they make.
+
+    Args:
+        module: constants.
+        overflows, place: where scores that do not fit are counted.
+    """
+
+    def __init__(self, module: LocalModule, overflows: Overflows, place: str) -> None:
+        self._module, self._overflows, self._place = module, overflows, place
+        self._inputs: list[Tensor] = []
+        self._posts: list[Tensor] = []
+
+    def current(self, x: Tensor) -> Tensor | int:
+        """Return the local current under input x [N, in], in units of the potential."""
+        total: Tensor | int = 0
+        for lag in range(len(self._module.lags)):
+            step = len(self._posts) - 1 - lag - self._module.delay
+            if step < 0:
+                break
+            total = total + self.score(x, self._inputs[step], lag) * self._posts[step]
+        return total if isinstance(total, int) else shifted(total, *self._module.gain)
+
+    def learn(self, x: Tensor, v: Tensor) -> None:
+        """Remember an input [N, in] and the potential that it led to [N, out]."""
+        self._inputs.append(x)
+        self._posts.append(self._module.post(v))
+
+    def score(self, x: Tensor, earlier: Tensor, lag: int) -> Tensor:
+        """Return how alike two inputs are, weighted by a lag [N, 1] or [N, out]."""
+        weight = self._module.lags[lag]
+        column = weight.unsqueeze(1) if weight.ndim == 1 else weight
+        sums = exact_product(self._module.coincidences(x, earlier), column)
+        sums = shifted(sums, 1, self._module.score_shift)
+        return self._overflows.saturate(sums, self._module.score_bits, self._place)
+
+
+def built_trace(module: LocalModule, inputs: Sequence[Tensor], posts: Sequence[Tensor]) -> Tensor:
+    """Return the trace that the next step would read, in whole numbers [N, in, out].
+
+    What a history stands for: memory that the chip has not. It is exact without shifts.
+    """
+    now = len(posts)
+    trace = torch.zeros(*inputs[0].shape, posts[0].shape[1], dtype=torch.int64)
+    for lag in range(len(module.lags)):
+        step = now - 1 - lag - module.delay
+        if step >= 0:
+            weight = module.lags[lag].long()
+            column = weight.unsqueeze(1) if weight.ndim == 1 else weight
+            pre = inputs[step].long().unsqueeze(2) * column
+            trace += pre * posts[step].unsqueeze(1)
+    return trace

@@ -1,0 +1,247 @@
+"""From a trained network to whole numbers.
+
+Weights become 8 bits with one scale per layer, potentials count in that scale times the input's,
+leaks become k/256. What the local rule asks of a potential, a tanh, becomes a table of 8 bits.
+Source of the recipe: the laboratory's quantisers (openBII/HNN); scales here are exact and not
+powers of four, as a potential's unit is free.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hybrid.model.coding import LastMembrane, Rate, ReadOut
+from hybrid.model.layers import HybridLinear
+from hybrid.model.networks import FullyConnected
+from hybrid.model.neurons import IF, LIF, Neuron
+from hybrid.model.plasticity import Hebbian, MetaLocal
+from hybrid.tianjic.cores import Carried, Outcome, SpikingLayer
+from hybrid.tianjic.fixed import multiplier_for, quantized, scale_of, signed_range
+from hybrid.tianjic.history import LocalModule
+from hybrid.tianjic.shapes import DenseShape, LocalShape
+from hybrid.tianjic.soma import LEAK_STEPS, ResetMode, Soma, Table
+
+CarriedTrace = Literal["folded", "separate", "none"]
+CARRIED_TRACES: tuple[CarriedTrace, ...] = ("folded", "separate", "none")
+PEAK = signed_range(8)[1]
+_ARGUMENT = 32  # steps of a table's argument in one unit of v / v_th: tables reach from -4 to 4
+_RESETS: dict[str, tuple[ResetMode, int]] = {
+    "subtract": ("subtract threshold", 0),
+    "zero": ("to value", 0),
+    "none": ("subtract value", 0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a network is brought to the chip.
+
+    Args:
+        weight_bits: of weights and of the static weights of lags.
+        carried: what becomes of the trace that training has left. "folded" into the weights, where
+            it no longer fades; "separate", a second matrix that fades as it should; "none".
+        lags: steps that a local module remembers; None for all, which is exact.
+        delay: steps by which the local current comes late.
+        score_bits: of scores.
+
+    Raises ValueError for values that make no sense.
+    """
+
+    weight_bits: int = 8
+    carried: CarriedTrace = "folded"
+    lags: int | None = None
+    delay: int = 0
+    score_bits: int = 16
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.weight_bits <= 8:
+            raise ValueError(f"weight_bits = {self.weight_bits}: the chip holds 2 to 8")
+        if self.carried not in CARRIED_TRACES:
+            raise ValueError(
+                f"carried = {self.carried!r}: choose one of {', '.join(CARRIED_TRACES)}"
+            )
+        if self.lags is not None and self.lags < 1:
+            raise ValueError(f"lags = {self.lags}: give >= 1, or None for all")
+        if self.delay < 0:
+            raise ValueError(f"delay = {self.delay}: it must be >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChipNetwork:
+    """A fully connected network in whole numbers.
+
+    Args:
+        layers: in the order of signals.
+        gain: fading of the first layer's drive [T].
+        readout: how potentials or spikes of the last layer become an answer.
+    """
+
+    layers: tuple[SpikingLayer, ...]
+    gain: tuple[float, ...]
+    readout: ReadOut
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Return images [N, in] from 0 to 1 as T inputs of 8 bits; beyond, they are cut."""
+        return [quantized(images * gain, 1.0 / PEAK, 8) for gain in self.gain]
+
+    def answers(self, outcome: Outcome) -> Tensor:
+        """Return the class of each sample [N]."""
+        if isinstance(self.readout, Rate):
+            return outcome.counts.argmax(-1)
+        assert isinstance(self.readout, LastMembrane)
+        potentials = outcome.potentials
+        if self.readout.ceiling is not None:
+            highest = round(self.readout.ceiling * self.layers[-1].soma.threshold)
+            potentials = potentials.clamp(max=highest)
+        return potentials.argmax(-1)
+
+    def shapes(self) -> tuple[DenseShape, ...]:
+        """Return what the mapper has to know."""
+        return tuple(
+            DenseShape(
+                name=layer.name,
+                inputs=layer.weight.shape[0],
+                outputs=layer.weight.shape[1],
+                graded=i == 0 or layer.payload is not None,
+                local=None
+                if layer.local is None
+                else LocalShape(
+                    lags=len(layer.local.lags),
+                    per_synapse=layer.local.lags.ndim == 3,
+                    delay=layer.local.delay,
+                ),
+                carried=layer.carried is not None,
+            )
+            for i, layer in enumerate(self.layers)
+        )
+
+
+def quantize(network: FullyConnected, options: Options = Options()) -> ChipNetwork:
+    """Return a trained network in whole numbers.
+
+    Raises:
+        ValueError: if the network has something that the chip has not: an encoder, a neuron other
+            than LIF and IF, a rule other than the Hebbian one, a first-spike read-out.
+    """
+    if network.encode is not None:
+        raise ValueError("a network that encodes its inputs: give the chip what comes out of it")
+    if not isinstance(network.readout, Rate | LastMembrane):
+        raise ValueError(f"{type(network.readout).__name__} is no read-out of the chip")
+    fading = len(set(network.gain)) > 1
+    layers = []
+    for number, module in enumerate(network.layers):
+        assert isinstance(module, HybridLinear)
+        graded = number == 0 or fading
+        payload = tuple(round(PEAK * g) for g in network.gain) if number and fading else None
+        name = f"layer {number + 1}"
+        layers.append(_layer(module, name, graded, payload, network.steps, options))
+    return ChipNetwork(layers=tuple(layers), gain=network.gain, readout=network.readout)
+
+
+def _layer(
+    module: HybridLinear,
+    name: str,
+    graded: bool,
+    payload: tuple[int, ...] | None,
+    steps: int,
+    options: Options,
+) -> SpikingLayer:
+    weight, bias = module.weight.detach().T, module.bias
+    meta = module.synapse().meta
+    read = meta is not None and options.carried != "none"
+    carried = meta.local_gain.detach() * module.trace if read and meta is not None else None
+    if carried is not None and options.carried == "folded":
+        weight, carried = weight + carried, None
+    scale = scale_of(weight, options.weight_bits)
+    unit = scale / PEAK if graded else scale
+    kept = None
+    if carried is not None and bool(carried.any()):
+        assert module.rule is not None
+        own = scale_of(carried, options.weight_bits)
+        gains = [own / scale * module.rule.trace_decay**t for t in range(steps)]
+        kept = Carried(
+            weight=quantized(carried, own, options.weight_bits).to(torch.int8),
+            gains=tuple(multiplier_for(gain) for gain in gains),
+        )
+    return SpikingLayer(
+        name=name,
+        weight=quantized(weight, scale, options.weight_bits).to(torch.int8),
+        bias=quantized(torch.zeros(weight.shape[1]) if bias is None else bias.detach(), unit, 28),
+        soma=integer_soma(module.neuron, unit),
+        unit=unit,
+        payload=payload,
+        local=_local(module, meta, unit, graded, steps, options),
+        carried=kept,
+    )
+
+
+def integer_soma(neuron: Neuron, unit: float) -> Soma:
+    """Return a neuron in whole numbers, of which one is worth `unit`.
+
+    Raises:
+        ValueError: if it is neither LIF nor IF.
+    """
+    if not isinstance(neuron, LIF | IF):
+        raise ValueError(f"{type(neuron).__name__} is no neuron of the chip: use LIF or IF")
+    leak = LEAK_STEPS if isinstance(neuron, IF) else round(LEAK_STEPS * neuron.decay)
+    mode, value = _RESETS[neuron.reset]
+    return Soma(threshold=round(neuron.v_th / unit), leak=leak, reset=mode, reset_value=value)
+
+
+def _local(
+    module: HybridLinear,
+    meta: MetaLocal | None,
+    unit: float,
+    graded: bool,
+    steps: int,
+    options: Options,
+) -> LocalModule | None:
+    rule = module.rule
+    if meta is None or rule is None:
+        return None
+    if not isinstance(rule, Hebbian) or rule.post == "softmax":
+        raise ValueError(f"{rule}: a history needs the Hebbian rule with tanh or identity")
+    count = min(steps - 1, options.lags or steps - 1)
+    if count < 1:
+        return None
+    decays = rule.trace_decay ** torch.arange(count, dtype=torch.float64)
+    lags = decays.unsqueeze(1) * meta.local_rate.detach().double()
+    scale = scale_of(lags, options.weight_bits)
+    static = quantized(lags, scale, options.weight_bits).to(torch.int8)
+    product = (1.0 / PEAK) ** 2 * 128 if graded else 1.0  # what a coincidence of 1 is worth
+    shift = _score_shift(static, PEAK if graded else 1, options.score_bits)
+    table, worth = post_table(rule)
+    factor = float(meta.local_gain.detach()) * product * scale * 2**shift * worth / unit
+    return LocalModule(
+        lags=static,
+        table=table,
+        argument=multiplier_for(_ARGUMENT * unit / module.neuron.v_th),
+        thresholds=quantized(meta.sliding_threshold.detach(), 1.0 / _ARGUMENT, 16),
+        coincidence_shift=7 if graded else 0,
+        score_shift=shift,
+        score_bits=options.score_bits,
+        gain=multiplier_for(factor),
+        delay=options.delay,
+    )
+
+
+def post_table(rule: Hebbian) -> tuple[Table, float]:
+    """Return the post factor as a table, and what one unit of its entries is worth."""
+    argument = torch.arange(-128, 128) / _ARGUMENT
+    if rule.post == "tanh":
+        values, worth = torch.tanh(argument), 1.0 / PEAK
+    else:
+        values, worth = argument.clamp(-PEAK / _ARGUMENT, PEAK / _ARGUMENT), 1.0 / _ARGUMENT
+    entries = (rule.sign * values / worth).round().int().tolist()
+    return Table(tuple(entries)), worth
+
+
+def _score_shift(lags: Tensor, peak: int, bits: int) -> int:
+    """Return how many bits a score has to lose so that it always fits."""
+    largest = peak * int(lags.long().abs().sum(1).max())
+    shift = 0
+    while (largest >> shift) > signed_range(bits)[1] - 1:
+        shift += 1
+    return shift

@@ -1,0 +1,182 @@
+"""The soma of a core: what whole-number potentials become.
+
+One step of a spiking soma: add the input unless the neuron rests, fire above the threshold, reset,
+leak. A leak of k/256 after the reset is what the paper's neuron does before its next input:
+
+    v_t = decay · reset(v_{t-1}, z_{t-1}) + I_t,  z_t = H(v_t - v_th)
+
+The order and the modes are those of primitive P08 of TianjicX, the best public description; of
+Tianjic itself less is known. Source: openBII/BiMap; `chip.toml` for widths.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hybrid.tianjic.fixed import Overflows, shifted, signed_range
+
+ResetMode = Literal["to value", "subtract threshold", "subtract value"]
+RESET_MODES: tuple[ResetMode, ...] = ("to value", "subtract threshold", "subtract value")
+LEAK_STEPS = 256  # leaks are multiples of 1/256
+
+
+class SomaState(NamedTuple):
+    """What neurons remember between two steps, as integers [N, out]."""
+
+    v: Tensor  # potential after reset and leak
+    resting: Tensor  # steps of refractoriness that are left
+
+
+class SomaStep(NamedTuple):
+    """One step of neurons."""
+
+    state: SomaState
+    v: Tensor  # potential before reset [N, out]: what a copy of the neuron sends as its potential
+    z: Tensor  # spikes, 0 or 1 [N, out]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soma:
+    """Constants of leaky integrate-and-fire neurons in whole numbers.
+
+    Args:
+        threshold: a neuron fires strictly above it.
+        leak: k of the leak k/256: 256 keeps the potential, 0 forgets it.
+        leak_offset: added with each leak.
+        reset: what a spike does: sets the potential to `reset_value`, subtracts the threshold that
+            was crossed, or subtracts `reset_value`.
+        reset_value: see `reset`.
+        floor: no potential falls below it; None for that of the bits.
+        refractory: steps after a spike in which input is lost.
+        noise_mask: the threshold rises by a random number & this mask; 0 for none.
+        bits: of the potential.
+        refractory_bits: of the counter of rest.
+
+    Raises ValueError, naming the constant, for values that the chip cannot hold.
+    """
+
+    threshold: int
+    leak: int = LEAK_STEPS
+    leak_offset: int = 0
+    reset: ResetMode = "subtract threshold"
+    reset_value: int = 0
+    floor: int | None = None
+    refractory: int = 0
+    noise_mask: int = 0
+    bits: int = 28
+    refractory_bits: int = 4
+
+    def __post_init__(self) -> None:
+        if self.reset not in RESET_MODES:
+            raise ValueError(f"reset = {self.reset!r}: choose one of {', '.join(RESET_MODES)}")
+        if not 0 <= self.leak <= LEAK_STEPS:
+            raise ValueError(f"leak = {self.leak}: give k of k/{LEAK_STEPS}, 0 to {LEAK_STEPS}")
+        rest = (1 << self.refractory_bits) - 1
+        if not 0 <= self.refractory <= rest:
+            raise ValueError(f"refractory = {self.refractory}: the counter holds 0 to {rest} steps")
+        low, high = signed_range(self.bits)
+        for name in ("threshold", "leak_offset", "reset_value", "floor"):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name} = {value}: {self.bits} bits hold {low} to {high}")
+        if not 0 <= self.noise_mask <= high:
+            raise ValueError(f"noise_mask = {self.noise_mask}: give 0 to {high}")
+
+    def at_rest(self, samples: int, neurons: int, device: torch.device | None = None) -> SomaState:
+        """Return the state before the first step."""
+        zero = torch.zeros(samples, neurons, dtype=torch.int64, device=device)
+        return SomaState(zero, zero)
+
+    def step(
+        self,
+        current: Tensor,
+        state: SomaState,
+        overflows: Overflows,
+        place: str,
+        noise: torch.Generator | None = None,
+    ) -> SomaStep:
+        """Advance neurons by one step.
+
+        Args:
+            current: input [N, out], integers.
+            state: after the step before.
+            overflows: counts potentials that do not fit.
+            place: named where they are counted.
+            noise: source of the threshold's noise.
+
+        Raises:
+            ValueError: if there is a noise mask, but no source of noise.
+            SaturationError: see `Overflows`.
+        """
+        awake = state.resting == 0
+        v = torch.where(awake, state.v + current, state.v)
+        v = overflows.saturate(v, self.bits, place)
+        threshold = self._threshold(v, noise)
+        z = (v > threshold).long()
+        after = self._after(v, z, threshold)
+        leaked = ((after * self.leak) >> 8) + self.leak_offset  # floor of k/256
+        leaked = overflows.saturate(leaked, self.bits, place)
+        if self.floor is not None:
+            leaked = leaked.clamp(min=self.floor)
+        resting = torch.where(z == 1, self.refractory, (state.resting - 1).clamp(min=0))
+        return SomaStep(SomaState(leaked, resting), v, z)
+
+    def _threshold(self, v: Tensor, noise: torch.Generator | None) -> Tensor | int:
+        if not self.noise_mask:
+            return self.threshold
+        if noise is None:
+            raise ValueError("a soma with a noisy threshold needs a source of noise")
+        drawn = torch.randint(0, 1 << 31, v.shape, generator=noise, device=v.device)
+        return self.threshold + (drawn & self.noise_mask)
+
+    def _after(self, v: Tensor, z: Tensor, threshold: Tensor | int) -> Tensor:
+        if self.reset == "to value":
+            return torch.where(z == 1, self.reset_value, v)
+        if self.reset == "subtract threshold":
+            return v - z * threshold
+        return v - z * self.reset_value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rectifier:
+    """A soma in ANN mode: activations of a few bits, max(0, sum · multiplier / 2^shift).
+
+    Raises ValueError for a negative shift or multiplier.
+    """
+
+    multiplier: int
+    shift: int
+    bits: int = 8  # of signed activations: 8 hold 0 to 127
+
+    def __post_init__(self) -> None:
+        if self.multiplier < 0 or self.shift < 0:
+            raise ValueError(
+                f"multiplier = {self.multiplier}, shift = {self.shift}: both must be >= 0"
+            )
+
+    def activation(self, total: Tensor) -> Tensor:
+        """Return activations of sums, both integers."""
+        scaled = shifted(total, self.multiplier, self.shift)
+        return scaled.clamp(0, signed_range(self.bits)[1])
+
+
+@dataclass(frozen=True)
+class Table:
+    """A look-up table of 8 bits to 8 bits: any function of a coarse potential.
+
+    Entry i belongs to the argument i - 128.
+    """
+
+    entries: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        low, high = signed_range(8)
+        if len(self.entries) != 256 or min(self.entries) < low or max(self.entries) > high:
+            raise ValueError(f"a table needs 256 entries from {low} to {high}")
+
+    def look_up(self, argument: Tensor) -> Tensor:
+        """Return entries for integers; those beyond 8 bits are taken as the nearest."""
+        entries = torch.tensor(self.entries, device=argument.device)
+        return entries[argument.clamp(-128, 127) + 128]

@@ -1,0 +1,85 @@
+"""The chip file: constants, their sources, and published figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid.tianjic import validation
+from hybrid.tianjic.chip import Chip, load_chip
+
+CHIP = load_chip()
+TEXT = (Path(load_chip.__code__.co_filename).with_name("chip.toml")).read_text("utf-8")
+
+
+@pytest.mark.parametrize("check", validation.checks(CHIP), ids=lambda check: check.id)
+def test_published_figures_are_met(check: validation.Check) -> None:
+    """V1 to V7, each within its tolerance; the numbers are written out here once more."""
+    published = {"V1": 610.0, "V3": 6613.8, "V4": 5952.4, "V5": 0.147, "V7": 5040.0}
+    if check.id in published:
+        assert check.published == pytest.approx(published[check.id])
+    assert check.holds, check
+
+
+def test_full_load_is_about_one_watt_and_a_core_phase_about_a_tenth_of_a_microjoule() -> None:
+    """Derived from the published efficiencies: 156 cores, all 65,536 synapses of each busy."""
+    assert CHIP.full_power == pytest.approx(0.95, abs=0.01)
+    assert CHIP.core_phase_energy == pytest.approx(102e-9, rel=0.01)
+    assert CHIP.energy_per_sop == pytest.approx(1.54e-12, rel=0.01)
+    assert 0.0 < CHIP.static_power < 0.147
+
+
+def test_nothing_that_is_assumed_is_given_as_known() -> None:
+    for name, constant in CHIP.constants.items():
+        assert constant.source, name
+        if constant.generation != "Tianjic":
+            assert constant.confidence == "low", name
+
+
+def test_a_constant_without_a_source_is_refused(tmp_path: Path) -> None:
+    damaged = tmp_path / "chip.toml"
+    line = 'source = "Pei et al., Nature 572:106 (2019)"\n'
+    for text in (TEXT.replace(line, "", 1), TEXT.replace(line, 'source = " "\n', 1)):
+        damaged.write_text(text, "utf-8")
+        with pytest.raises(ValueError, match=r"chip\.toml, constant 'cores'.*source"):
+            load_chip(damaged)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[cores]", "[corse]", "no constant 'cores'"),
+        ("[cores]", "[extra]\nvalue = 1\n[cores]", "'extra' is no constant"),
+        ("value = 156", "value = 160", "12 x 13 has not 160 cores"),
+        ('confidence = "high"', 'confidence = "sure"', "confidence must be one of"),
+        ('generation = "Tianjic"', 'generation = "other"', "generation must be one of"),
+        ("low = 0.0", "low = 0.12", "lies outside 0.12"),
+        ("high = 0.155\n", "", "both low and high"),
+        ("[cores]", "[cores", "no TOML"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    damaged = tmp_path / "chip.toml"
+    damaged.write_text(TEXT.replace(old, new, 1), "utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_chip(damaged)
+
+
+def test_uncertain_constants_are_drawn_from_their_ranges_and_others_stay() -> None:
+    source = np.random.default_rng(0)
+    drawn = [CHIP.drawn(source) for _ in range(200)]
+    shares = np.array([chip.static_share for chip in drawn])
+    assert shares.min() >= 0.0
+    assert shares.max() <= 0.155
+    assert shares.std() > 0.03
+    assert {chip.cores for chip in drawn} == {156}
+
+
+def test_a_changed_constant_is_marked_as_assumed() -> None:
+    changed = CHIP.changed(phase_clocks=5040)
+    assert changed.phase == pytest.approx(16.8e-6)
+    assert changed.constants["phase_clocks"].generation == "assumed"
+    assert "5050" in changed.constants["phase_clocks"].source
+    with pytest.raises(ValueError, match="'phases' is unknown"):
+        CHIP.changed(phases=1)
+    assert isinstance(changed, Chip)

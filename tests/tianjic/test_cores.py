@@ -1,0 +1,302 @@
+"""Networks in whole numbers: tiles change nothing, histories are traces, floats are near."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hybrid.model.coding import LastMembrane, Rate
+from hybrid.model.layers import InitialMeta
+from hybrid.model.networks import FullyConnected
+from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
+from hybrid.model.plasticity import Hebbian, LocalRule
+from hybrid.tianjic.cores import Limits, SpikingLayer, activations, dendrite, run
+from hybrid.tianjic.fixed import (
+    Overflows,
+    SaturationError,
+    exact_product,
+    multiplier_for,
+    quantized,
+    shifted,
+)
+from hybrid.tianjic.history import History, LocalModule, built_trace
+from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
+from hybrid.tianjic.soma import Rectifier, Soma, Table
+
+IDENTITY = Table(tuple(range(-128, 128)))
+
+
+def whole(shape: tuple[int, ...], generator: torch.Generator, high: int = 127) -> Tensor:
+    return torch.randint(-high, high + 1, shape, generator=generator)
+
+
+def network(
+    *,
+    rule: LocalRule | None = None,
+    neuron: Neuron | None = None,
+    tau: float | None = 40.0,
+    steps: int = 6,
+    sizes: tuple[int, ...] = (300, 40, 10),
+    largest_meta: float = 0.05,
+    trace: float = 0.0,
+) -> FullyConnected:
+    generator = torch.Generator().manual_seed(7)
+    made = FullyConnected(
+        sizes,
+        neuron=neuron or LIF(decay=0.4, v_th=0.35),
+        rule=rule,
+        readout=LastMembrane(ceiling=1.1),
+        steps=steps,
+        tau=tau,
+        generator=generator,
+        initial_meta=InitialMeta.up_to(largest_meta),
+    )
+    for layer in made.layers:
+        if rule is not None:
+            layer.trace = trace * torch.randn(layer.trace.shape, generator=generator)
+    return made.eval().requires_grad_(False)
+
+
+def images(count: int, size: int = 300) -> Tensor:
+    generator = torch.Generator().manual_seed(11)
+    shown = torch.rand(count, size, generator=generator)
+    return shown * (torch.rand(count, size, generator=generator) < 0.3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    inputs=st.integers(1, 700),
+    outputs=st.integers(1, 40),
+    fan_in=st.integers(1, 300),
+    seed=st.integers(0, 1000),
+)
+def test_tiles_add_up_to_the_plain_product(
+    inputs: int, outputs: int, fan_in: int, seed: int
+) -> None:
+    """Bit for bit, while partial sums are wide."""
+    generator = torch.Generator().manual_seed(seed)
+    x, weight = whole((3, inputs), generator), whole((inputs, outputs), generator)
+    expected = x @ weight
+    for limits in (Limits(fan_in=fan_in), Limits(fan_in=None)):
+        overflows = Overflows(strict=True)
+        assert torch.equal(dendrite(x, weight, limits, overflows, "layer"), expected)
+    tiled = Limits(fan_in=fan_in, partial_sum_bits=33, partial_sum_shift=0)
+    forced = sum(
+        exact_product(x[:, i : i + fan_in], weight[i : i + fan_in])
+        for i in range(0, inputs, fan_in)
+    )
+    assert torch.equal(forced, expected)
+    assert torch.equal(dendrite(x, weight, tiled, Overflows(), "layer"), expected)
+
+
+def test_narrow_partial_sums_are_cut_tile_by_tile_and_counted() -> None:
+    """Two tiles of 100 each: 8 bits hold 127 of each."""
+    x, weight = torch.ones(1, 4, dtype=torch.int64), torch.full((4, 1), 100)
+    overflows = Overflows()
+    limits = Limits(fan_in=2, partial_sum_bits=8)
+    assert dendrite(x, weight, limits, overflows, "layer").item() == 254
+    assert overflows.counts == {"layer: partial sums": 2}
+    with pytest.raises(SaturationError, match="layer: partial sums"):
+        dendrite(x, weight, limits, Overflows(strict=True), "layer")
+    rounded = Limits(fan_in=2, partial_sum_bits=8, partial_sum_shift=3)  # 200 -> 25 each
+    assert dendrite(x, weight, rounded, Overflows(strict=True), "layer").item() == 400
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lags=st.integers(1, 5),
+    delay=st.integers(0, 2),
+    per_synapse=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_a_history_is_the_trace(lags: int, delay: int, per_synapse: bool, seed: int) -> None:
+    """Bit for bit without shifts: x P from scores, and from a P that was built."""
+    generator = torch.Generator().manual_seed(seed)
+    samples, inputs, outputs = 3, 20, 6
+    shape = (lags, inputs, outputs) if per_synapse else (lags, inputs)
+    module = LocalModule(
+        lags=whole(shape, generator),
+        table=IDENTITY,
+        argument=(1, 0),
+        thresholds=whole((outputs,), generator, 3),
+        coincidence_shift=0,
+        score_shift=0,
+        score_bits=40,
+        gain=(1, 0),
+        delay=delay,
+    )
+    history = History(module, Overflows(strict=True), "here")
+    shown, posts = [], []
+    for _ in range(6):
+        x, v = whole((samples, inputs), generator), whole((samples, outputs), generator, 100)
+        current = history.current(x)
+        if posts:
+            expected = (x.unsqueeze(1) @ built_trace(module, shown, posts)).squeeze(1)
+            assert torch.equal(torch.as_tensor(current).expand(samples, outputs), expected)
+        else:
+            assert current == 0
+        history.learn(x, v)
+        shown.append(x)
+        posts.append(module.post(v))
+
+
+@pytest.mark.parametrize("carried", ["folded", "separate"])
+def test_a_network_in_whole_numbers_is_near_the_one_in_floats(carried: str) -> None:
+    """Potentials of HP, each sample with its own trace, within a few per cent of the threshold."""
+    rule = Hebbian(trace_decay=0.99)
+    trained = network(rule=rule, trace=0.02)
+    shown = images(50)
+    expected = trained(shown, pool="sample").windows[-1].states[-1].v
+    chip = quantize(trained, Options(carried=carried))  # type: ignore[arg-type]
+    outcome = run(chip.layers, chip.encode(shown), limits=Limits(strict=True))
+    found = outcome.potentials * chip.layers[-1].unit
+    error = (found - expected).abs()
+    assert error.median() < 0.02 * 0.35
+    assert error.mean() < 0.05 * 0.35
+    assert (found.argmax(-1) == expected.argmax(-1)).float().mean() > 0.85
+
+
+def test_the_local_current_is_what_makes_the_difference() -> None:
+    """With a loud local module, a chip without it is far off, one with it is near."""
+    trained = network(rule=Hebbian(trace_decay=0.9), largest_meta=0.6)
+    shown = images(50)
+    expected = trained(shown, pool="sample").windows[0].states[-1].v
+    chip = quantize(trained)
+    first = replace(chip, layers=chip.layers[:1])
+    errors = {}
+    for local in ("history", "off"):
+        outcome = run(first.layers, chip.encode(shown), local=local)  # type: ignore[arg-type]
+        found = outcome.potentials * chip.layers[0].unit
+        errors[local] = float((found - expected).abs().mean())
+    assert errors["history"] < 0.2 * errors["off"]
+    assert errors["off"] > 0.05
+
+
+def test_fewer_lags_and_delay_change_the_current() -> None:
+    trained = network(rule=Hebbian(trace_decay=0.9), largest_meta=0.6)
+    shown = images(20)
+    found = {
+        name: run(chip.layers, chip.encode(shown)).potentials
+        for name, chip in (
+            ("exact", quantize(trained)),
+            ("all", quantize(trained, Options(lags=5))),
+            ("truncated", quantize(trained, Options(lags=1))),
+            ("delayed", quantize(trained, Options(delay=2))),
+        )
+    }
+    assert torch.equal(found["exact"], found["all"])
+    assert not torch.equal(found["exact"], found["truncated"])
+    assert not torch.equal(found["exact"], found["delayed"])
+
+
+@pytest.mark.parametrize("fan_in", [None, 17, 256])
+def test_many_cores_do_what_one_would(fan_in: int | None) -> None:
+    """Outputs, spikes and counts, with local modules and bare spikes between layers."""
+    trained = network(rule=Hebbian(trace_decay=0.95), tau=None, trace=0.01)
+    chip, shown = quantize(trained, Options(carried="separate")), images(20)
+    one = run(chip.layers, chip.encode(shown), limits=Limits(fan_in=None))
+    many = run(chip.layers, chip.encode(shown), limits=Limits(fan_in=fan_in))
+    assert torch.equal(one.potentials, many.potentials)
+    assert torch.equal(one.counts, many.counts)
+    assert chip.layers[1].payload is None
+    for name in one.layers:
+        assert torch.equal(one.layers[name].active_in, many.layers[name].active_in)
+
+
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    trained = network(rule=Hebbian(trace_decay=0.95), trace=0.01)
+    chip, shown = quantize(trained), images(9)
+    together = run(chip.layers, chip.encode(shown)).potentials
+    alone = [run(chip.layers, chip.encode(one.unsqueeze(0))).potentials for one in shown]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_activity_is_counted() -> None:
+    """One neuron that fires each step on one of two inputs."""
+    layer = SpikingLayer(
+        name="only",
+        weight=torch.tensor([[10], [10]], dtype=torch.int8),
+        bias=torch.zeros(1, dtype=torch.int32),
+        soma=Soma(threshold=5, leak=0),
+        unit=1.0,
+    )
+    outcome = run([layer], [torch.tensor([[1, 0], [0, 0]])] * 3)
+    assert outcome.layers["only"].active_in.tolist() == [3, 0]
+    assert outcome.layers["only"].active_out.tolist() == [3]
+    assert outcome.layers["only"].largest == 10
+    assert (outcome.samples, outcome.steps) == (2, 3)
+
+
+def test_read_outs_of_the_chip_are_those_of_the_network() -> None:
+    """A ceiling makes ties, which go to the first class."""
+    layer = SpikingLayer(
+        name="only",
+        weight=torch.tensor([[50, 100, 100]], dtype=torch.int8),
+        bias=torch.zeros(3, dtype=torch.int32),
+        soma=Soma(threshold=60, leak=0),
+        unit=1.0,
+    )
+    outcome = run([layer], [torch.tensor([[1]])])
+
+    def answer(readout: object) -> int:
+        chip = ChipNetwork(layers=(layer,), gain=(1.0,), readout=readout)  # type: ignore[arg-type]
+        return int(chip.answers(outcome))
+
+    assert answer(LastMembrane()) == answer(LastMembrane(ceiling=1.1)) == answer(Rate()) == 1
+    assert answer(LastMembrane(ceiling=0.5)) == 0
+
+
+def test_neurons_keep_their_resets() -> None:
+    for neuron, leak, reset in (
+        (LIF(decay=0.4, v_th=0.35), 102, "subtract threshold"),
+        (LIF(decay=0.2, v_th=0.5, reset="zero"), 51, "to value"),
+        (IF(v_th=0.5, reset="none"), 256, "subtract value"),
+    ):
+        soma = quantize(network(neuron=neuron)).layers[0].soma
+        assert (soma.leak, soma.reset) == (leak, reset)
+    with pytest.raises(ValueError, match="AdaptiveLIF is no neuron of the chip"):
+        quantize(network(neuron=AdaptiveLIF(decay=0.4, v_th=0.3)))
+
+
+def test_bad_inputs_are_named() -> None:
+    chip = quantize(network())
+    shown = chip.encode(images(2))
+    with pytest.raises(ValueError, match="whole numbers"):
+        run(chip.layers, [x.float() for x in shown])
+    with pytest.raises(ValueError, match="takes 300 inputs, it is given 299"):
+        run(chip.layers, [x[:, 1:] for x in shown])
+    with pytest.raises(ValueError, match="must lie in -128 to 127"):
+        run(chip.layers, [x * 3 for x in shown])
+    with pytest.raises(ValueError, match="local = 'on'"):
+        run(chip.layers, shown, local="on")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="knows 6 steps"):
+        run(chip.layers, [*shown, shown[0]])
+    with pytest.raises(ValueError, match="weight_bits = 9"):
+        Options(weight_bits=9)
+
+
+def test_fixed_point_products_are_rounded() -> None:
+    assert shifted(torch.tensor([7, -7, 6, -6]), 1, 2).tolist() == [2, -2, 2, -1]
+    for factor in (0.3, -0.0007, 5.0, 1e-6, 0.0):
+        multiplier, shift = multiplier_for(factor)
+        assert multiplier / 2**shift == pytest.approx(factor, rel=1e-4, abs=1e-9)
+    with pytest.raises(ValueError, match="factor"):
+        multiplier_for(1e6)
+    assert quantized(torch.tensor([0.1, -3.0]), 0.01, 8).tolist() == [10, -127]
+
+
+def test_convolutions_of_whole_numbers_are_exact() -> None:
+    """Against 64-bit sums, in a size that single precision could not add up."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randint(0, 128, (2, 200, 6, 6), generator=generator)
+    weight = whole((4, 200, 3, 3), generator)
+    bias = whole((4,), generator)
+    patches = torch.nn.functional.unfold(x.double(), 3, padding=1, stride=2).long()
+    sums = (weight.flatten(1) @ patches).view(2, 4, 3, 3) + bias.view(-1, 1, 1)
+    soma = Rectifier(multiplier=3, shift=14)
+    expected = ((sums * 3 + (1 << 13)) >> 14).clamp(0, 127)
+    assert torch.equal(activations(x, weight, bias, soma, stride=2), expected)
+    assert expected.unique().numel() > 10

@@ -1,0 +1,161 @@
+"""Time, energy and counts of operations: sums done by hand, and what must never happen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hybrid.tianjic.chip import load_chip
+from hybrid.tianjic.cost import (
+    Cost,
+    cost,
+    energy_range,
+    operations,
+    phase_use,
+    roles,
+    timing,
+    write_back,
+)
+from hybrid.tianjic.mapping import Mapping, map_network
+from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape
+
+CHIP = load_chip()
+FIRST = DenseShape(name="first", inputs=784, outputs=512)
+LAST = DenseShape(name="last", inputs=512, outputs=10)
+
+
+def rates(mapping: Mapping, value: float) -> dict[str, np.ndarray]:
+    found = {shape.name: np.full(shape.inputs, value) for shape in mapping.shapes}
+    return found | {"output": np.full(mapping.shapes[-1].outputs, value)}
+
+
+def spent(*shapes: DenseShape, rate: float = 1.0, steps: int = 10) -> Cost:
+    mapping = map_network(shapes, CHIP, most_chips=3)
+    return cost(mapping, rates(mapping, rate), steps)
+
+
+def test_the_worked_example() -> None:
+    """784-512-10, ten steps, 13 cores: 130 core phases; dense slots at 1.54 pJ."""
+    found = spent(FIRST, LAST)
+    assert (found.cores, found.core_phases) == (13, 130)
+    assert found.energy.upper == pytest.approx(130 * 65_536 * 1.5625e-12)
+    assert found.energy.naive == pytest.approx(4_065_280 / 649e9)
+    assert found.timing.depth == 4  # two layers, each with a phase that adds partial sums
+    assert found.timing.phases == 13
+    assert found.timing.latency == pytest.approx(13 * 5050 / 300e6)
+    assert found.timing.throughput == pytest.approx(300e6 / 5050 / 10)
+    static = 0.1 * CHIP.full_power * found.timing.latency
+    assert found.energy.activity == pytest.approx(static + 0.9 * found.energy.naive)
+    assert spent(FIRST, LAST, rate=0.2).energy.naive == pytest.approx(0.2 * found.energy.naive)
+
+
+def test_operations_are_counted_as_neurobench_does() -> None:
+    """Zeros cost nothing, spikes are additions, numbers of 8 bits multiplications."""
+    graded = replace(FIRST, graded=True)
+    mapping = map_network([graded, LAST], CHIP)
+    found = operations(mapping, {"first": np.full(784, 0.5), "last": np.full(512, 0.25)}, 4)
+    assert found.dense == 4 * (784 * 512 + 512 * 10)
+    assert found.macs == 4 * 392 * 512
+    assert found.acs == 4 * 128 * 10
+    assert found.updates == 4 * 522
+
+
+def test_latency_does_not_depend_on_activity_but_energy_does() -> None:
+    sparse, dense = spent(FIRST, LAST, rate=0.1), spent(FIRST, LAST, rate=0.9)
+    assert sparse.timing == dense.timing
+    assert sparse.energy.upper == dense.energy.upper
+    assert sparse.energy.activity < dense.energy.activity
+    assert sparse.energy.naive < dense.energy.naive
+
+
+def test_more_is_never_cheaper() -> None:
+    """More steps, a second matrix, a local module, more lags, more neurons."""
+    base = spent(FIRST, LAST, rate=0.3)
+    carried = spent(replace(FIRST, carried=True), LAST, rate=0.3)
+    short = spent(replace(FIRST, local=LocalShape(lags=2)), LAST, rate=0.3)
+    long = spent(replace(FIRST, local=LocalShape(lags=4)), LAST, rate=0.3)
+    for less, more in (
+        (base, carried),
+        (base, short),
+        (short, long),
+        (base, spent(FIRST, LAST, rate=0.3, steps=11)),
+        (base, spent(replace(FIRST, outputs=600), replace(LAST, inputs=600), rate=0.3)),
+    ):
+        assert more.core_phases > less.core_phases
+        assert more.energy.upper > less.energy.upper
+        assert more.energy.activity > less.energy.activity
+        assert more.energy.naive > less.energy.naive
+
+
+def test_a_local_current_in_time_takes_three_phases_and_a_late_one_none() -> None:
+    """The potential, its product with a score, and the sum come before the next step."""
+
+    def phases(delay: int) -> tuple[int, int]:
+        local = LocalShape(lags=4, delay=delay)
+        found = timing(map_network([replace(FIRST, local=local), LAST], CHIP), 10)
+        return found.phases_per_step, found.phases
+
+    assert [phases(delay) for delay in (0, 1, 2, 3)] == [(3, 31), (2, 22), (1, 13), (1, 13)]
+
+
+def test_a_folded_convolution_takes_its_passes_in_each_step() -> None:
+    shape = ConvolutionShape(name="it", image=(8, 28, 28), channels=16, fold="folded")
+    mapping = map_network([shape], CHIP)
+    passes = mapping.cores[0].passes
+    found = timing(mapping, 4)
+    assert found.phases_per_step == passes
+    assert found.phases == found.depth + 3 * passes
+    spent_here = cost(mapping, rates(mapping, 0.5), 4)
+    assert spent_here.core_phases == 4 * passes * len(mapping.cores)
+
+
+def test_ranges_come_from_what_is_uncertain() -> None:
+    mapping = map_network([FIRST, LAST], CHIP)
+    seen = rates(mapping, 0.2)
+    found = energy_range(mapping, seen, 10, draws=300, source=np.random.default_rng(1))
+    low, middle, high = found["activity"]
+    assert low < middle < high
+    assert low < cost(mapping, seen, 10).energy.activity < high
+    assert found["upper"][0] == pytest.approx(found["upper"][2]), "nothing in it is uncertain"
+    with pytest.raises(ValueError, match="draws = 0"):
+        energy_range(mapping, seen, 10, draws=0, source=np.random.default_rng(1))
+
+
+def test_phases_are_long_enough() -> None:
+    """A full core computes for 4,096 + 256 clocks of 5,050."""
+    mapping = map_network([FIRST, LAST], CHIP)
+    moved = cost(mapping, rates(mapping, 1.0), 10).traffic
+    used = phase_use(mapping, moved)
+    assert 0.5 < used["computing"] < 1.0
+    assert 0.0 < used["routing"] < 1.0
+    full = map_network([replace(FIRST, inputs=256, outputs=256)], CHIP)
+    moved = cost(full, rates(full, 1.0), 1).traffic
+    assert phase_use(full, moved)["computing"] == pytest.approx((4096 + 256) / 5050)
+
+
+def test_a_history_is_far_less_than_a_host_that_rewrites_synapses() -> None:
+    """784 x 512, ten steps: 12 million operations and 4 MB, against tens of thousands."""
+    written = write_back(FIRST, CHIP, 10)
+    assert written["operations"] == pytest.approx(12.04e6, rel=1e-3)
+    assert written["bytes"] == 10 * 401_408
+    assert written["packets"] == written["bytes"] / 8
+    shape = replace(FIRST, local=LocalShape(lags=9))
+    mapping = map_network([shape], CHIP)
+    seen = {"first": np.ones(784)}
+    plain = operations(map_network([FIRST], CHIP), seen, 10)
+    history = operations(mapping, seen, 10).macs
+    assert plain.macs == 0.0
+    assert 45 * 512 < history < written["operations"] / 50
+
+
+def test_cores_are_counted_by_role() -> None:
+    mapping = map_network([replace(FIRST, local=LocalShape(lags=4)), LAST], CHIP)
+    found = roles(mapping)
+    assert sum(found.values()) == len(mapping.cores)
+    assert found["synapses"] == 8 + 2
+    assert found["sums"] == 2 + 1
+
+
+def test_no_steps_are_refused() -> None:
+    with pytest.raises(ValueError, match="steps = 0"):
+        timing(map_network([FIRST], CHIP), 0)

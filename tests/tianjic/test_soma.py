@@ -1,0 +1,124 @@
+"""Whole-number neurons, step by step, against sums done by hand."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from hybrid.tianjic.fixed import Overflows, SaturationError
+from hybrid.tianjic.soma import Rectifier, Soma, Table
+
+
+def run(soma: Soma, inputs: list[int], **options: Any) -> tuple[list[int], list[int]]:
+    """Return potentials before reset, and spikes."""
+    overflows = options.pop("overflows", Overflows())
+    state, potentials, spikes = soma.at_rest(1, 1), [], []
+    for current in inputs:
+        step = soma.step(torch.tensor([[current]]), state, overflows, "here", **options)
+        state = step.state
+        potentials.append(int(step.v))
+        spikes.append(int(step.z))
+    return potentials, spikes
+
+
+@pytest.mark.parametrize(
+    ("constants", "inputs", "potentials", "spikes"),
+    [
+        # 80 · 102 // 256 = 31; 111 - 100 = 11, · 102 // 256 = 4; 84 -> 33
+        ({"leak": 102}, [80, 80, 80, 80], [80, 111, 84, 113], [0, 1, 0, 1]),
+        ({"leak": 102, "reset": "to value"}, [80, 80, 80, 80], [80, 111, 80, 111], [0, 1, 0, 1]),
+        # reset to 20: 20 · 102 // 256 = 7; 87 -> 34
+        (
+            {"leak": 102, "reset": "to value", "reset_value": 20},
+            [80, 80, 80, 80],
+            [80, 111, 87, 114],
+            [0, 1, 0, 1],
+        ),
+        # 111 - 50 = 61 -> 24; 104 - 50 = 54 -> 21
+        (
+            {"leak": 102, "reset": "subtract value", "reset_value": 50},
+            [80, 80, 80, 80],
+            [80, 111, 104, 101],
+            [0, 1, 1, 1],
+        ),
+        # a spike that leaves the potential alone
+        ({"reset": "subtract value"}, [60, 60, 60], [60, 120, 180], [0, 1, 1]),
+        # leaks round down: -80 · 102 / 256 = -31.9 -> -32, -112 -> -45
+        ({"leak": 102}, [-80, -80, -80], [-80, -112, -125], [0, 0, 0]),
+        ({"leak": 102, "floor": -40}, [-80, -80, -80], [-80, -112, -120], [0, 0, 0]),
+        ({"leak_offset": 5}, [10, 10, 10], [10, 25, 40], [0, 0, 0]),
+        ({"leak_offset": -3}, [10, 10, 10], [10, 17, 24], [0, 0, 0]),
+        ({"leak": 0}, [100, 101, 99], [100, 101, 99], [0, 1, 0]),  # strictly above
+        # two steps of rest after a spike: input is lost, the potential is held
+        ({"refractory": 2}, [60] * 6, [60, 120, 20, 20, 80, 140], [0, 1, 0, 0, 0, 1]),
+        ({"refractory": 1}, [60] * 5, [60, 120, 20, 80, 140], [0, 1, 0, 0, 1]),
+        # held, but leaking: 120 - 100 = 20 -> 10; held 10 -> 5; 5 + 60
+        ({"refractory": 1, "leak": 128}, [120, 60, 60], [120, 10, 65], [1, 0, 0]),
+    ],
+)
+def test_golden_steps(
+    constants: dict[str, Any], inputs: list[int], potentials: list[int], spikes: list[int]
+) -> None:
+    assert run(Soma(threshold=100, **constants), inputs) == (potentials, spikes)
+
+
+def test_a_noisy_threshold_lies_between_threshold_and_threshold_plus_mask() -> None:
+    soma = Soma(threshold=100, noise_mask=7, leak=0)
+    for current, expected in ((100, {0}), (108, {1}), (104, {0, 1})):
+        noise = torch.Generator().manual_seed(1)
+        _, spikes = run(soma, [current] * 200, noise=noise)
+        assert set(spikes) == expected
+    first, second = (run(soma, [104] * 50, noise=torch.Generator().manual_seed(2)) for _ in "ab")
+    assert first == second
+    with pytest.raises(ValueError, match="source of noise"):
+        run(soma, [1])
+
+
+def test_a_noisy_threshold_is_what_a_spike_subtracts() -> None:
+    soma = Soma(threshold=100, noise_mask=7)
+    noise = torch.Generator().manual_seed(3)
+    step = soma.step(torch.tensor([[500]]), soma.at_rest(1, 1), Overflows(), "here", noise)
+    assert 500 - 107 <= int(step.state.v) <= 400
+
+
+def test_saturation_is_counted_and_refused_if_strict() -> None:
+    soma, overflows = Soma(threshold=120, bits=8, leak=256), Overflows()
+    assert run(soma, [100, 100], overflows=overflows)[0] == [100, 127]
+    assert overflows.counts == {"here": 1}
+    with pytest.raises(SaturationError, match="here: 1 of 1 do not fit 8 bits"):
+        run(soma, [100, 100], overflows=Overflows(strict=True))
+
+
+@pytest.mark.parametrize(
+    ("constants", "message"),
+    [
+        ({"leak": 257}, "leak = 257"),
+        ({"reset": "never"}, "reset = 'never'"),
+        ({"refractory": 16}, "refractory = 16"),
+        ({"threshold": 1 << 27}, "threshold = 134217728"),
+        ({"noise_mask": -1}, "noise_mask = -1"),
+    ],
+)
+def test_what_the_chip_cannot_hold_is_refused(constants: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Soma(**{"threshold": 1, **constants})
+
+
+def test_activations_are_rounded_cut_and_never_negative() -> None:
+    sums = torch.tensor([-9, 0, 5, 6, 7, 1000])
+    assert Rectifier(multiplier=1, shift=2).activation(sums).tolist() == [0, 0, 1, 2, 2, 127]
+    with pytest.raises(ValueError, match="must be >= 0"):
+        Rectifier(multiplier=-1, shift=0)
+
+
+def test_a_table_takes_the_nearest_argument() -> None:
+    table = Table(tuple(range(-128, 128)))
+    assert table.look_up(torch.tensor([-500, -128, 3, 127, 500])).tolist() == [
+        -128,
+        -128,
+        3,
+        127,
+        127,
+    ]
+    with pytest.raises(ValueError, match="256 entries"):
+        Table((0,) * 255)
