@@ -60,6 +60,11 @@ class Embedding(nn.Module):
         # Channels last in memory: the same numbers, faster.
         self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def rectified(self) -> bool:
+        """Whether activations are max(0, x)."""
+        return self._activation is torch.relu_
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the features [N, features] of images [N, channels, height, width].
 

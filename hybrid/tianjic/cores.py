@@ -75,6 +75,9 @@ class Limits:
     strict: bool = False
 
 
+WIDE = Limits()  # as wide as the chip is thought to be
+
+
 class Layered(NamedTuple):
     """What a layer did, over all samples and steps."""
 
@@ -100,7 +103,7 @@ def run(
     inputs: Sequence[Tensor],
     *,
     local: Local = "history",
-    limits: Limits = Limits(),
+    limits: Limits = WIDE,
     noise: torch.Generator | None = None,
 ) -> Outcome:
     """Run a network from rest, each sample on its own.

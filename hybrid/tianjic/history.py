@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hybrid.tianjic.fixed import Overflows, exact_product, shifted
-from hybrid.tianjic.soma import Table
+from hybrid.tianjic.soma import SoftMaximum, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class LocalModule:
     """
 
     lags: Tensor
-    table: Table
+    table: Table | SoftMaximum
     argument: tuple[int, int]
     thresholds: Tensor
     coincidence_shift: int
@@ -75,6 +75,13 @@ class History:
         self._module, self._overflows, self._place = module, overflows, place
         self._inputs: list[Tensor] = []
         self._posts: list[Tensor] = []
+
+    def repeated(self, times: int) -> "History":
+        """Return a history for `times` samples in the place of each: queries of one support."""
+        made = History(self._module, self._overflows, self._place)
+        made._inputs = [x.repeat_interleave(times, 0) for x in self._inputs]
+        made._posts = [y.repeat_interleave(times, 0) for y in self._posts]
+        return made
 
     def current(self, x: Tensor) -> Tensor | int:
         """Return the local current under input x [N, in], in units of the potential."""

@@ -68,6 +68,9 @@ class Options:
             raise ValueError(f"delay = {self.delay}: it must be >= 0")
 
 
+DEFAULT = Options()
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChipNetwork:
     """A fully connected network in whole numbers.
@@ -118,7 +121,7 @@ class ChipNetwork:
         )
 
 
-def quantize(network: FullyConnected, options: Options = Options()) -> ChipNetwork:
+def quantize(network: FullyConnected, options: Options = DEFAULT) -> ChipNetwork:
     """Return a trained network in whole numbers.
 
     Raises:
@@ -136,21 +139,48 @@ def quantize(network: FullyConnected, options: Options = Options()) -> ChipNetwo
         graded = number == 0 or fading
         payload = tuple(round(PEAK * g) for g in network.gain) if number and fading else None
         name = f"layer {number + 1}"
-        layers.append(_layer(module, name, graded, payload, network.steps, options))
+        layers.append(
+            integer_layer(
+                module,
+                name,
+                graded=graded,
+                payload=payload,
+                steps=network.steps,
+                options=options,
+            )
+        )
     return ChipNetwork(layers=tuple(layers), gain=network.gain, readout=network.readout)
 
 
-def _layer(
+def integer_layer(
     module: HybridLinear,
     name: str,
+    *,
     graded: bool,
     payload: tuple[int, ...] | None,
     steps: int,
     options: Options,
+    mask: Tensor | None = None,
 ) -> SpikingLayer:
+    """Return a trained layer in whole numbers.
+
+    Args:
+        module: the layer.
+        name: of it.
+        graded: whether its inputs are numbers of 8 bits, from 0 to 1.
+        payload: see `SpikingLayer`.
+        steps: T.
+        options: see there.
+        mask: [in, out], 1 where the weight acts, 0 where the trace does; None for both everywhere.
+
+    Raises:
+        ValueError: if the chip has not its neuron or rule.
+    """
     weight, bias = module.weight.detach().T, module.bias
+    if mask is not None:
+        weight = weight * mask
     meta = module.synapse().meta
-    read = meta is not None and options.carried != "none"
+    read = meta is not None and options.carried != "none" and module.lifetime != "call"
     carried = meta.local_gain.detach() * module.trace if read and meta is not None else None
     if carried is not None and options.carried == "folded":
         weight, carried = weight + carried, None
@@ -172,7 +202,7 @@ def _layer(
         soma=integer_soma(module.neuron, unit),
         unit=unit,
         payload=payload,
-        local=_local(module, meta, unit, graded, steps, options),
+        local=_local(module, meta, mask, unit, graded, steps, options),
         carried=kept,
     )
 
@@ -193,6 +223,7 @@ def integer_soma(neuron: Neuron, unit: float) -> Soma:
 def _local(
     module: HybridLinear,
     meta: MetaLocal | None,
+    mask: Tensor | None,
     unit: float,
     graded: bool,
     steps: int,
@@ -208,6 +239,8 @@ def _local(
         return None
     decays = rule.trace_decay ** torch.arange(count, dtype=torch.float64)
     lags = decays.unsqueeze(1) * meta.local_rate.detach().double()
+    if mask is not None:
+        lags = lags.unsqueeze(2) * (1.0 - mask.double())
     scale = scale_of(lags, options.weight_bits)
     static = quantized(lags, scale, options.weight_bits).to(torch.int8)
     product = (1.0 / PEAK) ** 2 * 128 if graded else 1.0  # what a coincidence of 1 is worth

@@ -9,6 +9,7 @@ The order and the modes are those of primitive P08 of TianjicX, the best public 
 Tianjic itself less is known. Source: openBII/BiMap; `chip.toml` for widths.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -160,6 +161,30 @@ class Rectifier:
         """Return activations of sums, both integers."""
         scaled = shifted(total, self.multiplier, self.shift)
         return scaled.clamp(0, signed_range(self.bits)[1])
+
+
+def exponentials(step: float) -> tuple[int, ...]:
+    """Return exp(-i · step) in 1/2^15 for i = 0 … 255: the table of a soft maximum."""
+    return tuple(round(math.exp(-i * step) * (1 << 15)) for i in range(256))
+
+
+@dataclass(frozen=True)
+class SoftMaximum:
+    """Shares of neurons in 8 bits, by a table of exponentials and a division.
+
+    Entry i belongs to neurons whose argument lies i below the largest. How a chip divides is not
+    said anywhere: a table of reciprocals, or the host.
+    """
+
+    entries: tuple[int, ...]
+
+    def look_up(self, argument: Tensor) -> Tensor:
+        """Return shares [N, out], 127 for all, of whole-number arguments [N, out]."""
+        entries = torch.tensor(self.entries, device=argument.device)
+        below = (argument.amax(-1, keepdim=True) - argument).clamp(max=255)
+        weights = entries[below]
+        total = weights.sum(-1, keepdim=True)
+        return (weights * signed_range(8)[1] + total // 2) // total
 
 
 @dataclass(frozen=True)
