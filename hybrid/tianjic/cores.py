@@ -13,11 +13,12 @@ from torch import Tensor
 
 from hybrid.tianjic.fixed import Overflows, exact_product, shifted, signed_range
 from hybrid.tianjic.history import History, LocalModule
+from hybrid.tianjic.host import HostRule, WrittenSynapses
 from hybrid.tianjic.mapping import tiles
 from hybrid.tianjic.soma import Rectifier, Soma
 
-Local = Literal["off", "history"]
-LOCALS: tuple[Local, ...] = ("off", "history")
+Local = Literal["off", "history", "write-back"]
+LOCALS: tuple[Local, ...] = ("off", "history", "write-back")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class SpikingLayer:
         payload: numbers that its input spikes carry, one for each step; None for bare spikes.
         local: its local module, or None.
         carried: the trace left by training, or None.
+        host: what a host needs to rewrite its synapses, or None.
     """
 
     name: str
@@ -56,6 +58,7 @@ class SpikingLayer:
     payload: tuple[int, ...] | None = None
     local: LocalModule | None = None
     carried: Carried | None = None
+    host: HostRule | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,8 @@ def run(
     Args:
         layers: in the order of signals.
         inputs: T inputs of the first layer [N, in], whole numbers of 8 bits.
-        local: whether the local modules work. The carried trace is there in any case.
+        local: how the local modules work: not at all; by a history; by a host that rewrites
+            synapses, for layers without a carried or folded trace. Those are there in any case.
         limits: of the cores.
         noise: source for noisy thresholds.
 
@@ -174,9 +178,7 @@ def _window(
 ) -> tuple[list[Tensor], Tensor, int]:
     """Run a layer over all steps; return its spikes, last potential, and largest magnitude."""
     state = layer.soma.at_rest(len(shown[0]), layer.weight.shape[1], shown[0].device)
-    history = None
-    if layer.local is not None and local == "history":
-        history = History(layer.local, overflows, f"{layer.name}: scores")
+    history = _memory(layer, len(shown[0]), local, overflows)
     spikes, largest, v = [], 0, state.v
     for t, x in enumerate(shown):
         current = dendrite(x, layer.weight, limits, overflows, layer.name) + layer.bias
@@ -192,6 +194,21 @@ def _window(
         spikes.append(step.z)
         largest = max(largest, int(v.abs().max()) if v.numel() else 0)
     return spikes, v, largest
+
+
+def _memory(
+    layer: SpikingLayer, samples: int, local: Local, overflows: Overflows
+) -> History | WrittenSynapses | None:
+    """Return what stands for a layer's trace, or None."""
+    if layer.local is None or local == "off":
+        return None
+    if local == "history":
+        return History(layer.local, overflows, f"{layer.name}: scores")
+    if layer.host is None:
+        raise ValueError(f"layer {layer.name!r} has no rule of a host: give it carried='none'")
+    return WrittenSynapses(
+        layer.weight, layer.host, layer.local, samples, overflows, f"{layer.name}: synapses"
+    )
 
 
 def dendrite(x: Tensor, weight: Tensor, limits: Limits, overflows: Overflows, name: str) -> Tensor:

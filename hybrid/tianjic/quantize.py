@@ -20,6 +20,7 @@ from hybrid.model.plasticity import Hebbian, MetaLocal
 from hybrid.tianjic.cores import Carried, Outcome, SpikingLayer
 from hybrid.tianjic.fixed import multiplier_for, quantized, scale_of, signed_range
 from hybrid.tianjic.history import LocalModule
+from hybrid.tianjic.host import HostRule
 from hybrid.tianjic.shapes import DenseShape, LocalShape
 from hybrid.tianjic.soma import LEAK_STEPS, ResetMode, Soma, Table
 
@@ -45,6 +46,8 @@ class Options:
         lags: steps that a local module remembers; None for all, which is exact.
         delay: steps by which the local current comes late.
         score_bits: of scores.
+        headroom: largest synapse that bits hold, in units of the largest weight: more than 1 for a
+            host that writes larger ones.
 
     Raises ValueError for values that make no sense.
     """
@@ -54,6 +57,7 @@ class Options:
     lags: int | None = None
     delay: int = 0
     score_bits: int = 16
+    headroom: float = 1.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.weight_bits <= 8:
@@ -66,6 +70,8 @@ class Options:
             raise ValueError(f"lags = {self.lags}: give >= 1, or None for all")
         if self.delay < 0:
             raise ValueError(f"delay = {self.delay}: it must be >= 0")
+        if self.headroom < 1.0:
+            raise ValueError(f"headroom = {self.headroom}: it must be >= 1")
 
 
 DEFAULT = Options()
@@ -184,7 +190,7 @@ def integer_layer(
     carried = meta.local_gain.detach() * module.trace if read and meta is not None else None
     if carried is not None and options.carried == "folded":
         weight, carried = weight + carried, None
-    scale = scale_of(weight, options.weight_bits)
+    scale = options.headroom * scale_of(weight, options.weight_bits)
     unit = scale / PEAK if graded else scale
     kept = None
     if carried is not None and bool(carried.any()):
@@ -204,6 +210,33 @@ def integer_layer(
         payload=payload,
         local=_local(module, meta, mask, unit, graded, steps, options),
         carried=kept,
+        host=_host(module, meta, mask, scale, graded, options),
+    )
+
+
+def _host(
+    module: HybridLinear,
+    meta: MetaLocal | None,
+    mask: Tensor | None,
+    scale: float,
+    graded: bool,
+    options: Options,
+) -> HostRule | None:
+    """Return what a host needs where no trace is in the weights."""
+    rule = module.rule
+    if meta is None or not isinstance(rule, Hebbian) or options.carried != "none":
+        return None
+    gain = meta.local_gain.detach() / scale
+    if mask is not None:
+        gain = gain * (1.0 - mask)
+    start = torch.zeros_like(module.trace) if module.lifetime == "call" else module.trace
+    worth = post_table(rule)[1] / (PEAK if graded else 1)
+    return HostRule(
+        start=start,
+        trace_decay=rule.trace_decay,
+        rate=meta.local_rate.detach() * worth,
+        gain=gain,
+        bits=options.weight_bits,
     )
 
 

@@ -175,6 +175,27 @@ def test_the_local_current_is_what_makes_the_difference() -> None:
     assert errors["off"] > 0.05
 
 
+def test_a_host_that_rewrites_synapses_gives_the_same_network() -> None:
+    """Beside a history and beside floating point, with a trace carried from training."""
+    trained = network(rule=Hebbian(trace_decay=0.95), largest_meta=0.4, trace=0.02)
+    shown = images(40)
+    expected = trained(shown, pool="sample").windows[0].states[-1].v
+    written = quantize(trained, Options(carried="none", headroom=10.0))
+    separate = quantize(trained, Options(carried="separate"))
+    errors = []
+    for chip, local in ((written, "write-back"), (separate, "history"), (written, "off")):
+        layers = chip.layers[:1]
+        outcome = run(layers, chip.encode(shown), local=local)  # type: ignore[arg-type]
+        errors.append(float((outcome.potentials * layers[0].unit - expected).abs().mean()))
+    assert errors[0] < 0.3 * errors[2], "8 bits hold a range ten times as wide, coarsely"
+    assert errors[1] < 0.1 * errors[2]
+    narrow = quantize(trained, Options(carried="none"))
+    lost = run(narrow.layers, narrow.encode(shown), local="write-back").overflows
+    assert lost["layer 1: synapses"] > 0
+    with pytest.raises(ValueError, match="carried='none'"):
+        run(separate.layers, separate.encode(shown), local="write-back")
+
+
 def test_fewer_lags_and_delay_change_the_current() -> None:
     trained = network(rule=Hebbian(trace_decay=0.9), largest_meta=0.6)
     shown = images(20)
