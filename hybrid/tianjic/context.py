@@ -5,7 +5,7 @@ that lags are matrices. The read-out weighs potentials, not spikes: the last hid
 them in 8 bits, and the read-out works in ANN mode. To change the task, weights are loaded anew.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,6 +49,10 @@ class ChipContext:
         overflows = Overflows(strict=limits.strict)
         potentials = shifted(outcome.potentials, *self.sent).clamp(-PEAK, PEAK)
         return dendrite(potentials, self.weight, limits, overflows, "read-out"), outcome
+
+    def frozen(self) -> "ChipContext":
+        """Return the same network without local modules, which takes fewer cores."""
+        return replace(self, hidden=self.hidden.frozen())
 
     def shapes(self) -> tuple[DenseShape, ...]:
         """Return what the mapper has to know."""

@@ -45,7 +45,7 @@ class Operations(NamedTuple):
 class Energy(NamedTuple):
     """J per inference by three models."""
 
-    upper: float  # every core that is used draws what it does at full load
+    busy: float  # cores that are used draw what they do at full load, all others nothing
     activity: float  # static share for as long as it takes, and operations that happen
     naive: float  # operations alone: theoretical, no power of the rest of the chip
 

@@ -6,7 +6,7 @@ Source of the recipe: the laboratory's quantisers (openBII/HNN); scales here are
 powers of four, as a potential's unit is free.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -105,6 +105,11 @@ class ChipNetwork:
             highest = round(self.readout.ceiling * self.layers[-1].soma.threshold)
             potentials = potentials.clamp(max=highest)
         return potentials.argmax(-1)
+
+    def frozen(self) -> "ChipNetwork":
+        """Return the same network without local modules, which takes fewer cores."""
+        layers = tuple(replace(layer, local=None, host=None) for layer in self.layers)
+        return replace(self, layers=layers)
 
     def shapes(self) -> tuple[DenseShape, ...]:
         """Return what the mapper has to know."""

@@ -38,7 +38,7 @@ def test_the_worked_example() -> None:
     """784-512-10, ten steps, 13 cores: 130 core phases; dense slots at 1.54 pJ."""
     found = spent(FIRST, LAST)
     assert (found.cores, found.core_phases) == (13, 130)
-    assert found.energy.upper == pytest.approx(130 * 65_536 * 1.5625e-12)
+    assert found.energy.busy == pytest.approx(130 * 65_536 * 1.5625e-12)
     assert found.energy.naive == pytest.approx(4_065_280 / 649e9)
     assert found.timing.depth == 4  # two layers, each with a phase that adds partial sums
     assert found.timing.phases == 13
@@ -63,7 +63,7 @@ def test_operations_are_counted_as_neurobench_does() -> None:
 def test_latency_does_not_depend_on_activity_but_energy_does() -> None:
     sparse, dense = spent(FIRST, LAST, rate=0.1), spent(FIRST, LAST, rate=0.9)
     assert sparse.timing == dense.timing
-    assert sparse.energy.upper == dense.energy.upper
+    assert sparse.energy.busy == dense.energy.busy
     assert sparse.energy.activity < dense.energy.activity
     assert sparse.energy.naive < dense.energy.naive
 
@@ -82,7 +82,7 @@ def test_more_is_never_cheaper() -> None:
         (base, spent(replace(FIRST, outputs=600), replace(LAST, inputs=600), rate=0.3)),
     ):
         assert more.core_phases > less.core_phases
-        assert more.energy.upper > less.energy.upper
+        assert more.energy.busy > less.energy.busy
         assert more.energy.activity > less.energy.activity
         assert more.energy.naive > less.energy.naive
 
@@ -116,7 +116,7 @@ def test_ranges_come_from_what_is_uncertain() -> None:
     low, middle, high = found["activity"]
     assert low < middle < high
     assert low < cost(mapping, seen, 10).energy.activity < high
-    assert found["upper"][0] == pytest.approx(found["upper"][2]), "nothing in it is uncertain"
+    assert found["busy"][0] == pytest.approx(found["busy"][2]), "nothing in it is uncertain"
     with pytest.raises(ValueError, match="draws = 0"):
         energy_range(mapping, seen, 10, draws=0, source=np.random.default_rng(1))
 

@@ -1,0 +1,206 @@
+"""A fault-tolerance network on the chip: faults, bits, and forms of the local module."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from hybrid.experiments import fault_tolerance
+from hybrid.experiments.deployment_config import Config
+from hybrid.experiments.deployment_record import cpu_seconds, layer_rates, shapes_as_json
+from hybrid.experiments.image_trials import flat, images_for, split_numbers
+from hybrid.experiments.trials import Trial
+from hybrid.learning.training import Split, train
+from hybrid.model.networks import FullyConnected
+from hybrid.runs.seeds import torch_stream
+from hybrid.runs.store import Json
+from hybrid.tianjic.cores import Local, Outcome, run
+from hybrid.tianjic.fixed import scale_of, signed_range
+from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
+
+_AT_ONCE = 500  # images
+_REWRITTEN_AT_ONCE = 20  # each has synapses of its own
+
+
+@torch.no_grad()
+def deploy(trial: Trial, trained: Trial, network: FullyConnected) -> Json:
+    """Return what a trained network does on the chip, beside what it does in floating point."""
+    config = trial.config
+    assert isinstance(config, Config)
+    assert isinstance(trained.config, fault_tolerance.Config)
+    network.eval()
+    sets, labels = _sets(config, trained)
+    forms = _forms(network)
+    accuracy: Json = {}
+    noted: Json = {"rates": {}, "shapes": {}, "overflows": {}}
+    for name, form in forms.items():
+        accuracy[name] = {}
+        for fault, levels in sets.items():
+            accuracy[name][fault] = [round(_right(form, x, labels), 5) for x in levels]
+    sound = next(iter(sets.values()))[0]
+    for name, (chip, local) in _chips(network).items():
+        outcome = run(chip.layers, chip.encode(sound[:_AT_ONCE]), local=local)
+        noted["rates"][name] = layer_rates(outcome)
+        noted["shapes"][name] = shapes_as_json(chip.shapes())
+        noted["overflows"][name] = outcome.overflows
+    return {
+        "accuracy": accuracy,
+        "levels": [[name, list(levels)] for name, levels in config.faults],
+        "tested": len(labels),
+        "bits": _bits(config, trained, network, sound, labels),
+        "histories": _histories(config, network, sound, labels),
+        "steps": network.steps,
+        **noted,
+        "cpu": cpu_seconds(lambda: network(sound[:1], adapt=False)),
+    }
+
+
+def _sets(config: Config, trained: Trial) -> tuple[dict[str, Tensor], Tensor]:
+    """Return faulty test images [levels, N, in] by fault, and the labels."""
+    images = images_for(trained.config)
+    assert isinstance(trained.config, fault_tolerance.Config)
+    asked = replace(trained.config, faults=config.faults)
+    versions = fault_tolerance.test_sets(images, asked, trained.seed)[:, : config.tested]
+    counts = [len(levels) for _, levels in config.faults]
+    parts = dict(zip([name for name, _ in config.faults], versions.split(counts), strict=True))
+    return parts, torch.from_numpy(images.test_labels[: config.tested])
+
+
+Form = Callable[[Tensor], Tensor]
+
+
+def _forms(network: FullyConnected) -> dict[str, Form]:
+    """Return ways to answer images [N, in]: in floating point, and on the chip."""
+    forms: dict[str, Form] = {
+        "float, frozen": lambda x: network(x, adapt=False).output.argmax(-1),
+    }
+    if _plastic(network):
+        forms["float, own trace"] = lambda x: network(x, pool="sample").output.argmax(-1)
+    for name, (chip, local) in _chips(network).items():
+        forms[name] = _answer(chip, local)
+    return forms
+
+
+def _chips(network: FullyConnected) -> dict[str, tuple[ChipNetwork, Local]]:
+    """Return a network on the chip: traces as they are, or one of its own for each sample."""
+    chips: dict[str, tuple[ChipNetwork, Local]] = {
+        "chip, frozen": (quantize(network).frozen(), "off")
+    }
+    if _plastic(network):
+        own = quantize(network, Options(carried="separate"))
+        chips["chip, own trace"] = (own, "history")
+    return chips
+
+
+def _plastic(network: FullyConnected) -> bool:
+    return any(layer.rule is not None for layer in network.layers)
+
+
+def _answer(chip: ChipNetwork, local: Local) -> Form:
+    def answer(x: Tensor) -> Tensor:
+        outcome: Outcome = run(chip.layers, chip.encode(x), local=local)
+        return chip.answers(outcome)
+
+    return answer
+
+
+def _right(form: Form, images: Tensor, labels: Tensor, at_once: int = _AT_ONCE) -> float:
+    """Return the share of right answers."""
+    found = [form(part) for part in images.split(at_once)]
+    return float((torch.cat(found) == labels).float().mean())
+
+
+def _bits(
+    config: Config, trained: Trial, network: FullyConnected, sound: Tensor, labels: Tensor
+) -> list[list[float]]:
+    """Return, for each number of bits, accuracy after training and after fine-tuning."""
+    rows = []
+    for bits in config.bits:
+        options = Options(weight_bits=bits)
+        plain = _right(_answer(quantize(network, options), "off"), sound, labels)
+        row = [bits, round(plain, 5)]
+        if config.fine_tuned:
+            tuned = fine_tuned(network, trained, bits, config.fine_tuned)
+            row.append(round(_right(_answer(quantize(tuned, options), "off"), sound, labels), 5))
+        rows.append(row)
+    return rows
+
+
+@torch.enable_grad()
+def fine_tuned(network: FullyConnected, trained: Trial, bits: int, epochs: int) -> FullyConnected:
+    """Return a copy of a network, trained on with weights that are rounded as on the chip.
+
+    Gradients pass the rounding as if it were not there. Validation images are left out, as in the
+    training before.
+    """
+    trial_config = trained.config
+    assert isinstance(trial_config, fault_tolerance.Config)
+    images = images_for(trial_config)
+    kept, held_out = split_numbers(trial_config, trained.seed, images)
+    inputs = flat(trial_config, images.train)
+    labels = torch.from_numpy(images.train_labels)
+    copy = fault_tolerance.build(trial_config, trained.method, trained.seed)
+    copy.load_state_dict(network.state_dict())
+    with rounded_weights(copy, bits):
+        train(
+            copy,
+            Split(inputs[kept], labels[kept]),
+            Split(inputs[held_out], labels[held_out]),
+            replace(trial_config, epochs=epochs).schedule(),
+            lambda epoch: torch_stream(trained.seed, "order", "fine-tuning", epoch),
+            title=f"{trained.title}, {bits} bits",
+        )
+    return copy.eval()
+
+
+@contextmanager
+def rounded_weights(network: nn.Module, bits: int) -> Iterator[None]:
+    """Let the layers of a network see their weights as `bits` hold them."""
+    layers: Any = network.layers
+    for layer in layers:
+        parametrize.register_parametrization(layer, "weight", _Rounded(bits))
+    try:
+        yield
+    finally:
+        for layer in layers:
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+
+
+class _Rounded(nn.Module):
+    """Rounds to `bits` with one scale; the gradient is that of the weights themselves."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self._bits = bits
+
+    def forward(self, weight: Tensor) -> Tensor:
+        scale, highest = scale_of(weight.detach(), self._bits), signed_range(self._bits)[1]
+        rounded = (weight.detach() / scale).round().clamp(-highest, highest) * scale
+        return weight + (rounded - weight.detach())
+
+
+def _histories(config: Config, network: FullyConnected, sound: Tensor, labels: Tensor) -> Json:
+    """Return accuracy with each sample's own trace, in several forms, on the same images."""
+    if not _plastic(network):
+        return {}
+    images, wanted = sound[: config.rewritten], labels[: config.rewritten]
+    own = Options(carried="separate")
+    forms: dict[str, Form] = {
+        "float": lambda x: network(x, pool="sample").output.argmax(-1),
+        "history": _answer(quantize(network, own), "history"),
+        "rewritten": _answer(quantize(network, Options(carried="none")), "write-back"),
+        "no local current": _answer(quantize(network, own), "off"),
+    }
+    for lags in config.lags:
+        forms[f"{lags} lags"] = _answer(quantize(network, replace(own, lags=lags)), "history")
+    for delay in config.delays:
+        forms[f"{delay} late"] = _answer(quantize(network, replace(own, delay=delay)), "history")
+    found: Json = {
+        name: round(_right(form, images, wanted, _REWRITTEN_AT_ONCE), 5)
+        for name, form in forms.items()
+    }
+    return found | {"images": len(images)}
