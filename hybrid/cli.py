@@ -12,6 +12,7 @@ import typer
 from hybrid.experiments import (
     classification,
     continual,
+    deployment,
     event_tolerance,
     fault_tolerance,
     few_shot,
@@ -32,7 +33,10 @@ EXPERIMENTS: dict[str, Callable[..., object]] = {
     event_tolerance.EXPERIMENT.name: event_tolerance.run,
     few_shot.EXPERIMENT.name: few_shot.run,
     continual.EXPERIMENT.name: continual.run,
+    deployment.EXPERIMENT.name: deployment.run,
 }
+# Notebooks that are not named after the experiment that they show.
+_NAMED_OTHERWISE = {"tianjic": deployment.EXPERIMENT.name}
 
 
 @app.callback()
@@ -102,7 +106,8 @@ def notebooks(
     if not sources:
         raise typer.BadParameter(f"no notebooks in {root / 'notebooks'}: run this in a checkout")
     for source in sources:
-        experiment = source.stem.split("_", 1)[1]
+        name = source.stem.split("_", 1)[1]
+        experiment = _NAMED_OTHERWISE.get(name, name)
         drawn = profile != "smoke" and experiment in EXPERIMENTS
         if drawn and not _has_records(profile, experiment):
             typer.echo(f"{source.stem} ({profile}): skipped, there are no records to draw")

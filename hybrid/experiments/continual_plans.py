@@ -77,13 +77,13 @@ PLANS: dict[Profile, Plan] = {
             methods=("joint", "LP", "HP-own", "online EWC", "EWC + gating", "SI + gating"),
             seeds=3,
         ),
+        Group(configs=_SPLIT[:1], methods=("sparse GP", "HP"), seeds=3),
+        Group(configs=_SPLIT, methods=("GP", "joint", "EWC", "SI"), seeds=3),
         Group(
             configs=tuple(of_density(_LAPTOP, density) for density in (0.01, 0.1)),
             methods=("sparse GP", "HP"),
             seeds=3,
         ),
-        Group(configs=_SPLIT[:1], methods=("sparse GP", "HP"), seeds=3),
-        Group(configs=_SPLIT, methods=("GP", "joint", "EWC", "SI"), seeds=3),
     ),
     "paper": (
         Group(configs=(_AUTHORS,), methods=("GP", "sparse GP", "HP", "EWC", "SI"), seeds=10),

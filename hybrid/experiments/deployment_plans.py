@@ -13,7 +13,7 @@ PLANS: dict[Profile, Plan] = {
         Group(
             configs=(
                 Config(
-                    label="faults",
+                    label="digits",
                     base="fault_tolerance",
                     profile="smoke",
                     trained_label="digits",
@@ -30,7 +30,7 @@ PLANS: dict[Profile, Plan] = {
         Group(
             configs=(
                 Config(
-                    label="faults",
+                    label="fashion_mnist",
                     base="fault_tolerance",
                     profile="laptop",
                     trained_label="fashion_mnist",
@@ -43,7 +43,7 @@ PLANS: dict[Profile, Plan] = {
         Group(
             configs=(
                 Config(
-                    label="few-shot",
+                    label="omniglot",
                     base="few_shot",
                     profile="laptop",
                     trained_label="omniglot",
@@ -55,7 +55,10 @@ PLANS: dict[Profile, Plan] = {
         Group(
             configs=(
                 Config(
-                    label="continual", base="continual", profile="laptop", trained_label="mnist"
+                    label="permuted-mnist",
+                    base="continual",
+                    profile="laptop",
+                    trained_label="mnist",
                 ),
             ),
             methods=("LP", "GP", "HP"),
@@ -66,7 +69,7 @@ PLANS: dict[Profile, Plan] = {
         Group(
             configs=(
                 Config(
-                    label="faults",
+                    label="fashion_mnist",
                     base="fault_tolerance",
                     profile="paper",
                     trained_label="fashion_mnist",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hybrid.experiments.base import listed
 from hybrid.runs.store import Json
 from hybrid.tianjic.cores import Outcome
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
@@ -40,7 +41,11 @@ def rates_in(record: Json) -> dict[str, NDArray[np.float64]]:
 
 def shapes_as_json(shapes: Sequence[Shape]) -> list[Json]:
     """Return shapes as JSON values."""
-    return [{"kind": type(shape).__name__, **asdict(shape)} for shape in shapes]
+    return [
+        {"kind": type(shape).__name__}
+        | {name: listed(value) for name, value in asdict(shape).items()}
+        for shape in shapes
+    ]
 
 
 def shapes_in(entries: Sequence[Json]) -> tuple[Shape, ...]:

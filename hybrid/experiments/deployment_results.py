@@ -37,7 +37,7 @@ class Result(Records):
     def loss(self, label: str, method: str, name: str) -> Floats:
         """Return accuracy on the chip minus that in floating point, in points [seeds].
 
-        Averaged over all faults and levels, episodes or tasks.
+        Averaged over the levels of each fault and then over faults, or over episodes or tasks.
 
         Args:
             name: what chip and floating point have in common: "frozen", "own trace", or "".
@@ -45,12 +45,12 @@ class Result(Records):
         where = ("float", "chip") if not name else (f"float, {name}", f"chip, {name}")
         return np.mean(
             [
-                self.accuracy(label, method, where[1], part)
-                - self.accuracy(label, method, where[0], part)
+                self.accuracy(label, method, where[1], part).mean(1)
+                - self.accuracy(label, method, where[0], part).mean(1)
                 for part in self.parts(label, method)
             ],
             axis=0,
-        ).mean(1)
+        )
 
     def bits(self, label: str, method: str) -> tuple[Floats, Floats]:
         """Return bits [n], and accuracies in per cent [seeds, n, 1 or 2]: as it is, fine-tuned."""

@@ -27,7 +27,7 @@ from hybrid.model.coding import LastMembrane
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
-from tests.bench import continual, few_shot, frames
+from tests.bench import chip, continual, few_shot, frames
 from tests.bench.baselines import Materialised, PlainLoop
 
 REPEATS = 9
@@ -197,6 +197,22 @@ def compare_frames() -> list[dict]:
     ]
 
 
+def compare_chip(threads: int) -> list[dict]:
+    """Time the simulated chip: synaptic events per second."""
+    torch.set_num_threads(threads)
+    work = chip.work()
+    times = interleaved({name: call for name, (call, _) in work.items()}, 5)
+    return [
+        {
+            "threads": threads,
+            "work": f"simulated chip, 784-512-10, T=10: {name}",
+            "ms": round(times[name], 1),
+            "events per s": round(count / times[name] * 1e3),
+        }
+        for name, (_, count) in work.items()
+    ]
+
+
 def resident_peak() -> float:
     """Return this process's peak resident memory in MB."""
     status = Path("/proc/self/status")
@@ -225,6 +241,7 @@ def main() -> None:
     few_shot_rows, difference = compare_few_shot(min(2, cores))
     rows += few_shot_rows
     rows += compare_frames()
+    rows += compare_chip(min(2, cores))
     memory = {
         "HP, [N, in, out] materialised": peak_memory("b.baseline('T=10', b.Materialised, True)"),
         "HP, ours": peak_memory("b.ours('T=10', True)"),
@@ -239,6 +256,8 @@ def main() -> None:
     for row in rows:
         speed_up = f"{row['speed-up']:8.1f}x" if "speed-up" in row else " " * 9
         of_gp = f"{row['of GP, ours']:10.2f}x" if "of GP, ours" in row else ""
+        if "events per s" in row:
+            of_gp = f"  {row['events per s']:.1e} synaptic events per s"
         line = f"{row['work']:{width}s} {row['threads']:7d} {row['ms']:8.1f} {speed_up} {of_gp}"
         print(line.rstrip())
     print("few-shot: ms are those of one episode; scores side by side and one at a time differ")
