@@ -13,6 +13,8 @@ import yaml
 from hybrid.experiments import (
     classification_plans,
     continual_plans,
+    deployment_plans,
+    event_plans,
     fault_tolerance,
     few_shot_plans,
 )
@@ -106,8 +108,10 @@ def test_arrows_only_point_down() -> None:
     [
         ("fig2", [c.as_json() for g in classification_plans.PLANS["smoke"] for c in g.configs]),
         ("fig3", fault_tolerance.PLANS["smoke"].configs[0].as_json()),
+        ("fig3_events", event_plans.PLANS["smoke"][0].configs[0].as_json()),
         ("fig4", [c.as_json() for g in few_shot_plans.PLANS["smoke"] for c in g.configs]),
         ("fig5", [c.as_json() for g in continual_plans.PLANS["smoke"] for c in g.configs]),
+        ("fig6", deployment_plans.PLANS["smoke"][0].configs[0].as_json()),
     ],
 )
 def test_committed_smoke_figures_are_of_the_present_constants(figure: str, config: object) -> None:

@@ -1,6 +1,7 @@
 """Fig. 6 assembled from a deployment result: which arrays go into which panel."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybrid.experiments.base import GP, HP, HP_SAMPLE, LP
@@ -8,7 +9,7 @@ from hybrid.experiments.deployment_results import Result
 from hybrid.experiments.records import Floats
 from hybrid.report import chip_panels as panels
 from hybrid.report.figures import absent, canvas
-from hybrid.tianjic.cost import Energy, cost, write_back
+from hybrid.tianjic.cost import Cost, Energy, cost, write_back
 from hybrid.tianjic.shapes import DenseShape
 
 _COLOUR = {method.name: method.colour for method in (LP, GP, HP, HP_SAMPLE)}
@@ -91,7 +92,7 @@ def _richest(result: Result, label: str) -> tuple[str, str]:
     return name, form
 
 
-def _map(axes, result: Result, label: str, method: str, form: str) -> None:  # type: ignore[no-untyped-def]
+def _map(axes: Axes, result: Result, label: str, method: str, form: str) -> None:
     mapping = result.mapping(label, method, form)
     used = [
         (place.x, place.y, core.role)
@@ -144,7 +145,7 @@ def _work(result: Result, label: str, method: str, form: str) -> dict[str, tuple
         if isinstance(shape, DenseShape)
     ]
 
-    def on_chip(found) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+    def on_chip(found: Cost) -> tuple[float, float]:
         return found.operations.macs + found.operations.acs, steps * found.traffic.packets
 
     operations, packets = on_chip(frozen)
