@@ -23,9 +23,9 @@ class Config:
         profile, trained_label: config of that experiment.
         tested: test images, or episodes, or images of each task; None for all there are.
         faults: of the images, for networks of fault tolerance: fault and levels, 0 first.
-        bits: of weights, without and with fine-tuning.
+        bits: of weights.
         fine_tuned: epochs of fine-tuning with rounded weights.
-        lags, delays: of histories that are cut short, or late.
+        lags, delays: of histories without the oldest, or the newest steps.
         rewritten: images for which a host rewrites synapses, which takes long to simulate.
 
     Raises ValueError, naming the field, for values that make no sense.
@@ -52,7 +52,7 @@ class Config:
         require(self, "tested", self.tested is None or self.tested >= 1, ">= 1, or None for all")
         require(self, "bits", all(2 <= b <= 8 for b in self.bits), "of 2 to 8")
         for name in ("fine_tuned", "rewritten"):
-            require(self, name, getattr(self, name) >= 0, ">= 0")
+            require(self, name, getattr(self, name) >= 1, ">= 1")
         require(self, "lags", all(lags >= 1 for lags in self.lags), "numbers >= 1")
         require(self, "delays", all(delay >= 1 for delay in self.delays), "numbers >= 1")
         if self.base == "fault_tolerance":

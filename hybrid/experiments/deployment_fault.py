@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,14 +16,17 @@ from hybrid.experiments.deployment_record import cpu_seconds, layer_rates, shape
 from hybrid.experiments.image_trials import flat, images_for, split_numbers
 from hybrid.experiments.trials import Trial
 from hybrid.learning.training import Split, train
+from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected
 from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json
-from hybrid.tianjic.cores import Local, Outcome, run
+from hybrid.tianjic.chip import load_chip
+from hybrid.tianjic.cores import Limits, Local, Outcome, run
 from hybrid.tianjic.fixed import scale_of, signed_range
-from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
+from hybrid.tianjic.quantize import ChipNetwork, Options, largest_trace, quantize
 
 _AT_ONCE = 500  # images
+_HEADROOM = 2.0  # of a host that rewrites synapses
 _REWRITTEN_AT_ONCE = 20  # each has synapses of its own
 
 
@@ -34,9 +38,10 @@ def deploy(trial: Trial, trained: Trial, network: FullyConnected) -> Json:
     assert isinstance(trained.config, fault_tolerance.Config)
     network.eval()
     sets, labels = _sets(config, trained)
-    forms = _forms(network)
+    lost: Json = {}
+    forms = _forms(network, lost)
     accuracy: Json = {}
-    noted: Json = {"rates": {}, "shapes": {}, "overflows": {}}
+    noted: Json = {"rates": {}, "shapes": {}, "cpu": {}}
     for name, form in forms.items():
         accuracy[name] = {}
         for fault, levels in sets.items():
@@ -46,7 +51,8 @@ def deploy(trial: Trial, trained: Trial, network: FullyConnected) -> Json:
         outcome = run(chip.layers, chip.encode(sound[:_AT_ONCE]), local=local)
         noted["rates"][name] = layer_rates(outcome)
         noted["shapes"][name] = shapes_as_json(chip.shapes())
-        noted["overflows"][name] = outcome.overflows
+        one = forms[name.replace("chip", "float")]
+        noted["cpu"][name] = cpu_seconds(partial(one, sound[:1]))
     return {
         "accuracy": accuracy,
         "levels": [[name, list(levels)] for name, levels in config.faults],
@@ -55,7 +61,8 @@ def deploy(trial: Trial, trained: Trial, network: FullyConnected) -> Json:
         "histories": _histories(config, network, sound, labels),
         "steps": network.steps,
         **noted,
-        "cpu": cpu_seconds(lambda: network(sound[:1], adapt=False)),
+        "overflows": lost,
+        "largest_trace": _largest_traces(network),
     }
 
 
@@ -73,16 +80,28 @@ def _sets(config: Config, trained: Trial) -> tuple[dict[str, Tensor], Tensor]:
 Form = Callable[[Tensor], Tensor]
 
 
-def _forms(network: FullyConnected) -> dict[str, Form]:
-    """Return ways to answer images [N, in]: in floating point, and on the chip."""
+def _forms(network: FullyConnected, lost: Json) -> dict[str, Form]:
+    """Return ways to answer images [N, in]: in floating point, and on the chip.
+
+    Numbers that do not fit are counted in `lost`, by form and place.
+    """
     forms: dict[str, Form] = {
         "float, frozen": lambda x: network(x, adapt=False).output.argmax(-1),
     }
     if _plastic(network):
         forms["float, own trace"] = lambda x: network(x, pool="sample").output.argmax(-1)
     for name, (chip, local) in _chips(network).items():
-        forms[name] = _answer(chip, local)
+        forms[name] = _answer(chip, local, lost.setdefault(name, {}))
     return forms
+
+
+def _largest_traces(network: FullyConnected) -> list[list[float | None]]:
+    """Return, for each layer with a trace, a bound of |P| for a sample's own, and the clip."""
+    return [
+        [round(largest_trace(layer, network.steps), 4), layer.rule.trace_clip]
+        for layer in network.layers
+        if isinstance(layer, HybridLinear) and layer.rule is not None
+    ]
 
 
 def _chips(network: FullyConnected) -> dict[str, tuple[ChipNetwork, Local]]:
@@ -100,9 +119,14 @@ def _plastic(network: FullyConnected) -> bool:
     return any(layer.rule is not None for layer in network.layers)
 
 
-def _answer(chip: ChipNetwork, local: Local) -> Form:
+def _answer(chip: ChipNetwork, local: Local, lost: Json | None = None) -> Form:
+    limits = Limits.of(load_chip())
+
     def answer(x: Tensor) -> Tensor:
-        outcome: Outcome = run(chip.layers, chip.encode(x), local=local)
+        outcome: Outcome = run(chip.layers, chip.encode(x), local=local, limits=limits)
+        for place, count in outcome.overflows.items():
+            if lost is not None:
+                lost[place] = lost.get(place, 0) + count
         return chip.answers(outcome)
 
     return answer
@@ -117,25 +141,43 @@ def _right(form: Form, images: Tensor, labels: Tensor, at_once: int = _AT_ONCE) 
 def _bits(
     config: Config, trained: Trial, network: FullyConnected, sound: Tensor, labels: Tensor
 ) -> list[list[float]]:
-    """Return, for each number of bits, accuracy after training and after fine-tuning."""
-    rows = []
-    for bits in config.bits:
-        options = Options(weight_bits=bits)
-        plain = _right(_answer(quantize(network, options), "off"), sound, labels)
-        row = [bits, round(plain, 5)]
-        if config.fine_tuned:
-            tuned = fine_tuned(network, trained, bits, config.fine_tuned)
-            row.append(round(_right(_answer(quantize(tuned, options), "off"), sound, labels), 5))
-        rows.append(row)
-    return rows
+    """Return, for each number of bits, accuracies of three networks on the chip.
+
+    As it was trained; after some more epochs; after as many with rounded weights.
+    """
+    own = trained.method.pool == "sample"
+    local: Local = "history" if own else "off"
+
+    def right(made: FullyConnected, bits: int) -> float:
+        options = Options(weight_bits=bits, carried="separate" if own else "folded")
+        return round(_right(_answer(quantize(made, options), local), sound, labels), 5)
+
+    longer = fine_tuned(network, trained, None, config.fine_tuned)
+    return [
+        [
+            bits,
+            right(network, bits),
+            right(longer, bits),
+            right(fine_tuned(network, trained, bits, config.fine_tuned), bits),
+        ]
+        for bits in config.bits
+    ]
 
 
 @torch.enable_grad()
-def fine_tuned(network: FullyConnected, trained: Trial, bits: int, epochs: int) -> FullyConnected:
+def fine_tuned(
+    network: FullyConnected, trained: Trial, bits: int | None, epochs: int
+) -> FullyConnected:
     """Return a copy of a network, trained on with weights that are rounded as on the chip.
 
     Gradients pass the rounding as if it were not there. Validation images are left out, as in the
     training before.
+
+    Args:
+        network: trained.
+        trained: its trial.
+        bits: of a weight; None trains on without rounding, to compare with.
+        epochs: how long.
     """
     trial_config = trained.config
     assert isinstance(trial_config, fault_tolerance.Config)
@@ -152,17 +194,17 @@ def fine_tuned(network: FullyConnected, trained: Trial, bits: int, epochs: int) 
             Split(inputs[held_out], labels[held_out]),
             replace(trial_config, epochs=epochs).schedule(),
             lambda epoch: torch_stream(trained.seed, "order", "fine-tuning", epoch),
-            title=f"{trained.title}, {bits} bits",
+            title=f"{trained.title}, {bits or 'all'} bits",
         )
     return copy.eval()
 
 
 @contextmanager
-def rounded_weights(network: nn.Module, bits: int) -> Iterator[None]:
-    """Let the layers of a network see their weights as `bits` hold them."""
-    layers: Any = network.layers
+def rounded_weights(network: nn.Module, bits: int | None) -> Iterator[None]:
+    """Let the layers of a network see their weights as `bits` hold them; None: as they are."""
+    layers: Any = network.layers if bits is not None else ()
     for layer in layers:
-        parametrize.register_parametrization(layer, "weight", _Rounded(bits))
+        parametrize.register_parametrization(layer, "weight", _Rounded(layer, bits or 8))
     try:
         yield
     finally:
@@ -171,16 +213,23 @@ def rounded_weights(network: nn.Module, bits: int) -> Iterator[None]:
 
 
 class _Rounded(nn.Module):
-    """Rounds to `bits` with one scale; the gradient is that of the weights themselves."""
+    """Rounds what the chip holds, weight and folded trace together, with one scale.
 
-    def __init__(self, bits: int) -> None:
+    The gradient is that of the weights themselves.
+    """
+
+    def __init__(self, layer: HybridLinear, bits: int) -> None:
         super().__init__()
-        self._bits = bits
+        self._layer, self._bits = [layer], bits  # in a list: no module of its own
 
     def forward(self, weight: Tensor) -> Tensor:
-        scale, highest = scale_of(weight.detach(), self._bits), signed_range(self._bits)[1]
-        rounded = (weight.detach() / scale).round().clamp(-highest, highest) * scale
-        return weight + (rounded - weight.detach())
+        (layer,) = self._layer
+        folded = weight.detach()
+        if layer.rule is not None and layer.lifetime != "call":
+            folded = folded + layer.local_gain.detach() * layer.trace.T
+        scale, highest = scale_of(folded, self._bits), signed_range(self._bits)[1]
+        rounded = (folded / scale).round().clamp(-highest, highest) * scale
+        return weight + (rounded - folded)
 
 
 def _histories(config: Config, network: FullyConnected, sound: Tensor, labels: Tensor) -> Json:
@@ -189,18 +238,23 @@ def _histories(config: Config, network: FullyConnected, sound: Tensor, labels: T
         return {}
     images, wanted = sound[: config.rewritten], labels[: config.rewritten]
     own = Options(carried="separate")
+    lost: Json = {}
     forms: dict[str, Form] = {
         "float": lambda x: network(x, pool="sample").output.argmax(-1),
         "history": _answer(quantize(network, own), "history"),
-        "rewritten": _answer(quantize(network, Options(carried="none")), "write-back"),
+        "rewritten": _answer(
+            quantize(network, Options(carried="none", headroom=_HEADROOM)), "write-back", lost
+        ),
         "no local current": _answer(quantize(network, own), "off"),
     }
     for lags in config.lags:
         forms[f"{lags} lags"] = _answer(quantize(network, replace(own, lags=lags)), "history")
     for delay in config.delays:
-        forms[f"{delay} late"] = _answer(quantize(network, replace(own, delay=delay)), "history")
+        forms[f"without newest {delay}"] = _answer(
+            quantize(network, replace(own, delay=delay)), "history"
+        )
     found: Json = {
         name: round(_right(form, images, wanted, _REWRITTEN_AT_ONCE), 5)
         for name, form in forms.items()
     }
-    return found | {"images": len(images)}
+    return found | {"images": len(images), "synapses that did not fit": sum(lost.values())}

@@ -1,16 +1,20 @@
 """Fig. 6 assembled from a deployment result: which arrays go into which panel."""
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hybrid.data.faults import FAULTS
 from hybrid.experiments.base import GP, HP, HP_SAMPLE, LP
-from hybrid.experiments.deployment_results import Result
+from hybrid.experiments.deployment_results import MOST_CHIPS, Result
 from hybrid.experiments.records import Floats
 from hybrid.report import chip_panels as panels
 from hybrid.report.figures import absent, canvas
-from hybrid.tianjic.cost import Cost, Energy, cost, write_back
-from hybrid.tianjic.shapes import DenseShape
+from hybrid.tianjic.cost import Energy, cost, write_back
+from hybrid.tianjic.mapping import Mapping, map_network
+from hybrid.tianjic.shapes import DenseShape, Shape
 
 _COLOUR = {method.name: method.colour for method in (LP, GP, HP, HP_SAMPLE)}
 _MODEL_COLOUR = {"busy": "#0072B2", "activity": "#D55E00", "naive": "#999999"}
@@ -28,13 +32,12 @@ def draw(result: Result, label: str, *, measured: bool = True) -> Figure:
     figure, axes = canvas(["aabbcc", "ddeeff", "ggghhh"], height=165)
     shown = _richest(result, label)
     _map(axes["a"], result, label, *shown)
-    first, second = result.parts(label, shown[0])[:2]
-    for place, part, what in (("b", first, "noise variance"), ("c", second, "half-width (pixels)")):
+    for place, part in zip("bc", result.parts(label, shown[0]), strict=False):
         panels.beside(
             axes[place],
             result.levels(label, part),
             _curves(result, label, part),
-            what=what,
+            what=FAULTS[part].axis.replace(" (", "\n("),
             title=f"{part}: float (lines), chip (dots)",
         )
     methods = result.methods(label)
@@ -47,16 +50,54 @@ def draw(result: Result, label: str, *, measured: bool = True) -> Figure:
         for form in result.forms(label, name)
         if form.startswith("chip")
     }
-    joules = result.cpu(label, methods[0])[1] if measured else None
-    panels.energies(axes["e"], networks, None if joules is None else float(joules.mean()))
+    counted = {}
+    for name in methods if measured else ():
+        for form in result.forms(label, name):
+            if form.startswith("chip"):
+                joules = result.cpu(label, name, form)[1]
+                if joules is not None:
+                    counted[f"{name}, {form.partition(', ')[2]}"] = float(joules.mean())
+    panels.energies(axes["e"], networks, counted)
     panels.density(axes["f"], *_by_density(result, label, *shown))
     panels.work(axes["g"], _work(result, label, *shown))
-    histories = result.histories(label, shown[0])
-    if histories:
-        panels.forms(axes["h"], histories)
+    if result.histories(label, shown[0]):
+        count = result.compared(label, shown[0])
+        panels.forms(axes["h"], _forms(result, label, *shown), title=f"{shown[0]}, {count} images")
     else:
         absent(axes["h"], "no network with traces in this profile")
     return figure
+
+
+def _forms(result: Result, label: str, method: str, form: str) -> dict[str, Floats]:
+    """Return accuracies of forms of the local module; names say how many cores they take."""
+    whole = result.mapping(label, method, form)
+    frozen = len(result.mapping(label, method, "chip, frozen").cores)
+    found = {}
+    for name, samples in result.histories(label, method).items():
+        words = name.split()
+        cores = len(whole.cores)
+        if name in ("float", "rewritten", "no local current"):
+            cores = frozen + whole.count(role="carried") * (name == "no local current")
+        elif words[-1].isdigit():
+            cores = _with_local(whole, delay=int(words[-1]))
+        elif words[0].isdigit():
+            cores = _with_local(whole, lags=int(words[0]))
+        found[name if name == "float" else f"{name} ({cores} cores)"] = samples
+    return found
+
+
+def _with_local(mapping: Mapping, *, lags: int | None = None, delay: int = 0) -> int:
+    """Return the cores of a network whose local modules have fewer lags."""
+    shapes: list[Shape] = []
+    for shape in mapping.shapes:
+        local = shape.local if isinstance(shape, DenseShape) else None
+        if isinstance(shape, DenseShape) and local is not None:
+            count = min(lags or local.lags, local.lags - delay)
+            kept = replace(local, lags=count, delay=delay) if count > 0 else None
+            shapes.append(replace(shape, local=kept))
+        else:
+            shapes.append(shape)
+    return len(map_network(shapes, mapping.chip, most_chips=MOST_CHIPS).cores)
 
 
 def draw_others(result: Result, labels: tuple[str, ...]) -> Figure:
@@ -99,7 +140,9 @@ def _map(axes: Axes, result: Result, label: str, method: str, form: str) -> None
         for core, place in zip(mapping.cores, mapping.places, strict=True)
         if place.chip == 0
     ]
-    panels.chip(axes, (mapping.chip.mesh_width, mapping.chip.mesh_height), used)
+    size = mapping.chip.mesh_width, mapping.chip.mesh_height
+    title = f"{method}, {form.partition(', ')[2]}: {len(mapping.cores)} cores"
+    panels.chip(axes, size, used, f"{title}, first chip" if mapping.chips > 1 else title)
 
 
 def _curves(result: Result, label: str, part: str) -> dict[str, tuple[Floats, Floats, str]]:
@@ -134,26 +177,28 @@ def _by_density(
 
 
 def _work(result: Result, label: str, method: str, form: str) -> dict[str, tuple[float, float]]:
-    """Return operations and packets of an inference: without a local module, and with each form."""
-    steps = result.of(label, method)[0]["result"]["steps"]
-    frozen = result.cost(label, method, "chip, frozen")
-    own = result.cost(label, method, form)
-    mapping = result.mapping(label, method, form)
-    written = [
-        write_back(shape, mapping.chip, steps)
-        for shape in mapping.shapes
-        if isinstance(shape, DenseShape)
-    ]
+    """Return operations and packets of an inference: without a local module, and with two forms.
 
-    def on_chip(found: Cost) -> tuple[float, float]:
+    All from a trace that starts at zero, at the same activity.
+    """
+    steps = result.of(label, method)[0]["result"]["steps"]
+    mapping, rates = result.mapping(label, method, form), result.rates(label, method, form)
+    dense = [shape for shape in mapping.shapes if isinstance(shape, DenseShape)]
+
+    def spent(shapes: list[DenseShape]) -> tuple[float, float]:
+        mapped = map_network(shapes, mapping.chip, most_chips=MOST_CHIPS)
+        found = cost(mapped, rates, steps)
         return found.operations.macs + found.operations.acs, steps * found.traffic.packets
 
-    operations, packets = on_chip(frozen)
+    plain = spent([replace(shape, carried=False, local=None) for shape in dense])
+    added = [
+        write_back(shape, float(rates[shape.name].mean()), mapping.chip, steps) for shape in dense
+    ]
     return {
-        "none": (operations, packets),
-        "history": on_chip(own),
+        "none": plain,
+        "history": spent([replace(shape, carried=False) for shape in dense]),
         "rewritten by a host": (
-            operations + sum(row["operations"] for row in written),
-            packets + sum(row["packets"] for row in written),
+            plain[0] + sum(row["operations"] for row in added),
+            plain[1] + sum(row["packets"] for row in added),
         ),
     }

@@ -1,5 +1,7 @@
 """Few-shot and continual networks on the chip, beside the same in floating point."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,7 +50,7 @@ def deploy_few_shot(trial: Trial, trained: Trial, network: FewShot) -> Json:
     examinee = Examinee.of(network, bank, bank.split.test, own, CPU)
     count = config.tested or own.test_episodes
     accuracy: Json = {"float": {}, "chip": {}}
-    overflows = Overflows()
+    overflows, narrow_overflows = Overflows(), Overflows()
     for ways, shots in own.tests:
         name = f"{ways}-way {shots}-shot"
         source = numpy_stream(trained.seed, "test episodes", ways, shots)
@@ -64,9 +66,11 @@ def deploy_few_shot(trial: Trial, trained: Trial, network: FewShot) -> Json:
     bits = []
     for width in config.bits:
         narrow = quantize_few_shot(network, calibration, ways * shots, Options(weight_bits=width))
-        right = _answered(narrow, examinee.images, lesson, ways, overflows)
+        right = _answered(narrow, examinee.images, lesson, ways, narrow_overflows)
         bits.append([width, round(right, 5)])
     chip = quantize_few_shot(network, calibration, ways * shots)
+    looks = torch.arange(ways * shots)
+    one = looks.unsqueeze(0), (looks % ways).unsqueeze(0), torch.zeros(1, 1, dtype=torch.int64)
     return {
         "accuracy": accuracy,
         "tested": count,
@@ -78,7 +82,7 @@ def deploy_few_shot(trial: Trial, trained: Trial, network: FewShot) -> Json:
             "chip, folded": shapes_as_json(chip.shapes(ways, ways * shots, "folded")),
         },
         "overflows": {"chip": dict(overflows.counts)},
-        "cpu": cpu_seconds(lambda: network.embedding(calibration[:1])),
+        "cpu": {"chip": cpu_seconds(lambda: network(calibration[: ways * shots], *one, ways=ways))},
     }
 
 
@@ -122,7 +126,7 @@ def deploy_continual(trial: Trial, trained: Trial, learner: Learner) -> Json:
     network, plastic = learner.network, bool(learner.network.meta_parameters())
     names = ["frozen", *(["own trace"] if plastic else [])]
     accuracy: Json = {f"{where}, {n}": {"tasks": []} for n in names for where in ("float", "chip")}
-    noted: Json = {"rates": {}, "shapes": {}, "overflows": {}}
+    noted: Json = {"rates": {}, "shapes": {}, "overflows": {}, "cpu": {}}
     for task, view in enumerate(stream.views):
         shown = view.test[: config.tested]
         images = view.inputs(stream.test.inputs[shown])
@@ -139,6 +143,9 @@ def deploy_continual(trial: Trial, trained: Trial, learner: Learner) -> Json:
                 float_scores.append(network(part, masks, pool=pool, adapt=own_trace).output)
                 scores, outcome = chip.scores(part)
                 chip_scores.append(scores)
+                lost = noted["overflows"].setdefault(f"chip, {name}", {})
+                for place, count in outcome.overflows.items():
+                    lost[place] = lost.get(place, 0) + count
             for where, parts in (("float", float_scores), ("chip", chip_scores)):
                 found = view.choices[torch.cat(parts)[:, view.choices].argmax(-1)]
                 right = float((found == answers).float().mean())
@@ -149,12 +156,12 @@ def deploy_continual(trial: Trial, trained: Trial, learner: Learner) -> Json:
                 sent, classes = chip.weight.shape
                 rates |= {"read-out": [1.0] * sent, "output": [1.0] * classes}
                 noted["rates"][f"chip, {name}"] = rates
-                noted["overflows"][f"chip, {name}"] = outcome.overflows
+                infer = partial(network, images[:1], masks, pool="sample", adapt=own_trace)
+                noted["cpu"][f"chip, {name}"] = cpu_seconds(infer)
                 noted["shapes"][f"chip, {name}"] = shapes_as_json(chip.shapes())
     return {
         "accuracy": accuracy,
         "tested": len(shown),
         "steps": len(network.gain),
         **noted,
-        "cpu": cpu_seconds(lambda: network(images[:1], masks, adapt=False)),
     }

@@ -18,7 +18,7 @@ from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shap
 _COUNTER = Path(
     "/sys/class/powercap/intel-rapl:0/energy_uj"
 )  # of a processor, where it can be read
-_RUNS = 30
+_LEAST = 0.2  # seconds that are timed at least
 
 
 def layer_rates(outcome: Outcome) -> Json:
@@ -64,21 +64,18 @@ def _shape(entry: Json) -> Shape:
 def cpu_seconds(infer: Callable[[], object]) -> Json:
     """Return what one inference takes on this processor: seconds, and J if it counts them.
 
-    The smallest of several runs; energy is of the whole package, all that runs beside included.
+    Means over many in a row; energy is of the whole package, all that runs beside included.
     """
     infer()
-    times, energies = [], []
-    for _ in range(_RUNS):
-        before, began = _joules(), time.perf_counter()
+    count, before, began = 0, _joules(), time.perf_counter()
+    while time.perf_counter() - began < _LEAST:
         infer()
-        times.append(time.perf_counter() - began)
-        after = _joules()
-        if before is not None and after is not None and after > before:
-            energies.append(after - before)
-    return {
-        "seconds": round(min(times), 6),
-        "joules": round(float(np.median(energies)), 6) if energies else None,
-    }
+        count += 1
+    seconds, after = time.perf_counter() - began, _joules()
+    joules = None
+    if before is not None and after is not None and after > before:  # it begins anew at times
+        joules = round((after - before) / count, 6)
+    return {"seconds": round(seconds / count, 6), "joules": joules}
 
 
 def _joules() -> float | None:

@@ -10,6 +10,7 @@ from hybrid.tianjic.mapping import Mapping, map_network
 
 MOST_CHIPS = 8
 _DRAWS = 200
+_COUNTS = ("images", "synapses that did not fit")  # beside accuracies of histories
 
 
 class Result(Records):
@@ -53,15 +54,22 @@ class Result(Records):
         )
 
     def bits(self, label: str, method: str) -> tuple[Floats, Floats]:
-        """Return bits [n], and accuracies in per cent [seeds, n, 1 or 2]: as it is, fine-tuned."""
+        """Return bits [n], and accuracies in per cent [seeds, n, 1 or 3].
+
+        As it was trained; after more epochs; after as many with rounded weights.
+        """
         tables = np.array([r["result"]["bits"] for r in self.of(label, method)], dtype=float)
         return tables[0, :, 0], 100.0 * tables[:, :, 1:]
 
     def histories(self, label: str, method: str) -> dict[str, Floats]:
         """Return accuracies in per cent of forms of the local module [seeds]."""
         records = [r["result"].get("histories", {}) for r in self.of(label, method)]
-        names = [name for name in records[0] if name != "images"]
+        names = [name for name in records[0] if name not in _COUNTS]
         return {name: np.array([100.0 * record[name] for record in records]) for name in names}
+
+    def compared(self, label: str, method: str) -> int:
+        """Return the number of images that forms of the local module were compared on."""
+        return int(self.of(label, method)[0]["result"]["histories"]["images"])
 
     def mapping(self, label: str, method: str, form: str, chip: Chip | None = None) -> Mapping:
         """Return a network of the first seed on cores."""
@@ -81,17 +89,14 @@ class Result(Records):
 
     def energies(self, label: str, method: str, form: str) -> dict[str, tuple[float, float, float]]:
         """Return (5 %, median, 95 %) of each energy in J, over what is uncertain."""
+        source = np.random.default_rng(0)
         return energy_range(
-            self.mapping(label, method, form),
-            self.rates(label, method, form),
-            self.of(label, method)[0]["result"]["steps"],
-            draws=_DRAWS,
-            source=np.random.default_rng(0),
+            self.cost(label, method, form), load_chip(), draws=_DRAWS, source=source
         )
 
-    def cpu(self, label: str, method: str) -> tuple[Floats, Floats | None]:
+    def cpu(self, label: str, method: str, form: str) -> tuple[Floats, Floats | None]:
         """Return seconds of an inference on the processor [seeds], and J if it counted them."""
-        found = [r["result"]["cpu"] for r in self.of(label, method)]
+        found = [r["result"]["cpu"][form] for r in self.of(label, method)]
         joules = [entry["joules"] for entry in found]
         seconds = np.array([entry["seconds"] for entry in found])
         return seconds, None if None in joules else np.array(joules, dtype=float)

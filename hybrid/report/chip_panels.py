@@ -10,30 +10,37 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from hybrid.report.figures import Series, band, standard_error
 
 IDLE = "#EEEEEE"
-# Wong, Nat. Methods 8 (2011), in the order in which roles appear.
-ROLE_COLOURS = ("#0072B2", "#56B4E9", "#999999", "#CC79A7", "#E69F00", "#F0E442", "#009E73")
+# Wong, Nat. Methods 8 (2011).
+ROLE_COLOURS = {
+    "synapses": "#0072B2",
+    "carried": "#56B4E9",
+    "sums": "#999999",
+    "copies": "#CC79A7",
+    "coincidences": "#E69F00",
+    "scores": "#F0E442",
+    "products": "#009E73",
+}
 Interval = tuple[float, float, float]
 
 
-def chip(axes: Axes, size: tuple[int, int], used: Sequence[tuple[int, int, str]]) -> None:
+def chip(
+    axes: Axes, size: tuple[int, int], used: Sequence[tuple[int, int, str]], title: str
+) -> None:
     """Draw the cores of one chip: places (x, y) in use, by role."""
     width, height = size
     roles = list(dict.fromkeys(role for _, _, role in used))
     page = np.zeros((height, width, 3))
     page[:] = _rgb(IDLE)
     for x, y, role in used:
-        page[y, x] = _rgb(ROLE_COLOURS[roles.index(role)])
+        page[y, x] = _rgb(ROLE_COLOURS[role])
     axes.imshow(page, extent=(0, width, height, 0), interpolation="nearest")
     axes.hlines(range(height + 1), 0, width, color="white", linewidth=0.6)
     axes.vlines(range(width + 1), 0, height, color="white", linewidth=0.6)
-    axes.set(xticks=[], yticks=[], title=f"{len(used)} of {width * height} cores")
+    axes.set(xticks=[], yticks=[], title=title)
     for spine in axes.spines.values():
         spine.set_visible(False)
     counts = {role: sum(other == role for _, _, other in used) for role in roles}
-    handles = [
-        Patch(color=ROLE_COLOURS[i], label=f"{role} ({counts[role]})")
-        for i, role in enumerate(roles)
-    ]
+    handles = [Patch(color=ROLE_COLOURS[role], label=f"{role} ({counts[role]})") for role in roles]
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2)
 
 
@@ -73,25 +80,32 @@ def pairs(axes: Axes, groups: Mapping[str, tuple[Series, Series, str]], *, title
 
 
 def bits(axes: Axes, widths: Series, curves: Mapping[str, tuple[Series, str]]) -> None:
-    """Draw accuracy against bits of weights [seeds, bits, 1 or 2]: as it is, and fine-tuned."""
+    """Draw accuracy against bits of weights [seeds, bits, 1 or 3].
+
+    As it was trained, trained on, and trained on with rounded weights.
+    """
     for name, (samples, colour) in curves.items():
         band(axes, widths, samples[..., 0], colour=colour, label=name)
         if samples.shape[-1] > 1:
-            tuned = samples[..., 1]
-            band(axes, widths, tuned, colour=colour, label="_", linestyle="--")
+            band(axes, widths, samples[..., 1], colour=colour, label="_", linestyle=":")
+            band(axes, widths, samples[..., 2], colour=colour, label="_", linestyle="--")
     axes.xaxis.set_major_locator(FixedLocator(list(widths)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="bits of a weight", title="Fewer bits (dashed: fine-tuned)", ylim=(0, 100))
+    for style, name in ((":", "one epoch more"), ("--", "one epoch more, rounded")):
+        axes.plot([], [], style, color="#999999", label=name)
+    axes.set(xlabel="bits of a weight", title="Fewer bits", ylim=(0, 100))
     axes.set_ylabel("accuracy (%)")
     axes.legend(loc="lower right")
 
 
-def energies(axes: Axes, rows: Mapping[str, Mapping[str, Interval]], cpu: float | None) -> None:
+def energies(
+    axes: Axes, rows: Mapping[str, Mapping[str, Interval]], counted: Mapping[str, float]
+) -> None:
     """Draw energies per inference in J by three models, each (5 %, median, 95 %), by network.
 
     Args:
         rows: by network and model.
-        cpu: J of the processor for the same inference, if it was measured.
+        counted: J that a processor counted for the same network in floating point.
     """
     markers = {"busy": "s", "activity": "o", "naive": "^"}
     names = {"busy": "busy cores, full load", "activity": "static + activity", "naive": "naive"}
@@ -108,8 +122,9 @@ def energies(axes: Axes, rows: Mapping[str, Mapping[str, Interval]], cpu: float 
                 elinewidth=0.8,
                 label=names[model] if place == 0 else "_",
             )
-    if cpu is not None:
-        axes.axhline(1e6 * cpu, color="#000000", linestyle=":", label="this processor, measured")
+    for place, name in enumerate(rows):
+        if name in counted:
+            axes.plot(place, 1e6 * counted[name], "kx", label="processor" if place == 0 else "_")
     axes.set_yscale("log")
     axes.set_xticks(range(len(rows)), list(rows), rotation=20, ha="right")
     axes.set_xlim(-0.5, len(rows) - 0.5)
@@ -144,13 +159,13 @@ def work(axes: Axes, rows: Mapping[str, tuple[float, float]]) -> None:
     axes.legend(loc="upper left")
 
 
-def forms(axes: Axes, found: Mapping[str, Series]) -> None:
+def forms(axes: Axes, found: Mapping[str, Series], *, title: str) -> None:
     """Draw accuracies [seeds] of forms of the local module."""
     for place, samples in enumerate(found.values()):
         axes.barh(place, samples.mean(), xerr=standard_error(samples), color="#56B4E9")
-    axes.set_yticks(range(len(found)), list(found))
+    axes.set_yticks(range(len(found)), list(found), fontsize=5)
     axes.invert_yaxis()
-    axes.set(xlabel="accuracy (%)", title="Forms of the local module")
+    axes.set(xlabel="accuracy (%)", title=f"Forms of the local module: {title}")
 
 
 def _rgb(colour: str) -> tuple[float, ...]:

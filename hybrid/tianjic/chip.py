@@ -87,6 +87,8 @@ class Chip:
         for name in self.names():
             whole = type(self).__annotations__[name] is int
             value = self.constants[name].value
+            if whole and value != int(value):
+                raise ValueError(f"{name} = {value}: it must be a whole number")
             object.__setattr__(self, name, int(value) if whole else float(value))
         if self.mesh_width * self.mesh_height != self.cores:
             raise ValueError(

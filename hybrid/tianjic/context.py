@@ -47,8 +47,11 @@ class ChipContext:
         """Return scores of classes [N, classes] for images [N, in], and what the layers did."""
         outcome = run(self.hidden.layers, self.hidden.encode(images), local=local, limits=limits)
         overflows = Overflows(strict=limits.strict)
-        potentials = shifted(outcome.potentials, *self.sent).clamp(-PEAK, PEAK)
-        return dendrite(potentials, self.weight, limits, overflows, "read-out"), outcome
+        sent = shifted(outcome.potentials, *self.sent)
+        potentials = Overflows().saturate(sent, 8, "potentials beyond those that calibrated")
+        scores = dendrite(potentials, self.weight, limits, overflows, "read-out")
+        outcome.overflows.update(overflows.counts)
+        return scores, outcome
 
     def frozen(self) -> "ChipContext":
         """Return the same network without local modules, which takes fewer cores."""
@@ -57,7 +60,10 @@ class ChipContext:
     def shapes(self) -> tuple[DenseShape, ...]:
         """Return what the mapper has to know."""
         inputs, outputs = self.weight.shape
-        last = DenseShape(name="read-out", inputs=inputs, outputs=outputs, graded=True)
+        density = round(float((self.weight != 0).float().mean()), 4)
+        last = DenseShape(
+            name="read-out", inputs=inputs, outputs=outputs, graded=True, density=density
+        )
         return (*self.hidden.shapes(), last)
 
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from hybrid.tianjic.chip import Chip
 from hybrid.tianjic.fixed import Overflows, exact_product, shifted, signed_range
 from hybrid.tianjic.history import History, LocalModule
 from hybrid.tianjic.host import HostRule, WrittenSynapses
@@ -77,8 +78,13 @@ class Limits:
     partial_sum_shift: int = 0
     strict: bool = False
 
+    @classmethod
+    def of(cls, chip: Chip) -> "Limits":
+        """Return the limits of a chip's cores."""
+        return cls(fan_in=chip.fan_in, partial_sum_bits=chip.partial_sum_bits)
 
-WIDE = Limits()  # as wide as the chip is thought to be
+
+WIDE = Limits()
 
 
 class Layered(NamedTuple):
@@ -156,8 +162,9 @@ def _check(layers: Sequence[SpikingLayer], inputs: Sequence[Tensor]) -> None:
             raise ValueError(
                 f"layer {layer.name!r} takes {layer.weight.shape[0]} inputs, it is given {size}"
             )
-        if layer.payload is not None and len(layer.payload) < len(inputs):
-            raise ValueError(f"layer {layer.name!r} knows {len(layer.payload)} steps only")
+        for known in (layer.payload, layer.carried.gains if layer.carried else None):
+            if known is not None and len(known) < len(inputs):
+                raise ValueError(f"layer {layer.name!r} knows {len(known)} steps only")
         size = layer.weight.shape[1]
 
 

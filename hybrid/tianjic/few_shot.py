@@ -2,8 +2,8 @@
 
 Convolutions become 8-bit images with rectified activations, batch normalisation goes into their
 weights. Feature vectors of one length need a root and a division: by a table or the host, which is
-an assumption. The read-out's mixing is a number for each synapse, so that each lag is a matrix of
-static weights; nothing is rewritten between episodes.
+an assumption, and no core is counted for it. The read-out's mixing is a number for each synapse, so
+that each lag is a matrix of static weights; nothing is rewritten between episodes.
 """
 
 import math
@@ -153,7 +153,11 @@ class ChipFewShot:
             )
             shapes.append(shape)
             image = (channels, *shape.positions)
-        local = None if self.readout.local is None else LocalShape(lags=looks, per_synapse=True)
+        local = (
+            None
+            if self.readout.local is None
+            else LocalShape(lags=looks, per_synapse=True, filled=True)
+        )
         inputs = len(self.readout.weight)
         last = DenseShape(name="read-out", inputs=inputs, outputs=ways, graded=True, local=local)
         return (*shapes, last)
@@ -258,7 +262,7 @@ def _readout(
             lags=static,
             table=SoftMaximum(exponentials(1.0 / _ARGUMENT)),
             argument=multiplier_for(_ARGUMENT * unit),
-            thresholds=quantized(synapse.meta.sliding_threshold, 1.0 / _ARGUMENT, 16),
+            thresholds=quantized(synapse.meta.sliding_threshold, unit, 28),
             coincidence_shift=7,
             score_shift=shift,
             score_bits=options.score_bits,

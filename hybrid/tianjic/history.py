@@ -7,15 +7,13 @@ With one sample a trace of its own, and no clip, P never has to be built:
 Counted by lag l, decay and rate are static weights; inputs and potentials of earlier steps are
 activations, which shift by one place in each step. A score is one number for all neurons; where
 each synapse has a factor of its own (a gain, a mask), lag_l is a matrix, and scores are neurons'.
-Exact but for rounding; with fewer lags than steps truncated, with a delay late. The identity is
-tested against traces built in whole numbers. Source: DESIGN §4, *factored*; the mapping to vector
+Exact but for rounding while no clip acts on the trace; with fewer lags than steps the oldest ones
+are missing, with a delay the newest. Source: DESIGN §4, *factored*; the mapping to vector
 operations is a model of ours.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from hybrid.tianjic.fixed import Overflows, exact_product, shifted
@@ -29,19 +27,19 @@ class LocalModule:
     Args:
         lags: static weights [lags, in] or [lags, in, out], 8 bits.
         table: post factor of the potential's argument.
-        argument: (multiplier, shift) from a potential to the table's argument.
-        thresholds: subtracted from that argument [out].
+        thresholds: subtracted from potentials [out].
+        argument: (multiplier, shift) from what is left to the table's argument.
         coincidence_shift: bits that products of two inputs lose.
         score_shift: bits that scores lose before they are cut to `score_bits`.
         score_bits: of scores.
         gain: (multiplier, shift) from sums of score · post factor to potentials.
-        delay: steps by which the local current comes late.
+        delay: newest steps that are left out: lags begin with the one of that age.
     """
 
     lags: Tensor
     table: Table | SoftMaximum
-    argument: tuple[int, int]
     thresholds: Tensor
+    argument: tuple[int, int]
     coincidence_shift: int
     score_shift: int
     score_bits: int
@@ -60,7 +58,7 @@ class LocalModule:
 
     def post(self, v: Tensor) -> Tensor:
         """Return the post factor of potentials [N, out], 8 bits."""
-        return self.table.look_up(shifted(v, *self.argument) - self.thresholds)
+        return self.table.look_up(shifted(v - self.thresholds, *self.argument))
 
 
 class History:
@@ -105,20 +103,3 @@ class History:
         sums = exact_product(self._module.coincidences(x, earlier), column)
         sums = shifted(sums, 1, self._module.score_shift)
         return self._overflows.saturate(sums, self._module.score_bits, self._place)
-
-
-def built_trace(module: LocalModule, inputs: Sequence[Tensor], posts: Sequence[Tensor]) -> Tensor:
-    """Return the trace that the next step would read, in whole numbers [N, in, out].
-
-    What a history stands for: memory that the chip has not. It is exact without shifts.
-    """
-    now = len(posts)
-    trace = torch.zeros(*inputs[0].shape, posts[0].shape[1], dtype=torch.int64)
-    for lag in range(len(module.lags)):
-        step = now - 1 - lag - module.delay
-        if step >= 0:
-            weight = module.lags[lag].long()
-            column = weight.unsqueeze(1) if weight.ndim == 1 else weight
-            pre = inputs[step].long().unsqueeze(2) * column
-            trace += pre * posts[step].unsqueeze(1)
-    return trace

@@ -24,6 +24,7 @@ class HostRule:
         rate: [in], of inputs in whole numbers and post factors of 8 bits.
         gain: from the trace to synapses in whole numbers: a scalar, or [in, out].
         bits: of synapses.
+        clip: bound of the trace, or None.
     """
 
     start: Tensor
@@ -31,6 +32,7 @@ class HostRule:
     rate: Tensor
     gain: Tensor
     bits: int
+    clip: float | None = None
 
 
 class WrittenSynapses:
@@ -71,3 +73,5 @@ class WrittenSynapses:
         self._trace = torch.baddbmm(
             self._trace, pre.unsqueeze(2), post.unsqueeze(1), beta=self._rule.trace_decay
         )
+        if self._rule.clip is not None:
+            self._trace = self._trace.clamp(-self._rule.clip, self._rule.clip)

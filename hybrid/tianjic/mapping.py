@@ -1,8 +1,10 @@
 """Layers onto cores: design rules, tiles, places on the mesh.
 
 A core takes 256 inputs to 256 neurons. What is larger is cut into tiles: of the outputs freely; of
-the inputs with a stage that adds up partial sums. The formulas are a model of ours: how the
-laboratory's compiler maps is not published. Source: `chip.toml`, and the notes in `local_cores`.
+the inputs with a stage that adds up partial sums. How the laboratory's compiler maps is not
+published: this is a model of ours. It assumes that a core can add partial sums of its neurons from
+any number of tiles, one after the other, and that a core's memory of inputs holds those of earlier
+steps (published for spikes: "historical spikes").
 """
 
 from collections.abc import Sequence
@@ -14,19 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.tianjic.chip import Chip
-from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Shape
+from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Shape, pairs_along
 
 Role = Literal["synapses", "carried", "sums", "copies", "coincidences", "scores", "products"]
 ROLES: tuple[Role, ...] = (
     "synapses",  # weights and soma
     "carried",  # weights that training's trace became
     "sums",  # adds partial sums of a layer with more inputs than a core
-    "copies",  # the same neurons once more, which send potentials
+    "copies",  # the same somas once more, which send potentials
     "coincidences",  # products of an input now and then, weighted by lag
     "scores",  # adds up a lag's coincidences
     "products",  # scores times earlier potentials
 )
-WEIGHTED: tuple[Role, ...] = ("synapses", "carried", "copies", "coincidences")
 
 
 class RuleError(ValueError):
@@ -38,14 +39,21 @@ class RuleError(ValueError):
 
 
 class Core(NamedTuple):
-    """What one core does."""
+    """What one core does.
+
+    A folded convolution has several passes in a step: axons and neurons are those of all of them,
+    `fan_in`, `fan_out` and `operations` the most of one.
+    """
 
     layer: str
     role: Role
-    axons: NDArray[np.int64]  # which inputs of the layer come in
-    neurons: NDArray[np.int64]  # which outputs of the layer go out
+    axons: NDArray[np.int64]  # which inputs of the layer come in; of products: which lags
+    neurons: NDArray[np.int64]  # which outputs of the layer go out; of one score for all: 0
     operations: int  # of one phase, at most: synapses met, sums added
-    passes: int = 1  # phases of each step in which it computes, for a folded convolution
+    weights: int  # kept in it
+    fan_in: int
+    fan_out: int
+    passes: int = 1  # phases of each step in which it computes
     lag: int | None = None
 
 
@@ -77,8 +85,7 @@ class Mapping:
 
     def weight_bytes(self) -> NDArray[np.int64]:
         """Return bytes of weights in each core [cores]; sums and products have none."""
-        counts = [core.operations if core.role in WEIGHTED else 0 for core in self.cores]
-        return -(-np.array(counts) * self.chip.weight_bits // 8)
+        return -(-np.array([core.weights for core in self.cores]) * self.chip.weight_bits // 8)
 
     def fits_sram(self) -> NDArray[np.bool_]:
         """Return which cores' weights fit the smaller reading of the memory (22 KB) [cores].
@@ -127,46 +134,59 @@ def tiles(count: int, size: int) -> list[NDArray[np.int64]]:
 def _check(core: Core, chip: Chip) -> None:
     """Raise RuleError for a core that asks for more than there is in one."""
     for rule, asked, most, unit in (
-        ("fan-in", len(core.axons), chip.fan_in, "inputs"),
-        ("fan-out", len(core.neurons), chip.fan_out, "neurons"),
-        ("synapses", core.operations, chip.core_synapses * 8 // chip.weight_bits, "weights"),
+        ("fan-in", core.fan_in, chip.fan_in, "inputs"),
+        ("fan-out", core.fan_out, chip.fan_out, "neurons"),
+        ("synapses", core.weights, chip.core_synapses * 8 // chip.weight_bits, "weights"),
         ("phase", busy_clocks(core, chip), chip.phase_clocks, "clocks of a phase"),
     ):
-        # Sums come in on their own port, one partial sum of a neuron after the other.
-        if asked > most and not (rule == "fan-in" and core.role in ("sums", "scores")):
+        if asked > most:
             raise RuleError(rule, core.layer, f"{core.role}: {asked} {unit}, a core has {most}")
 
 
 def busy_clocks(core: Core, chip: Chip) -> int:
     """Return the clocks that a core computes for in a phase: its synapses, then its neurons."""
-    return -(-core.operations // chip.macs_per_clock) + len(core.neurons)
+    return -(-core.operations // chip.macs_per_clock) + core.fan_out
 
 
 def _dense(shape: DenseShape, chip: Chip) -> list[Core]:
     rows, columns = tiles(shape.inputs, chip.fan_in), tiles(shape.outputs, chip.fan_out)
 
     def matrix(role: Role) -> list[Core]:
-        return [
-            Core(shape.name, role, axons, neurons, len(axons) * len(neurons))
-            for axons, neurons in product(rows, columns)
-        ]
+        return [_weighted(shape.name, role, a, n) for a, n in product(rows, columns)]
 
+    def somas(role: Role) -> list[Core]:
+        """The stage that has whole potentials."""
+        terms = len(rows) * (1 + shape.carried) + (shape.local is not None)
+        return [_adding(shape.name, role, np.concatenate(rows), n, terms) for n in columns]
+
+    split = len(rows) > 1 or shape.carried
     cores = matrix("synapses")
     if shape.carried:
         cores += matrix("carried")
-    if len(rows) > 1 or shape.carried:
-        cores += _sums(shape.name, rows, columns)
+    if split:
+        cores += somas("sums")
     if shape.local is not None:
-        cores += matrix("copies")
+        cores += somas("copies") if split else matrix("copies")
         cores += local_cores(shape, chip)
     return cores
 
 
-def _sums(name: str, rows: list[NDArray[np.int64]], columns: list[NDArray[np.int64]]) -> list[Core]:
-    everything = np.concatenate(rows)
-    return [
-        Core(name, "sums", everything, neurons, len(neurons) * len(rows)) for neurons in columns
-    ]
+Numbers = NDArray[np.int64]
+
+
+def _weighted(
+    name: str, role: Role, axons: Numbers, neurons: Numbers, lag: int | None = None
+) -> Core:
+    """Return a core that takes all of some inputs to all of some neurons."""
+    count = len(axons) * len(neurons)
+    return Core(name, role, axons, neurons, count, count, len(axons), len(neurons), lag=lag)
+
+
+def _adding(
+    name: str, role: Role, axons: Numbers, neurons: Numbers, terms: int, lag: int | None = None
+) -> Core:
+    """Return a core that adds `terms` numbers for each of its neurons, one after the other."""
+    return Core(name, role, axons, neurons, terms * len(neurons), 0, 1, len(neurons), lag=lag)
 
 
 def local_cores(shape: DenseShape, chip: Chip) -> list[Core]:
@@ -179,25 +199,20 @@ def local_cores(shape: DenseShape, chip: Chip) -> list[Core]:
     """
     assert shape.local is not None
     rows, columns = tiles(shape.inputs, chip.fan_in), tiles(shape.outputs, chip.fan_out)
+    scored = columns if shape.local.per_synapse else [np.zeros(1, np.int64)]
     cores: list[Core] = []
     for lag in range(shape.local.lags):
-        if shape.local.per_synapse:
-            cores += [
-                Core(shape.name, "coincidences", a, n, len(a) * len(n), lag=lag)
-                for a, n in product(rows, columns)
-            ]
-        else:
-            one = np.zeros(1, np.int64)  # a single score
-            cores += [Core(shape.name, "coincidences", a, one, len(a), lag=lag) for a in rows]
+        cores += [
+            _weighted(shape.name, "coincidences", a, n, lag) for a, n in product(rows, scored)
+        ]
         if len(rows) > 1:
-            outputs = columns if shape.local.per_synapse else [np.zeros(1, np.int64)]
             everything = np.arange(shape.inputs)
-            cores += [
-                Core(shape.name, "scores", everything, n, len(n) * len(rows), lag=lag)
-                for n in outputs
-            ]
-    lags = np.arange(min(shape.local.lags, chip.fan_in))
-    cores += [Core(shape.name, "products", lags, n, shape.local.lags * len(n)) for n in columns]
+            cores += [_adding(shape.name, "scores", everything, n, len(rows), lag) for n in scored]
+    lags = np.arange(shape.local.lags)
+    for n in columns:
+        cores.append(
+            Core(shape.name, "products", lags, n, len(lags) * len(n), 0, len(lags), len(n))
+        )
     return cores
 
 
@@ -212,8 +227,9 @@ def _convolution(shape: ConvolutionShape, chip: Chip) -> list[Core]:
         out = min(shape.channels, chip.fan_out // (block[0] * block[1]))
         if not within or not out:
             continue
-        count = -(-down // block[0]) * -(-across // block[1])
-        count *= -(-channels // within) * -(-shape.channels // out)
+        parts = -(-channels // within)
+        count = -(-down // block[0]) * -(-across // block[1]) * -(-shape.channels // out)
+        count *= parts + (parts > 1)
         if best is None or count < len(best):
             best = _blocks(shape, block, within, out)
     if best is None:
@@ -244,18 +260,19 @@ def _blocks(shape: ConvolutionShape, block: tuple[int, int], within: int, out: i
         bottom, right = min(top + block[0], down), min(left + block[1], across)
         rows = _seen(top, bottom, shape.stride, height)
         columns = _seen(left, right, shape.stride, width)
-        pairs = _pairs(top, bottom, shape.stride, height) * _pairs(left, right, shape.stride, width)
+        pairs = pairs_along(top, bottom, shape.stride, height) * pairs_along(
+            left, right, shape.stride, width
+        )
         for chosen in tiles(shape.channels, out):
             neurons = outputs[chosen, top:bottom, left:right].ravel()
             for part in parts:
                 axons = pixels[part][:, rows, columns].ravel()
-                synapses = pairs * len(part) * len(chosen)
-                cores.append(Core(shape.name, "synapses", axons, neurons, synapses))
+                met = pairs * len(part) * len(chosen)
+                sizes = len(axons), len(neurons)
+                cores.append(Core(shape.name, "synapses", axons, neurons, met, met, *sizes))
             if len(parts) > 1:
                 everything = pixels[:, rows, columns].ravel()
-                cores.append(
-                    Core(shape.name, "sums", everything, neurons, len(neurons) * len(parts))
-                )
+                cores.append(_adding(shape.name, "sums", everything, neurons, len(parts)))
     return cores
 
 
@@ -263,26 +280,25 @@ def _seen(first: int, end: int, stride: int, side: int) -> slice:
     return slice(max(first * stride - 1, 0), min((end - 1) * stride + 2, side))
 
 
-def _pairs(first: int, end: int, stride: int, side: int) -> int:
-    """Return how many pairs of (position, pixel) lie in a block along one side."""
-    return sum(
-        sum(0 <= position * stride + offset < side for offset in (-1, 0, 1))
-        for position in range(first, end)
-    )
-
-
 def _folded(cores: list[Core], shape: ConvolutionShape) -> list[Core]:
-    """Keep the cores of the first row of blocks, which work for all rows one after the other."""
-    first = [core for core in cores if _row(core, shape) == _row(cores[0], shape)]
-    passes = len(cores) // len(first)
-    assert passes * len(first) == len(cores), "every row has the same blocks"
-    return [core._replace(passes=passes) for core in first]
-
-
-def _row(core: Core, shape: ConvolutionShape) -> int:
-    """Return the row of positions that a core begins with."""
+    """Let the cores of one row of blocks work for all rows, one after the other."""
     down, across = shape.positions
-    return int(core.neurons[0] % (down * across) // across)
+    tops = [int(core.neurons[0]) % (down * across) // across for core in cores]
+    each = tops.count(tops[0])  # cores of a row of blocks
+    return [_merged(cores[i::each]) for i in range(each)]
+
+
+def _merged(passes: list[Core]) -> Core:
+    """Return one core for what several do, each in a phase of its own, with the same weights."""
+    return passes[0]._replace(
+        axons=np.unique(np.concatenate([core.axons for core in passes])),
+        neurons=np.concatenate([core.neurons for core in passes]),
+        operations=max(core.operations for core in passes),
+        weights=max(core.weights for core in passes),
+        fan_in=max(core.fan_in for core in passes),
+        fan_out=max(core.fan_out for core in passes),
+        passes=len(passes),
+    )
 
 
 def _places(count: int, chip: Chip) -> list[Place]:

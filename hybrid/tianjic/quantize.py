@@ -44,7 +44,7 @@ class Options:
         carried: what becomes of the trace that training has left. "folded" into the weights, where
             it no longer fades; "separate", a second matrix that fades as it should; "none".
         lags: steps that a local module remembers; None for all, which is exact.
-        delay: steps by which the local current comes late.
+        delay: newest steps that it leaves out, because they would come too late.
         score_bits: of scores.
         headroom: largest synapse that bits hold, in units of the largest weight: more than 1 for a
             host that writes larger ones.
@@ -127,6 +127,7 @@ class ChipNetwork:
                     delay=layer.local.delay,
                 ),
                 carried=layer.carried is not None,
+                density=round(float((layer.weight != 0).float().mean()), 4),
             )
             for i, layer in enumerate(self.layers)
         )
@@ -242,6 +243,7 @@ def _host(
         rate=meta.local_rate.detach() * worth,
         gain=gain,
         bits=options.weight_bits,
+        clip=rule.trace_clip,
     )
 
 
@@ -272,10 +274,12 @@ def _local(
         return None
     if not isinstance(rule, Hebbian) or rule.post == "softmax":
         raise ValueError(f"{rule}: a history needs the Hebbian rule with tanh or identity")
-    count = min(steps - 1, options.lags or steps - 1)
+    reach = steps - 1 - options.delay
+    count = min(reach, options.lags or reach)
     if count < 1:
         return None
-    decays = rule.trace_decay ** torch.arange(count, dtype=torch.float64)
+    ages = options.delay + torch.arange(count, dtype=torch.float64)
+    decays = rule.trace_decay**ages
     lags = decays.unsqueeze(1) * meta.local_rate.detach().double()
     if mask is not None:
         lags = lags.unsqueeze(2) * (1.0 - mask.double())
@@ -289,13 +293,29 @@ def _local(
         lags=static,
         table=table,
         argument=multiplier_for(_ARGUMENT * unit / module.neuron.v_th),
-        thresholds=quantized(meta.sliding_threshold.detach(), 1.0 / _ARGUMENT, 16),
+        thresholds=quantized(meta.sliding_threshold.detach() * module.neuron.v_th, unit, 28),
         coincidence_shift=7 if graded else 0,
         score_shift=shift,
         score_bits=options.score_bits,
         gain=multiplier_for(factor),
         delay=options.delay,
     )
+
+
+def largest_trace(module: HybridLinear, steps: int) -> float:
+    """Return a bound of |P| within T steps, for inputs up to 1 and a sample of its own.
+
+    The rule adds at most the local rate times |y| ≤ 1 (4 for an identity) in each step. Where this
+    stays below the clip, the clip never acts, and a history, which cannot clip, is exact.
+    """
+    meta, rule = module.synapse().meta, module.rule
+    if meta is None or rule is None:
+        return 0.0
+    peak = 1.0 if getattr(rule, "post", None) == "tanh" else PEAK / _ARGUMENT
+    added = peak * sum(rule.trace_decay**t for t in range(steps))
+    start = torch.zeros_like(module.trace) if module.lifetime == "call" else module.trace
+    bound = start.abs() + added * meta.local_rate.detach().abs().reshape(-1, 1)
+    return float(bound.max())
 
 
 def post_table(rule: Hebbian) -> tuple[Table, float]:

@@ -1,9 +1,10 @@
 """Packets between cores: who sends to whom, which links they pass.
 
-A neuron sends one packet to each core that needs its output, along x first, then along y. Between
-chips packets pass the border of the mesh. Hops and loads follow from the places alone and from how
-often neurons were active: the simulation itself knows nothing of routes. Of Tianjic's network only
-that it is a mesh is published: routes are those of TianjicX (openBII/BiMap).
+A neuron sends one packet to each core that needs its output, along x first, then along y. Inputs
+enter at a port beside the first core. Between chips packets pass the border of the mesh. Hops and
+loads follow from the places alone and from how often neurons were active: the simulation itself
+knows nothing of routes. Of Tianjic's network only that it is a mesh is published: routes are those
+of TianjicX (openBII/BiMap).
 """
 
 from collections.abc import Mapping as Table
@@ -13,28 +14,29 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.tianjic.mapping import Core, Mapping, Place
+from hybrid.tianjic.mapping import Mapping, Place
 
 Node = tuple[int, int]  # x over all chips, y
 Link = tuple[Node, Node]
+PORT: Node = (-1, 0)  # where inputs enter
+INPUT = "input"  # name of what enters there
 
 
 @dataclass(frozen=True)
 class Flow:
     """Packets from one core to another."""
 
-    source: int  # number of the core
+    source: int | None  # number of the core; None for the port
     target: int
-    senders: NDArray[np.int64]  # outputs of the source's layer, or its sums
-    activity: bool  # whether only active neurons send: spikes; else all do, at each step
+    senders: NDArray[np.int64]  # outputs of the source's layer, or its sums; inputs
+    active: str | None  # of what the rates say how often senders send; None: at each step
 
 
 @dataclass(frozen=True)
 class Traffic:
     """What a mapping's network carries in one step, on average."""
 
-    packets: float  # sent
-    arrived: float
+    packets: float
     hops: float  # of all packets together
     links: Table[Link, float]  # packets of each link
 
@@ -45,19 +47,14 @@ class Traffic:
 
 
 def flows(mapping: Mapping) -> list[Flow]:
-    """Return who sends to whom, within each layer and from each layer to the next."""
-    found: list[Flow] = []
+    """Return who sends to whom: from the port, within each layer, and from layer to layer."""
+    first = mapping.shapes[0]
+    found = [Flow(None, i, mapping.cores[i].axons, INPUT) for i in _receivers(mapping, first.name)]
     for shape in mapping.shapes:
         found += _within(mapping, shape.name)
     for before, after in pairwise(mapping.shapes):
-        senders = _outlets(mapping, before.name, "synapses")
-        receivers = [
-            i
-            for i, core in enumerate(mapping.cores)
-            if core.layer == after.name
-            and core.role in ("synapses", "carried", "copies", "coincidences")
-        ]
-        found += _meet(mapping, senders, receivers, activity=True)
+        senders, receivers = _somas(mapping, before.name), _receivers(mapping, after.name)
+        found += _meet(mapping, senders, receivers, before.name)
     return found
 
 
@@ -66,22 +63,33 @@ def traffic(mapping: Mapping, rates: Table[str, NDArray[np.float64]]) -> Traffic
 
     Args:
         mapping: cores and places.
-        rates: of each layer, how often its outputs are active in a step [outputs], 0 to 1.
+        rates: of each layer, how often its outputs are active in a step [outputs], 0 to 1; under
+            "input", the same of what enters.
     """
     links: dict[Link, float] = {}
-    packets = arrived = hops = 0.0
+    packets = hops = 0.0
     for flow in flows(mapping):
-        source, target = mapping.cores[flow.source], mapping.places[flow.target]
-        count = float(len(flow.senders))
-        if flow.activity:
-            count = float(rates[source.layer][flow.senders].sum())
-        path = route(mapping, mapping.places[flow.source], target)
+        count = load(flow, rates)
+        path = way(mapping, flow)
         for link in pairwise(path):
             links[link] = links.get(link, 0.0) + count
         packets += count
         hops += count * (len(path) - 1)
-        arrived += count * (path[-1] == node(mapping, target))
-    return Traffic(packets, arrived, hops, links)
+    return Traffic(packets, hops, links)
+
+
+def load(flow: Flow, rates: Table[str, NDArray[np.float64]]) -> float:
+    """Return the packets of a flow in a step, on average."""
+    if flow.active is None:
+        return float(len(flow.senders))
+    return float(rates[flow.active][flow.senders].sum())
+
+
+def way(mapping: Mapping, flow: Flow) -> list[Node]:
+    """Return all nodes that a flow passes."""
+    target = node(mapping, mapping.places[flow.target])
+    start = PORT if flow.source is None else node(mapping, mapping.places[flow.source])
+    return route(start, target)
 
 
 def node(mapping: Mapping, place: Place) -> Node:
@@ -89,65 +97,62 @@ def node(mapping: Mapping, place: Place) -> Node:
     return place.chip * mapping.chip.mesh_width + place.x, place.y
 
 
-def route(mapping: Mapping, source: Place, target: Place) -> list[Node]:
+def route(start: Node, end: Node) -> list[Node]:
     """Return all nodes that a packet passes, first and last included: x first, then y."""
-    (x, y), (to_x, to_y) = node(mapping, source), node(mapping, target)
+    (x, y), (to_x, to_y) = start, end
     step_x, step_y = (1 if to_x >= x else -1), (1 if to_y >= y else -1)
     path = [(at, y) for at in range(x, to_x + step_x, step_x)]
     return path + [(to_x, at) for at in range(y + step_y, to_y + step_y, step_y)]
 
 
-def _outlets(mapping: Mapping, layer: str, role: str) -> list[int]:
+def _cores(mapping: Mapping, layer: str, *roles: str) -> list[int]:
+    """Return the cores of a layer that have one of some roles."""
+    return [i for i, core in enumerate(mapping.cores) if core.layer == layer and core.role in roles]
+
+
+def _somas(mapping: Mapping, layer: str) -> list[int]:
     """Return the cores that a layer's spikes leave from: where sums are added, if they are."""
-    own = [i for i, core in enumerate(mapping.cores) if core.layer == layer]
-    sums = [i for i in own if mapping.cores[i].role == "sums"]
-    return sums or [i for i in own if mapping.cores[i].role == role]
+    return _cores(mapping, layer, "sums") or _cores(mapping, layer, "synapses")
+
+
+def _receivers(mapping: Mapping, layer: str) -> list[int]:
+    """Return the cores that take a layer's inputs: all that have weights."""
+    found = _cores(mapping, layer, "synapses", "carried", "copies", "coincidences")
+    return [i for i in found if mapping.cores[i].weights]
 
 
 def _within(mapping: Mapping, layer: str) -> list[Flow]:
     """Return flows inside a layer: partial sums, and those of its local module."""
-    by_role: dict[str, list[int]] = {}
-    for i, core in enumerate(mapping.cores):
-        if core.layer == layer:
-            by_role.setdefault(core.role, []).append(i)
-    found: list[Flow] = []
-    outlets = by_role.get("sums", by_role.get("synapses", []))
-    partial = [*by_role.get("synapses", []), *by_role.get("carried", [])]
-    if "sums" in by_role:
-        found += _meet(mapping, partial, by_role["sums"], activity=False)
-    scored = by_role.get("coincidences", [])
-    if "scores" in by_role:
-        for target in by_role["scores"]:
-            lag = mapping.cores[target].lag
-            same = [i for i in scored if mapping.cores[i].lag == lag]
-            found += _meet(mapping, same, [target], activity=False)
-        scored = by_role["scores"]
-    products = by_role.get("products", [])
-    for i in scored:  # a score of all inputs goes to all neurons, one of a neuron to that neuron
+    somas, copies = _somas(mapping, layer), _cores(mapping, layer, "copies")
+    adding = [i for i in (*somas, *copies) if not mapping.cores[i].weights]
+    found = _meet(mapping, _cores(mapping, layer, "synapses", "carried"), adding)
+    scores = _cores(mapping, layer, "coincidences")
+    for target in _cores(mapping, layer, "scores"):
+        lag = mapping.cores[target].lag
+        same = [i for i in scores if mapping.cores[i].lag == lag]
+        found += _meet(mapping, same, [target])
+    scores = _cores(mapping, layer, "scores") or scores
+    products = _cores(mapping, layer, "products")
+    for i in scores:  # a score of all inputs goes to all neurons, one of a neuron to that neuron
         own = mapping.cores[i].neurons
         if len(own) == 1:
-            found += [Flow(i, target, own, False) for target in products]
+            found += [Flow(i, target, own, None) for target in products]
         else:
-            found += _meet(mapping, [i], products, activity=False)
-    found += _meet(mapping, by_role.get("copies", []), products, activity=False)
-    found += _meet(mapping, products, outlets, activity=False)
-    return found
+            found += _meet(mapping, [i], products)
+    found += _meet(mapping, copies, products)
+    return found + _meet(mapping, products, [*somas, *copies])
 
 
 def _meet(
-    mapping: Mapping, senders: list[int], receivers: list[int], *, activity: bool
+    mapping: Mapping, senders: list[int], receivers: list[int], active: str | None = None
 ) -> list[Flow]:
     """Return the flows between cores that share numbers: outputs that are inputs or neurons."""
     found = []
     for i in senders:
         for j in receivers:
-            shared = np.intersect1d(mapping.cores[i].neurons, _wanted(mapping.cores, i, j))
+            source, target = mapping.cores[i], mapping.cores[j]
+            wanted = target.neurons if source.layer == target.layer else target.axons
+            shared = np.intersect1d(source.neurons, wanted)
             if len(shared):
-                found.append(Flow(i, j, shared, activity))
+                found.append(Flow(i, j, shared, active))
     return found
-
-
-def _wanted(cores: tuple[Core, ...], source: int, target: int) -> NDArray[np.int64]:
-    """Return the outputs of a source that a target takes in."""
-    same = cores[source].layer == cores[target].layer
-    return cores[target].neurons if same else cores[target].axons

@@ -14,12 +14,14 @@ class LocalShape:
     Args:
         lags: earlier steps that are remembered.
         per_synapse: whether each synapse has a factor of its own (a gain, a mask).
-        delay: steps by which the local current comes late.
+        delay: newest steps that are left out because they come too late.
+        filled: whether all lags are met in each step: a query that follows its support.
     """
 
     lags: int
     per_synapse: bool = False
     delay: int = 0
+    filled: bool = False
 
     def __post_init__(self) -> None:
         if self.lags < 1 or self.delay < 0:
@@ -36,6 +38,7 @@ class DenseShape:
         graded: whether inputs are numbers of 8 bits (ANN mode) and not spikes.
         local: its local module, or None.
         carried: whether a second matrix holds the trace that training has left.
+        density: share of the weights that are not zero.
     """
 
     name: str
@@ -44,10 +47,13 @@ class DenseShape:
     graded: bool = False
     local: LocalShape | None = None
     carried: bool = False
+    density: float = 1.0
 
     def __post_init__(self) -> None:
         if self.inputs < 1 or self.outputs < 1:
             raise ValueError(f"layer {self.name!r}: sizes must be >= 1")
+        if not 0.0 <= self.density <= 1.0:
+            raise ValueError(f"layer {self.name!r}: density must lie in [0, 1]")
 
     @property
     def synapses(self) -> int:
@@ -105,17 +111,23 @@ class ConvolutionShape:
     def synapses(self) -> int:
         """Pairs of an input and an output that a kernel connects, borders left out."""
         channels, height, width = self.image
-        rows = _reached(height, self.stride)
-        columns = _reached(width, self.stride)
+        rows = pairs_along(0, self.positions[0], self.stride, height)
+        columns = pairs_along(0, self.positions[1], self.stride, width)
         return channels * self.channels * rows * columns
 
 
 Shape = DenseShape | ConvolutionShape
 
 
-def _reached(side: int, stride: int) -> int:
-    """Return how many pairs of (position, pixel) a padded kernel of three has along a side."""
+def pairs_along(first: int, end: int, stride: int, side: int) -> int:
+    """Return how many pairs of (position, pixel) a padded kernel of three has along a side.
+
+    Args:
+        first, end: range of the positions.
+        stride: of the kernel.
+        side: pixels.
+    """
     return sum(
-        sum(0 <= centre + offset < side for offset in (-1, 0, 1))
-        for centre in range(0, side, stride)
+        sum(0 <= position * stride + offset < side for offset in (-1, 0, 1))
+        for position in range(first, end)
     )

@@ -130,7 +130,8 @@ class Soma:
         if noise is None:
             raise ValueError("a soma with a noisy threshold needs a source of noise")
         drawn = torch.randint(0, 1 << 31, v.shape, generator=noise, device=v.device)
-        return self.threshold + (drawn & self.noise_mask)
+        highest = signed_range(self.bits)[1]
+        return (self.threshold + (drawn & self.noise_mask)).clamp(max=highest)
 
     def _after(self, v: Tensor, z: Tensor, threshold: Tensor | int) -> Tensor:
         if self.reset == "to value":

@@ -10,7 +10,7 @@ from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 from hybrid.tianjic.cores import Local, Outcome, run
-from hybrid.tianjic.quantize import Options, quantize
+from hybrid.tianjic.quantize import PEAK, Options, quantize
 
 SAMPLES = 500
 ALONE = 20
@@ -21,8 +21,9 @@ FORMS: tuple[Local, ...] = ("off", "history")
 def work() -> dict[str, tuple[Callable[[], object], float]]:
     """Return what is timed by name, and the synaptic events of each call.
 
-    An event is one spike that meets one synapse. Inputs spike at random, one in five at each step;
-    the same spikes are run together and one after the other, and must give the same potentials.
+    An event is one spike that meets one synapse. Inputs spike at random, one in five at each step,
+    as numbers of full size; the same spikes are run together and one after the other, and must give
+    the same potentials.
     """
     generator = torch.Generator().manual_seed(0)
     network = FullyConnected(
@@ -37,9 +38,10 @@ def work() -> dict[str, tuple[Callable[[], object], float]]:
     ).requires_grad_(False)
     chip = quantize(network, Options(carried="none"))
     draws = torch.rand(10, SAMPLES, 784, generator=generator)
-    spikes = list((draws < DENSITY).long().unbind(0))
+    spikes = list((PEAK * (draws < DENSITY)).long().unbind(0))
     few = [x[:ALONE] for x in spikes]
     found: dict[str, tuple[Callable[[], object], float]] = {}
+    potentials: list[torch.Tensor] = []
     for local in FORMS:
 
         def together(local: Local = local) -> Outcome:
@@ -50,11 +52,14 @@ def work() -> dict[str, tuple[Callable[[], object], float]]:
             return torch.cat([run(chip.layers, part, local=local).potentials for part in parts])
 
         whole = together()
+        assert all(layer.active_out.sum() > 0 for layer in whole.layers.values())
         assert torch.equal(whole.potentials[:ALONE], alone())
+        potentials.append(whole.potentials)
         name = "no local module" if local == "off" else "history of 9 lags"
         found[f"{name}, {SAMPLES} samples together"] = together, events(whole)
         small = run(chip.layers, few, local=local)
         found[f"{name}, one after the other"] = alone, events(small)
+    assert not torch.equal(*potentials), "the history has an effect"
     return found
 
 

@@ -8,6 +8,7 @@ import pytest
 from hybrid.tianjic.chip import load_chip
 from hybrid.tianjic.cost import (
     Cost,
+    core_events,
     cost,
     energy_range,
     operations,
@@ -38,13 +39,13 @@ def test_the_worked_example() -> None:
     """784-512-10, ten steps, 13 cores: 130 core phases; dense slots at 1.54 pJ."""
     found = spent(FIRST, LAST)
     assert (found.cores, found.core_phases) == (13, 130)
-    assert found.energy.busy == pytest.approx(130 * 65_536 * 1.5625e-12)
+    static = 0.1 * CHIP.full_power * found.timing.latency
+    assert found.energy.busy == pytest.approx(static + 0.9 * 130 * 65_536 * 1.5625e-12)
     assert found.energy.naive == pytest.approx(4_065_280 / 649e9)
     assert found.timing.depth == 4  # two layers, each with a phase that adds partial sums
     assert found.timing.phases == 13
     assert found.timing.latency == pytest.approx(13 * 5050 / 300e6)
     assert found.timing.throughput == pytest.approx(300e6 / 5050 / 10)
-    static = 0.1 * CHIP.full_power * found.timing.latency
     assert found.energy.activity == pytest.approx(static + 0.9 * found.energy.naive)
     assert spent(FIRST, LAST, rate=0.2).energy.naive == pytest.approx(0.2 * found.energy.naive)
 
@@ -58,12 +59,37 @@ def test_operations_are_counted_as_neurobench_does() -> None:
     assert found.macs == 4 * 392 * 512
     assert found.acs == 4 * 128 * 10
     assert found.updates == 4 * 522
+    sparse = map_network([replace(graded, density=0.1), LAST], CHIP)
+    less = operations(sparse, {"first": np.full(784, 0.5), "last": np.full(512, 0.25)}, 4)
+    assert less.macs == pytest.approx(0.1 * found.macs)
+    assert less.dense == found.dense
+
+
+def test_events_of_cores_add_up_to_operations() -> None:
+    """Each synapse that meets a spike lies in one core."""
+    mapping = map_network([FIRST, LAST], CHIP)
+    generator = np.random.default_rng(3)
+    seen = {"first": generator.random(784), "last": generator.random(512)}
+    per_core = core_events(mapping, seen)
+    assert per_core.sum() == pytest.approx(seen["first"].sum() * 512 + seen["last"].sum() * 10)
+    assert (per_core > 0).sum() == mapping.count(role="synapses")
+
+
+def test_a_query_meets_the_whole_support() -> None:
+    """Five lags of 512 x 5 synapses in its only step."""
+    local = LocalShape(lags=5, per_synapse=True, filled=True)
+    shape = DenseShape(name="it", inputs=512, outputs=5, graded=True, local=local)
+    found = operations(map_network([shape], CHIP), {"it": np.ones(512)}, 1)
+    assert found.macs == 512 * 5 + 5 * (512 + 512 * 5 + 5)
+    assert found.dense == found.macs
 
 
 def test_latency_does_not_depend_on_activity_but_energy_does() -> None:
     sparse, dense = spent(FIRST, LAST, rate=0.1), spent(FIRST, LAST, rate=0.9)
     assert sparse.timing == dense.timing
     assert sparse.energy.busy == dense.energy.busy
+    for energy in (sparse.energy, dense.energy):
+        assert energy.naive < energy.activity < energy.busy
     assert sparse.energy.activity < dense.energy.activity
     assert sparse.energy.naive < dense.energy.naive
 
@@ -87,15 +113,21 @@ def test_more_is_never_cheaper() -> None:
         assert more.energy.naive > less.energy.naive
 
 
-def test_a_local_current_in_time_takes_three_phases_and_a_late_one_none() -> None:
-    """The potential, its product with a score, and the sum come before the next step."""
+def test_a_local_module_lengthens_the_way_and_the_step() -> None:
+    """784 inputs: coincidences, scores, products, sums; then the last layer's two phases.
 
-    def phases(delay: int) -> tuple[int, int]:
+    What a step leads to passes products and sums before the next one: two phases a step.
+    """
+
+    def phases(inputs: int, delay: int) -> tuple[int, int, int]:
         local = LocalShape(lags=4, delay=delay)
-        found = timing(map_network([replace(FIRST, local=local), LAST], CHIP), 10)
-        return found.phases_per_step, found.phases
+        shape = replace(FIRST, inputs=inputs, local=local)
+        found = timing(map_network([shape, LAST], CHIP), 10)
+        return found.depth, found.phases_per_step, found.phases
 
-    assert [phases(delay) for delay in (0, 1, 2, 3)] == [(3, 31), (2, 22), (1, 13), (1, 13)]
+    assert phases(784, 0) == (6, 2, 6 + 9 * 2)
+    assert phases(784, 1) == (6, 1, 6 + 9)
+    assert phases(200, 0) == (5, 2, 5 + 9 * 2)
 
 
 def test_a_folded_convolution_takes_its_passes_in_each_step() -> None:
@@ -112,13 +144,15 @@ def test_a_folded_convolution_takes_its_passes_in_each_step() -> None:
 def test_ranges_come_from_what_is_uncertain() -> None:
     mapping = map_network([FIRST, LAST], CHIP)
     seen = rates(mapping, 0.2)
-    found = energy_range(mapping, seen, 10, draws=300, source=np.random.default_rng(1))
+    spent_here = cost(mapping, seen, 10)
+    found = energy_range(spent_here, CHIP, draws=300, source=np.random.default_rng(1))
     low, middle, high = found["activity"]
     assert low < middle < high
-    assert low < cost(mapping, seen, 10).energy.activity < high
-    assert found["busy"][0] == pytest.approx(found["busy"][2]), "nothing in it is uncertain"
+    assert low < spent_here.energy.activity < high
+    assert found["naive"][0] == found["naive"][2], "nothing in it is uncertain"
+    assert spent_here.energy_on(CHIP) == spent_here.energy
     with pytest.raises(ValueError, match="draws = 0"):
-        energy_range(mapping, seen, 10, draws=0, source=np.random.default_rng(1))
+        energy_range(spent_here, CHIP, draws=0, source=np.random.default_rng(1))
 
 
 def test_phases_are_long_enough() -> None:
@@ -133,19 +167,19 @@ def test_phases_are_long_enough() -> None:
     assert phase_use(full, moved)["computing"] == pytest.approx((4096 + 256) / 5050)
 
 
-def test_a_history_is_far_less_than_a_host_that_rewrites_synapses() -> None:
-    """784 x 512, ten steps: 12 million operations and 4 MB, against tens of thousands."""
-    written = write_back(FIRST, CHIP, 10)
-    assert written["operations"] == pytest.approx(12.04e6, rel=1e-3)
+def test_a_history_is_less_than_a_host_that_rewrites_synapses() -> None:
+    """784 x 512, ten steps, a fifth of the inputs active: what each adds to the plain network."""
+    written = write_back(FIRST, 0.2, CHIP, 10)
+    assert written["operations"] == pytest.approx(10 * 401_408 * 1.2)
     assert written["bytes"] == 10 * 401_408
-    assert written["packets"] == written["bytes"] / 8
-    shape = replace(FIRST, local=LocalShape(lags=9))
-    mapping = map_network([shape], CHIP)
-    seen = {"first": np.ones(784)}
+    assert written["packets"] == written["bytes"] / 8 + 10 * (0.2 * 784 + 512)
+    mapping = map_network([replace(FIRST, local=LocalShape(lags=9))], CHIP)
+    seen = {"first": np.full(784, 0.2)}
     plain = operations(map_network([FIRST], CHIP), seen, 10)
-    history = operations(mapping, seen, 10).macs
-    assert plain.macs == 0.0
-    assert 45 * 512 < history < written["operations"] / 50
+    whole = operations(mapping, seen, 10)
+    history = whole.macs + whole.acs - plain.macs - plain.acs
+    assert history == pytest.approx(45 * (2 * 0.2 * 784 + 512))
+    assert history < written["operations"] / 100
 
 
 def test_cores_are_counted_by_role() -> None:

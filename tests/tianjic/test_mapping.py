@@ -1,5 +1,6 @@
 """Layers on cores: nothing lost, nothing too large, packets that arrive."""
 
+from collections import Counter
 from itertools import pairwise, product
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from hybrid.tianjic.chip import load_chip
 from hybrid.tianjic.mapping import Mapping, RuleError, busy_clocks, map_network
-from hybrid.tianjic.routing import flows, node, route, traffic
+from hybrid.tianjic.routing import INPUT, PORT, flows, load, node, route, traffic
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
 
 CHIP = load_chip()
@@ -23,7 +24,8 @@ def dense(*sizes: int, **options: object) -> list[DenseShape]:
 
 
 def rates(mapping: Mapping, value: float = 1.0) -> dict[str, np.ndarray]:
-    return {shape.name: np.full(shape.outputs, value) for shape in mapping.shapes}
+    found = {shape.name: np.full(shape.outputs, value) for shape in mapping.shapes}
+    return found | {INPUT: np.full(mapping.shapes[0].inputs, value)}
 
 
 @pytest.mark.parametrize(
@@ -54,16 +56,16 @@ def test_no_core_is_too_full_and_no_synapse_is_lost(
     covered: dict[str, np.ndarray] = {}
     for core in mapping.cores:
         assert len(core.neurons) <= 256
-        assert core.operations <= 65_536
+        assert core.weights <= 65_536
         assert busy_clocks(core, CHIP) <= CHIP.phase_clocks
-        if core.role in ("synapses", "carried", "copies", "coincidences"):
+        if core.weights:
             assert len(core.axons) <= 256
-        if core.role in ("synapses", "carried", "copies"):
+        if core.role in ("synapses", "carried", "sums", "copies"):
             seen = covered.setdefault(core.role, np.zeros((inputs, outputs), np.int64))
             seen[np.ix_(core.axons, core.neurons)] += 1
-    assert {"synapses"} | ({"carried"} if carried else set()) | (
-        {"copies"} if lags else set()
-    ) == set(covered)
+    expected = {"synapses": True, "carried": carried, "copies": lags > 0}
+    expected["sums"] = carried or inputs > 256
+    assert {role for role, there in expected.items() if there} == set(covered)
     assert all((seen == 1).all() for seen in covered.values())
     assert len(set(mapping.places)) == len(mapping.cores)
 
@@ -85,7 +87,7 @@ def test_a_convolution_loses_no_synapse(
     )
     mapping = map_network([shape], CHIP, most_chips=50)
     own = [core for core in mapping.cores if core.role == "synapses"]
-    assert sum(core.operations for core in own) == shape.synapses
+    assert sum(core.weights for core in own) == shape.synapses
     assert max(len(core.axons) for core in own) <= 256
     assert max(len(core.neurons) for core in own) <= 256
     sources = np.zeros(shape.outputs, np.int64)
@@ -117,6 +119,12 @@ def test_a_folded_convolution_takes_fewer_cores_and_more_phases() -> None:
     passes = narrow.cores[0].passes
     assert passes > 1
     assert len(narrow.cores) * passes == len(wide.cores)
+    for core in narrow.cores:
+        assert core.fan_in <= 256
+        assert core.fan_out * passes >= len(core.neurons)
+    assert max(c.operations for c in narrow.cores) == max(c.operations for c in wide.cores)
+    outputs = np.concatenate([core.neurons for core in narrow.cores])
+    assert sorted(outputs.tolist()) == list(range(shape.outputs))
 
 
 def test_what_does_not_fit_is_named_with_rule_and_layer() -> None:
@@ -151,7 +159,8 @@ def test_a_local_module_costs_cores_by_lag() -> None:
     mapping = map_network([shape], CHIP)
     counts = {role: mapping.count(role=role) for role in ("coincidences", "scores")}
     assert counts == {"coincidences": 16, "scores": 4}
-    assert mapping.count(role="copies") == mapping.count(role="synapses") == 8
+    assert mapping.count(role="synapses") == 8
+    assert mapping.count(role="copies") == mapping.count(role="sums") == 2
     assert mapping.count(role="products") == 2
 
 
@@ -164,42 +173,78 @@ NETWORKS: list[list[Shape]] = [
         ConvolutionShape(name="second", image=(16, 16, 16), channels=64, stride=2),
         DenseShape(name="last", inputs=4096, outputs=10),
     ],
+    [
+        ConvolutionShape(name="first", image=(1, 16, 16), channels=8, fold="folded"),
+        DenseShape(name="last", inputs=2048, outputs=5),
+    ],
+    [*dense(200, 100, 10, local=LocalShape(lags=3))],
 ]
 
 
 @pytest.mark.parametrize("shapes", NETWORKS)
 def test_packets_are_conserved_and_take_the_shortest_way(shapes: list[Shape]) -> None:
+    """At each node, what leaves more than comes in is what its cores send more than they get."""
     mapping = map_network(shapes, CHIP, most_chips=4)
-    found = traffic(mapping, rates(mapping))
-    assert found.packets == found.arrived > 0
-    assert sum(found.links.values()) == pytest.approx(found.hops)
-    assert found.busiest <= found.packets
+    shares = rates(mapping, 0.5)
+    found = traffic(mapping, shares)
+    surplus: Counter[tuple[int, int]] = Counter()
+    for (start, end), count in found.links.items():
+        surplus[start] += count
+        surplus[end] -= count
+        assert abs(start[0] - end[0]) + abs(start[1] - end[1]) == 1
+    expected: Counter[tuple[int, int]] = Counter()
+    hops = 0.0
+    for flow in flows(mapping):
+        start = PORT if flow.source is None else node(mapping, mapping.places[flow.source])
+        end = node(mapping, mapping.places[flow.target])
+        count = load(flow, shares)
+        expected[start] += count
+        expected[end] -= count
+        hops += count * (abs(start[0] - end[0]) + abs(start[1] - end[1]))
+    for place in {*surplus, *expected}:
+        assert surplus[place] == pytest.approx(expected[place], abs=1e-6)
+    assert found.hops == pytest.approx(hops)
     for a, b in product(mapping.places[:20], mapping.places[-20:]):
-        (x, y), (to_x, to_y) = node(mapping, a), node(mapping, b)
-        path = route(mapping, a, b)
-        assert len(path) - 1 == abs(to_x - x) + abs(to_y - y)
-        assert path[0] == (x, y)
-        assert path[-1] == (to_x, to_y)
+        path = route(node(mapping, a), node(mapping, b))
+        assert (path[0], path[-1]) == (node(mapping, a), node(mapping, b))
 
 
 @pytest.mark.parametrize("shapes", NETWORKS)
-def test_every_core_is_reached_and_every_input_is_sent(shapes: list[Shape]) -> None:
-    """Each input of a layer behind the first comes from the layer before."""
+def test_every_core_gets_all_that_it_takes_in(shapes: list[Shape]) -> None:
+    """Inputs from the port or the layer before; partial sums, scores, potentials, products."""
     mapping = map_network(shapes, CHIP, most_chips=4)
-    sent: dict[int, set[int]] = {}
+    cores = mapping.cores
+    outer: dict[int, list[int]] = {}
+    inner: dict[int, Counter[str]] = {}
     for flow in flows(mapping):
-        if mapping.cores[flow.source].layer != mapping.cores[flow.target].layer:
-            sent.setdefault(flow.target, set()).update(flow.senders.tolist())
-    first = mapping.shapes[0].name
-    for i, core in enumerate(mapping.cores):
-        if core.layer != first and core.role in ("synapses", "carried", "copies"):
-            assert sent[i] == set(core.axons.tolist())
-    reached = {flow.target for flow in flows(mapping)}
-    inner = {"sums", "scores", "products"}
-    assert {i for i, core in enumerate(mapping.cores) if core.role in inner} <= reached
+        if flow.source is None or cores[flow.source].layer != cores[flow.target].layer:
+            outer.setdefault(flow.target, []).extend(flow.senders.tolist())
+        else:
+            role = cores[flow.source].role
+            inner.setdefault(flow.target, Counter())[role] += len(flow.senders)
+    shaped = {shape.name: shape for shape in mapping.shapes}
+    for i, core in enumerate(cores):
+        if core.weights:
+            assert sorted(outer[i]) == sorted(core.axons.tolist()), "each input once"
+            continue
+        assert i not in outer
+        got, shape = inner[i], shaped[core.layer]
+        if core.role in ("sums", "copies"):
+            local = getattr(shape, "local", None) is not None
+            tiles_of = [c for c in cores if c.layer == core.layer and c.role == "synapses"]
+            shared = sum(len(np.intersect1d(c.neurons, core.neurons)) for c in tiles_of)
+            assert got["synapses"] == shared >= len(core.neurons)
+            assert got["carried"] == (shared if getattr(shape, "carried", False) else 0)
+            assert got["products"] == (len(core.neurons) if local else 0)
+        if core.role == "products":
+            scores = got["scores"] or got["coincidences"]
+            per_synapse = shape.local.per_synapse  # type: ignore[union-attr]
+            assert got["copies"] == len(core.neurons)
+            assert scores == len(core.axons) * (len(core.neurons) if per_synapse else 1)
 
 
 def test_silent_neurons_send_nothing() -> None:
     mapping = map_network(dense(256, 256, 256), CHIP)
     assert traffic(mapping, rates(mapping, 0.0)).packets == 0
-    assert traffic(mapping, rates(mapping, 0.25)).packets == pytest.approx(64.0)
+    # A quarter of 256 inputs, and of 256 neurons; the last layer's spikes go nowhere.
+    assert traffic(mapping, rates(mapping, 0.25)).packets == pytest.approx(128.0)
