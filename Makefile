@@ -44,6 +44,7 @@ laptop: $(READY) ## run all experiments at laptop scale (hours; resumes where it
 	$(BIN)/hybrid run few_shot --profile laptop
 	$(BIN)/hybrid run continual --profile laptop
 	$(BIN)/hybrid run event_tolerance --profile laptop
+	$(BIN)/hybrid run deployment --profile laptop
 
 lint: $(READY) ## format and check the code
 	$(BIN)/ruff format .

@@ -82,6 +82,7 @@ FLOORS = {
     "runs": 1,
     "learning": 2,
     "report": 2,
+    "tianjic": 2,
     "experiments": 3,
     "cli": 4,
 }

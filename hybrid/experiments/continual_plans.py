@@ -82,7 +82,7 @@ PLANS: dict[Profile, Plan] = {
         Group(
             configs=tuple(of_density(_LAPTOP, density) for density in (0.01, 0.1)),
             methods=("sparse GP", "HP"),
-            seeds=3,
+            seeds=2,
         ),
     ),
     "paper": (

@@ -2,13 +2,15 @@
 
 import pytest
 
-from hybrid.experiments import classification, few_shot
+from hybrid.experiments import classification, continual, few_shot
 from hybrid.experiments.base import results_folder
 from hybrid.experiments.plans import Schemes
 
 
 @pytest.mark.parametrize(
-    "schemes", [classification.SCHEMES, few_shot.SCHEMES], ids=lambda s: s.experiment.name
+    "schemes",
+    [classification.SCHEMES, few_shot.SCHEMES, continual.SCHEMES],
+    ids=lambda s: s.experiment.name,
 )
 def test_laptop_records_are_those_of_the_plan(schemes: Schemes) -> None:
     records = schemes.load("laptop").records
