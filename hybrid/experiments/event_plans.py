@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from hybrid.experiments.base import Profile
-from hybrid.experiments.event_config import Config
+from hybrid.experiments.event_config import LEVELS, Config
 from hybrid.experiments.plans import Group, Plan
 
 _MAIN = ("LP", "GP", "HP")
@@ -36,8 +36,26 @@ _SMOKE = replace(
     ),
 )
 _SMALL = replace(_EVENTS, label="nmnist-small", dataset="nmnist_small")
+# 70,000 recordings: of each fault a middle level and the highest are enough to test.
 _SIMULATED = replace(
-    _EVENTS, label="mnist", dataset="event_mnist", validation=5_000, batch_size=100, epochs=10
+    _EVENTS,
+    label="mnist",
+    dataset="event_mnist",
+    validation=5_000,
+    batch_size=100,
+    epochs=10,
+    faults=(
+        ("centre", (0.0, 4.0, 8.0)),
+        ("occlusion", (0.2, 0.4)),
+        ("dead", (0.2, 0.6)),
+        ("hot", (0.02, 0.1)),
+        ("dropped", (0.5, 0.9)),
+        ("gap", (0.4, 0.8)),
+        ("noise", (5.0, 20.0)),
+        ("flipped", (0.2, 0.4)),
+        ("jitter", (25.0, 100.0)),
+        ("slow", (5.0, 20.0)),
+    ),
 )
 _CONVOLUTIONAL = ((8, True), (16, True))
 
@@ -56,7 +74,9 @@ PLANS: dict[Profile, Plan] = {
     ),
     "paper": (
         Group(
-            configs=(replace(_SIMULATED, label="nmnist", dataset="nmnist", epochs=100),),
+            configs=(
+                replace(_SIMULATED, label="nmnist", dataset="nmnist", epochs=100, faults=LEVELS),
+            ),
             methods=_MAIN,
             seeds=10,
         ),
