@@ -23,9 +23,8 @@ from hybrid.model.few_shot import FewShot
 from hybrid.runs.seeds import numpy_stream
 from hybrid.runs.store import Json
 from hybrid.tianjic.context import quantize_context
-from hybrid.tianjic.cores import activations
 from hybrid.tianjic.few_shot import ChipFewShot, quantize_few_shot
-from hybrid.tianjic.fixed import Overflows, quantized
+from hybrid.tianjic.fixed import Overflows
 from hybrid.tianjic.quantize import Options
 
 CPU = torch.device("cpu")
@@ -90,7 +89,7 @@ def _answered(
     chip: ChipFewShot, images: Tensor, lesson: Lesson, ways: int, overflows: Overflows
 ) -> float:
     """Return the share of right answers on the chip."""
-    features = torch.cat([chip.embedding.features(part) for part in images.split(500)])
+    features = torch.cat([chip.embedding.features(part, overflows) for part in images.split(500)])
     right = []
     for part in torch.arange(len(lesson.targets)).split(_EPISODES_AT_ONCE):
         found = chip.readout.potentials(
@@ -106,11 +105,12 @@ def _answered(
 
 def _embedding_rates(chip: ChipFewShot, images: Tensor) -> Json:
     """Return how often each number that enters a layer is not zero."""
-    x, rates = quantized(images, chip.embedding.input_scale, 8), {}
-    for number, layer in enumerate(chip.embedding.convolutions):
-        rates[f"convolution {number + 1}"] = rounded((x != 0).flatten(1).sum(0), len(x))
-        x = activations(x, layer.weight, layer.bias, layer.soma, stride=2)
-    rates["read-out"] = rounded((x != 0).flatten(1).sum(0), len(x))
+    stages = list(chip.embedding.stages(images, Overflows()))
+    names = [*(f"convolution {i}" for i in range(1, len(stages))), "read-out"]
+    rates = {
+        name: rounded((x != 0).flatten(1).sum(0), len(x))
+        for name, x in zip(names, stages, strict=True)
+    }
     ways = chip.readout.weight.shape[1]
     return rates | {"output": [1.0] * ways}
 

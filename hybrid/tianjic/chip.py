@@ -8,6 +8,7 @@ only what has no other source is taken.
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -155,6 +156,12 @@ class Chip:
                 value=value, unit=old.unit, source=source, confidence="low", generation="assumed"
             )
         return Chip(changed)
+
+
+@cache
+def tianjic() -> Chip:
+    """Return Tianjic, read once."""
+    return load_chip()
 
 
 def load_chip(path: Path | None = None) -> Chip:

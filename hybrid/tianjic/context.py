@@ -5,6 +5,7 @@ that lags are matrices. The read-out weighs potentials, not spikes: the last hid
 them in 8 bits, and the read-out works in ANN mode. To change the task, weights are loaded anew.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,8 +24,6 @@ from hybrid.tianjic.quantize import (
     integer_layer,
 )
 from hybrid.tianjic.shapes import DenseShape
-
-_KEPT = 0.9999  # share of the potentials that 8 bits hold, of those that calibrate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class ChipContext:
         outcome = run(self.hidden.layers, self.hidden.encode(images), local=local, limits=limits)
         overflows = Overflows(strict=limits.strict)
         sent = shifted(outcome.potentials, *self.sent)
-        potentials = Overflows().saturate(sent, 8, "potentials beyond those that calibrated")
+        potentials = overflows.saturate(sent, 8, "potentials sent to the read-out")
         scores = dendrite(potentials, self.weight, limits, overflows, "read-out")
         outcome.overflows.update(overflows.counts)
         return scores, outcome
@@ -96,7 +95,7 @@ def quantize_context(
         )
     hidden = ChipNetwork(layers=tuple(layers), gain=network.gain, readout=LastMembrane())
     found = run(layers, hidden.encode(images)).potentials.abs().flatten()
-    peak = int(found.kthvalue(max(1, int(_KEPT * len(found)))).values)
+    peak = int(found.kthvalue(math.ceil(options.kept * len(found))).values)
     weight = network.readout_weight.T
     if masks is not None:
         weight = weight * masks[-1].dense()

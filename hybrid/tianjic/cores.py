@@ -16,7 +16,7 @@ from hybrid.tianjic.fixed import Overflows, exact_product, shifted, signed_range
 from hybrid.tianjic.history import History, LocalModule
 from hybrid.tianjic.host import HostRule, WrittenSynapses
 from hybrid.tianjic.mapping import tiles
-from hybrid.tianjic.soma import Rectifier, Soma
+from hybrid.tianjic.soma import Activator, Soma
 
 Local = Literal["off", "history", "write-back"]
 LOCALS: tuple[Local, ...] = ("off", "history", "write-back")
@@ -210,12 +210,10 @@ def _memory(
     if layer.local is None or local == "off":
         return None
     if local == "history":
-        return History(layer.local, overflows, f"{layer.name}: scores")
+        return History(layer.local, overflows, layer.name)
     if layer.host is None:
         raise ValueError(f"layer {layer.name!r} has no rule of a host: give it carried='none'")
-    return WrittenSynapses(
-        layer.weight, layer.host, layer.local, samples, overflows, f"{layer.name}: synapses"
-    )
+    return WrittenSynapses(layer.weight, layer.host, layer.local, samples, overflows, layer.name)
 
 
 def dendrite(x: Tensor, weight: Tensor, limits: Limits, overflows: Overflows, name: str) -> Tensor:
@@ -240,7 +238,14 @@ def dendrite(x: Tensor, weight: Tensor, limits: Limits, overflows: Overflows, na
 
 
 def activations(
-    x: Tensor, weight: Tensor, bias: Tensor, rectifier: Rectifier, *, stride: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    soma: Activator,
+    *,
+    stride: int,
+    overflows: Overflows,
+    place: str,
 ) -> Tensor:
     """Return a convolution in ANN mode: 8-bit images [N, C, H, W] to 8-bit images.
 
@@ -248,10 +253,11 @@ def activations(
         x: whole numbers.
         weight: [out, C, 3, 3], 8 bits.
         bias: [out].
-        rectifier: soma of its neurons.
+        soma: of its neurons.
         stride: of the kernel; the border is padded with zeros.
+        overflows, place: where activations that do not fit are counted.
     """
-    bound = int(x.abs().max()) * int(weight.long().abs().sum((1, 2, 3)).max())
+    bound = int(x.long().abs().max()) * int(weight.long().abs().sum((1, 2, 3)).max())
     kind = torch.float32 if bound < 1 << 24 else torch.float64
     sums = torch.nn.functional.conv2d(x.to(kind), weight.to(kind), stride=stride, padding=1)
-    return rectifier.activation(sums.long() + bias.view(-1, 1, 1))
+    return soma.activation(sums.long() + bias.view(-1, 1, 1), overflows, place)

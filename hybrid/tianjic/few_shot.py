@@ -1,12 +1,13 @@
 """A few-shot network in whole numbers: an embedding in ANN mode, a read-out that binds by history.
 
-Convolutions become 8-bit images with rectified activations, batch normalisation goes into their
-weights. Feature vectors of one length need a root and a division: by a table or the host, which is
-an assumption, and no core is counted for it. The read-out's mixing is a number for each synapse, so
-that each lag is a matrix of static weights; nothing is rewritten between episodes.
+Convolutions become 8-bit images, rectified or by a table of tanh; batch normalisation goes into
+their weights. Feature vectors of one length need a root and a division: by a table or the host,
+which is an assumption, and no core is counted for it. The read-out's mixing is a number for each
+synapse, so that each lag is a matrix of static weights; nothing is rewritten between episodes.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,15 +16,14 @@ from torch import Tensor, nn
 
 from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, FewShotReadOut
+from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import WIDE, Limits, activations, dendrite
 from hybrid.tianjic.fixed import Overflows, multiplier_for, quantized, scale_of, shifted
 from hybrid.tianjic.history import History, LocalModule
-from hybrid.tianjic.quantize import DEFAULT, PEAK, Options, integer_soma
+from hybrid.tianjic.quantize import ARGUMENT, DEFAULT, PEAK, Options, integer_soma, tanh_table
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Fold, LocalShape, Shape
-from hybrid.tianjic.soma import Rectifier, SoftMaximum, Soma, exponentials
+from hybrid.tianjic.soma import Activator, Rectifier, SoftMaximum, Soma, TableSoma, exponentials
 
-_ARGUMENT = 32  # steps of the soft maximum's argument in one unit of the potential
-_KEPT = 0.9999  # share of the activations that 8 bits hold, of those that calibrate
 _ROOT_BITS = 16
 
 
@@ -33,7 +33,7 @@ class ChipConvolution:
 
     weight: Tensor  # [out, in, 3, 3], 8 bits
     bias: Tensor  # [out]
-    soma: Rectifier
+    soma: Activator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +54,35 @@ class ChipEmbedding:
     feature_scale: float
     length: float | None
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return 8-bit features [N, features] of images [N, channels, height, width]."""
-        x = quantized(images, self.input_scale, 8)
-        for layer in self.convolutions:
-            x = activations(x, layer.weight, layer.bias, layer.soma, stride=2)
+    def features(self, images: Tensor, overflows: Overflows) -> Tensor:
+        """Return 8-bit features [N, features] of images [N, channels, height, width].
+
+        Raises:
+            SaturationError: if a number does not fit, and `overflows` is strict.
+        """
+        *_, x = self.stages(images, overflows)
         x = x.flatten(1).long()
         if self.length is None:
             return x
         root = (x * x).sum(1, keepdim=True).double().sqrt().clamp(min=1.0)
         inverse = (self.length / root * (1 << _ROOT_BITS)).round().long()
-        return shifted(x * inverse, 1, _ROOT_BITS).clamp(max=PEAK)
+        return overflows.saturate(shifted(x * inverse, 1, _ROOT_BITS), 8, "features")
+
+    def stages(self, images: Tensor, overflows: Overflows) -> Iterator[Tensor]:
+        """Yield what enters the first convolution, and what each of them leads to."""
+        x = quantized(images, self.input_scale, 8)
+        yield x
+        for number, layer in enumerate(self.convolutions, 1):
+            x = activations(
+                x,
+                layer.weight,
+                layer.bias,
+                layer.soma,
+                stride=2,
+                overflows=overflows,
+                place=f"convolution {number}",
+            )
+            yield x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +103,7 @@ class ChipReadOut:
         ways: int,
         *,
         limits: Limits = WIDE,
-        overflows: Overflows | None = None,
+        overflows: Overflows,
     ) -> Tensor:
         """Return the potentials that queries evoke after the support, each query on its own.
 
@@ -107,9 +125,8 @@ class ChipReadOut:
             raise ValueError(
                 f"{support.shape[1]} looks: the local module remembers {len(self.local.lags)}"
             )
-        overflows = Overflows(strict=limits.strict) if overflows is None else overflows
         weight, local = self.weight[:, :ways], _of_ways(self.local, ways)
-        history = None if local is None else History(local, overflows, "read-out: scores")
+        history = None if local is None else History(local, overflows, "read-out")
         state = self.soma.at_rest(len(support), ways, support.device)
         teacher = self.label_current * torch.eye(ways, dtype=torch.int64, device=support.device)
         for x, label in zip(support.unbind(1), labels.unbind(1), strict=True):
@@ -169,13 +186,13 @@ def quantize_few_shot(
     """Return a trained few-shot network in whole numbers.
 
     Args:
-        network: with a convolutional embedding of rectified units and a spiking read-out.
+        network: with a convolutional embedding and a spiking read-out.
         images: of training, from which the ranges of activations are taken [N, 1, height, width].
         looks: that episodes have at most: lags of the local module.
         options: bits; a carried trace there is none.
 
     Raises:
-        ValueError: if the embedding has another activation, or the head is another one.
+        ValueError: if embedding or head are others.
     """
     embedding, head = network.embedding, network.head
     if not isinstance(embedding, Embedding) or not isinstance(head, FewShotReadOut):
@@ -187,8 +204,6 @@ def quantize_few_shot(
 @torch.no_grad()
 def quantize_embedding(embedding: Embedding, images: Tensor, options: Options) -> ChipEmbedding:
     """Return an embedding in whole numbers, its ranges taken from some images."""
-    if not embedding.rectified:
-        raise ValueError("activations of the chip are rectified: train with activation='relu'")
     folded = [
         _folded(convolve, normalise)
         for convolve, normalise in zip(
@@ -198,23 +213,31 @@ def quantize_embedding(embedding: Embedding, images: Tensor, options: Options) -
     x = images
     scales = [scale_of(images, 8)]
     for weight, bias in folded:
-        x = torch.relu(nn.functional.conv2d(x, weight, bias, stride=2, padding=1))
-        scales.append(float(x.flatten().kthvalue(math.ceil(_KEPT * x.numel())).values) / PEAK)
+        x = nn.functional.conv2d(x, weight, bias, stride=2, padding=1)
+        x = torch.relu(x) if embedding.rectified else torch.tanh(x)
+        largest = float(x.flatten().kthvalue(math.ceil(options.kept * x.numel())).values)
+        scales.append((largest if embedding.rectified else 1.0) / PEAK)
     layers = []
     for (weight, bias), (before, after) in zip(folded, pairwise(scales), strict=True):
         scale = scale_of(weight, options.weight_bits)
-        multiplier, shift = multiplier_for(scale * before / after)
+        soma: Activator
+        if embedding.rectified:
+            multiplier, shift = multiplier_for(scale * before / after)
+            soma = Rectifier(multiplier=multiplier, shift=shift)
+        else:
+            multiplier, shift = multiplier_for(scale * before * ARGUMENT)
+            soma = TableSoma(table=tanh_table(), multiplier=multiplier, shift=shift)
         layers.append(
             ChipConvolution(
                 weight=quantized(weight, scale, options.weight_bits).to(torch.int8),
-                bias=quantized(bias, scale * before, 31),
-                soma=Rectifier(multiplier=multiplier, shift=shift),
+                bias=quantized(bias, scale * before, tianjic().partial_sum_bits),
+                soma=soma,
             )
         )
     feature_scale, length = scales[-1], None
     if embedding.length is not None:
         unit = torch.nn.functional.normalize(x.flatten(1), dim=1)
-        feature_scale = embedding.length * float(unit.max()) / PEAK
+        feature_scale = embedding.length * float(unit.abs().max()) / PEAK
         length = embedding.length / feature_scale
     return ChipEmbedding(
         image=embedding.image,
@@ -247,6 +270,7 @@ def _readout(
     weight = synapse.weight.T * synapse.mask
     scale = scale_of(weight, options.weight_bits)
     unit = scale * feature_scale
+    soma = integer_soma(head.neuron, unit)
     local = None
     if head.rule is not None:
         assert synapse.meta is not None
@@ -260,9 +284,9 @@ def _readout(
         worth = feature_scale**2 * 128 * lag_scale * 2**shift / PEAK
         local = LocalModule(
             lags=static,
-            table=SoftMaximum(exponentials(1.0 / _ARGUMENT)),
-            argument=multiplier_for(_ARGUMENT * unit),
-            thresholds=quantized(synapse.meta.sliding_threshold, unit, 28),
+            table=SoftMaximum(exponentials(1.0 / ARGUMENT)),
+            argument=multiplier_for(ARGUMENT * unit),
+            thresholds=quantized(synapse.meta.sliding_threshold, unit, soma.bits),
             coincidence_shift=7,
             score_shift=shift,
             score_bits=options.score_bits,
@@ -270,7 +294,7 @@ def _readout(
         )
     return ChipReadOut(
         weight=quantized(weight, scale, options.weight_bits).to(torch.int8),
-        soma=integer_soma(head.neuron, unit),
+        soma=soma,
         unit=unit,
         label_current=round(head.label_current / unit),
         local=local,

@@ -56,9 +56,10 @@ class LocalModule:
         """Return products of inputs now and earlier [N, in]."""
         return shifted(x.long() * earlier.long(), 1, self.coincidence_shift)
 
-    def post(self, v: Tensor) -> Tensor:
-        """Return the post factor of potentials [N, out], 8 bits."""
-        return self.table.look_up(shifted(v - self.thresholds, *self.argument))
+    def post(self, v: Tensor, overflows: Overflows, place: str) -> Tensor:
+        """Return the post factor of potentials [N, out], 8 bits; see `Table.look_up`."""
+        argument = shifted(v - self.thresholds, *self.argument)
+        return self.table.look_up(argument, overflows, f"{place}: arguments of tables")
 
 
 class History:
@@ -66,7 +67,7 @@ class History:
 
     Args:
         module: constants.
-        overflows, place: where scores that do not fit are counted.
+        overflows, place: where scores and arguments that do not fit are counted.
     """
 
     def __init__(self, module: LocalModule, overflows: Overflows, place: str) -> None:
@@ -94,7 +95,7 @@ class History:
     def learn(self, x: Tensor, v: Tensor) -> None:
         """Remember an input [N, in] and the potential that it led to [N, out]."""
         self._inputs.append(x)
-        self._posts.append(self._module.post(v))
+        self._posts.append(self._module.post(v, self._overflows, self._place))
 
     def score(self, x: Tensor, earlier: Tensor, lag: int) -> Tensor:
         """Return how alike two inputs are, weighted by a lag [N, 1] or [N, out]."""
@@ -102,4 +103,4 @@ class History:
         column = weight.unsqueeze(1) if weight.ndim == 1 else weight
         sums = exact_product(self._module.coincidences(x, earlier), column)
         sums = shifted(sums, 1, self._module.score_shift)
-        return self._overflows.saturate(sums, self._module.score_bits, self._place)
+        return self._overflows.saturate(sums, self._module.score_bits, f"{self._place}: scores")

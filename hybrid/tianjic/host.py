@@ -43,7 +43,7 @@ class WrittenSynapses:
         rule: of the host.
         module: gives the post factor.
         samples: N.
-        overflows, place: where synapses that do not fit are counted.
+        overflows, place: where synapses and arguments that do not fit are counted.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class WrittenSynapses:
     def current(self, x: Tensor) -> Tensor:
         """Return what the synapses of this step add to those of the global weights [N, out]."""
         whole = (self._weight + self._rule.gain * self._trace).round()
-        written = self._overflows.saturate(whole, self._rule.bits, self._place)
+        written = self._overflows.saturate(whole, self._rule.bits, f"{self._place}: synapses")
         own = written - self._weight
         return torch.bmm(x.double().unsqueeze(1), own.double()).squeeze(1).long()
 
     def learn(self, x: Tensor, v: Tensor) -> None:
         """Move the trace by an input [N, in] and the potential that it led to [N, out]."""
         pre = self._rule.rate.float() * x
-        post = self._module.post(v).float()
+        post = self._module.post(v, self._overflows, self._place).float()
         self._trace = torch.baddbmm(
             self._trace, pre.unsqueeze(2), post.unsqueeze(1), beta=self._rule.trace_decay
         )

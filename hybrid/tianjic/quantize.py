@@ -27,7 +27,7 @@ from hybrid.tianjic.soma import LEAK_STEPS, ResetMode, Soma, Table
 CarriedTrace = Literal["folded", "separate", "none"]
 CARRIED_TRACES: tuple[CarriedTrace, ...] = ("folded", "separate", "none")
 PEAK = signed_range(8)[1]
-_ARGUMENT = 32  # steps of a table's argument in one unit of v / v_th: tables reach from -4 to 4
+ARGUMENT = 32  # steps of a table's argument in one unit of v / v_th: tables reach from -4 to 4
 _RESETS: dict[str, tuple[ResetMode, int]] = {
     "subtract": ("subtract threshold", 0),
     "zero": ("to value", 0),
@@ -46,6 +46,7 @@ class Options:
         lags: steps that a local module remembers; None for all, which is exact.
         delay: newest steps that it leaves out, because they would come too late.
         score_bits: of scores.
+        kept: share of the activations that 8 bits hold, of those that calibrate; the rest is cut.
         headroom: largest synapse that bits hold, in units of the largest weight: more than 1 for a
             host that writes larger ones.
 
@@ -57,6 +58,7 @@ class Options:
     lags: int | None = None
     delay: int = 0
     score_bits: int = 16
+    kept: float = 0.9999
     headroom: float = 1.0
 
     def __post_init__(self) -> None:
@@ -70,6 +72,8 @@ class Options:
             raise ValueError(f"lags = {self.lags}: give >= 1, or None for all")
         if self.delay < 0:
             raise ValueError(f"delay = {self.delay}: it must be >= 0")
+        if not 0.0 < self.kept <= 1.0:
+            raise ValueError(f"kept = {self.kept}: it must lie in (0, 1]")
         if self.headroom < 1.0:
             raise ValueError(f"headroom = {self.headroom}: it must be >= 1")
 
@@ -198,6 +202,7 @@ def integer_layer(
         weight, carried = weight + carried, None
     scale = options.headroom * scale_of(weight, options.weight_bits)
     unit = scale / PEAK if graded else scale
+    soma = integer_soma(module.neuron, unit)
     kept = None
     if carried is not None and bool(carried.any()):
         assert module.rule is not None
@@ -210,11 +215,13 @@ def integer_layer(
     return SpikingLayer(
         name=name,
         weight=quantized(weight, scale, options.weight_bits).to(torch.int8),
-        bias=quantized(torch.zeros(weight.shape[1]) if bias is None else bias.detach(), unit, 28),
-        soma=integer_soma(module.neuron, unit),
+        bias=quantized(
+            torch.zeros(weight.shape[1]) if bias is None else bias.detach(), unit, soma.bits
+        ),
+        soma=soma,
         unit=unit,
         payload=payload,
-        local=_local(module, meta, mask, unit, graded, steps, options),
+        local=_local(module, meta, mask, unit, soma, graded, steps, options),
         carried=kept,
         host=_host(module, meta, mask, scale, graded, options),
     )
@@ -265,6 +272,7 @@ def _local(
     meta: MetaLocal | None,
     mask: Tensor | None,
     unit: float,
+    soma: Soma,
     graded: bool,
     steps: int,
     options: Options,
@@ -292,8 +300,8 @@ def _local(
     return LocalModule(
         lags=static,
         table=table,
-        argument=multiplier_for(_ARGUMENT * unit / module.neuron.v_th),
-        thresholds=quantized(meta.sliding_threshold.detach() * module.neuron.v_th, unit, 28),
+        argument=multiplier_for(ARGUMENT * unit / module.neuron.v_th),
+        thresholds=quantized(meta.sliding_threshold.detach() * module.neuron.v_th, unit, soma.bits),
         coincidence_shift=7 if graded else 0,
         score_shift=shift,
         score_bits=options.score_bits,
@@ -311,7 +319,7 @@ def largest_trace(module: HybridLinear, steps: int) -> float:
     meta, rule = module.synapse().meta, module.rule
     if meta is None or rule is None:
         return 0.0
-    peak = 1.0 if getattr(rule, "post", None) == "tanh" else PEAK / _ARGUMENT
+    peak = 1.0 if getattr(rule, "post", None) == "tanh" else PEAK / ARGUMENT
     added = peak * sum(rule.trace_decay**t for t in range(steps))
     start = torch.zeros_like(module.trace) if module.lifetime == "call" else module.trace
     bound = start.abs() + added * meta.local_rate.detach().abs().reshape(-1, 1)
@@ -320,13 +328,16 @@ def largest_trace(module: HybridLinear, steps: int) -> float:
 
 def post_table(rule: Hebbian) -> tuple[Table, float]:
     """Return the post factor as a table, and what one unit of its entries is worth."""
-    argument = torch.arange(-128, 128) / _ARGUMENT
     if rule.post == "tanh":
-        values, worth = torch.tanh(argument), 1.0 / PEAK
-    else:
-        values, worth = argument.clamp(-PEAK / _ARGUMENT, PEAK / _ARGUMENT), 1.0 / _ARGUMENT
-    entries = (rule.sign * values / worth).round().int().tolist()
-    return Table(tuple(entries)), worth
+        return tanh_table(rule.sign), 1.0 / PEAK
+    steps = torch.arange(-128, 128).clamp(-PEAK, PEAK)
+    return Table(tuple((rule.sign * steps).tolist())), 1.0 / ARGUMENT
+
+
+def tanh_table(sign: int = 1) -> Table:
+    """Return ± 127 · tanh(i / `ARGUMENT`)."""
+    values = torch.tanh(torch.arange(-128, 128) / ARGUMENT)
+    return Table(tuple((sign * PEAK * values).round().int().tolist()))
 
 
 def _score_shift(lags: Tensor, peak: int, bits: int) -> int:

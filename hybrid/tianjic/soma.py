@@ -10,16 +10,18 @@ Tianjic itself less is known. Source: openBII/BiMap; `chip.toml` for widths.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.fixed import Overflows, shifted, signed_range
 
 ResetMode = Literal["to value", "subtract threshold", "subtract value"]
 RESET_MODES: tuple[ResetMode, ...] = ("to value", "subtract threshold", "subtract value")
+_NOTHING = 1 << 7  # of 1/2^15: less than half of one share in 127
 LEAK_STEPS = 256  # leaks are multiples of 1/256
 
 
@@ -52,8 +54,8 @@ class Soma:
         floor: no potential falls below it; None for that of the bits.
         refractory: steps after a spike in which input is lost.
         noise_mask: the threshold rises by a random number & this mask; 0 for none.
-        bits: of the potential.
-        refractory_bits: of the counter of rest.
+        bits: of the potential; Tianjic's unless told otherwise.
+        refractory_bits: of the counter of rest; likewise.
 
     Raises ValueError, naming the constant, for values that the chip cannot hold.
     """
@@ -66,8 +68,8 @@ class Soma:
     floor: int | None = None
     refractory: int = 0
     noise_mask: int = 0
-    bits: int = 28
-    refractory_bits: int = 4
+    bits: int = field(default_factory=lambda: tianjic().potential_bits)
+    refractory_bits: int = field(default_factory=lambda: tianjic().refractory_bits)
 
     def __post_init__(self) -> None:
         if self.reset not in RESET_MODES:
@@ -158,10 +160,14 @@ class Rectifier:
                 f"multiplier = {self.multiplier}, shift = {self.shift}: both must be >= 0"
             )
 
-    def activation(self, total: Tensor) -> Tensor:
-        """Return activations of sums, both integers."""
-        scaled = shifted(total, self.multiplier, self.shift)
-        return scaled.clamp(0, signed_range(self.bits)[1])
+    def activation(self, total: Tensor, overflows: Overflows, place: str) -> Tensor:
+        """Return activations of sums, both integers; those that are too large are counted.
+
+        Raises:
+            SaturationError: see `Overflows`.
+        """
+        scaled = shifted(total, self.multiplier, self.shift).clamp(min=0)
+        return overflows.saturate(scaled, self.bits, place)
 
 
 def exponentials(step: float) -> tuple[int, ...]:
@@ -179,11 +185,17 @@ class SoftMaximum:
 
     entries: tuple[int, ...]
 
-    def look_up(self, argument: Tensor) -> Tensor:
-        """Return shares [N, out], 127 for all, of whole-number arguments [N, out]."""
+    def look_up(self, argument: Tensor, overflows: Overflows, place: str) -> Tensor:
+        """Return shares [N, out], 127 for all, of whole-number arguments [N, out].
+
+        Neurons more than 255 below the largest are taken as 255 below it, and counted unless the
+        table ends at next to nothing.
+        """
         entries = torch.tensor(self.entries, device=argument.device)
-        below = (argument.amax(-1, keepdim=True) - argument).clamp(max=255)
-        weights = entries[below]
+        below = argument.amax(-1, keepdim=True) - argument
+        if self.entries[-1] > _NOTHING:
+            below = overflows.saturate(below, 9, place)
+        weights = entries[below.clamp(max=255)]
         total = weights.sum(-1, keepdim=True)
         return (weights * signed_range(8)[1] + total // 2) // total
 
@@ -202,7 +214,42 @@ class Table:
         if len(self.entries) != 256 or min(self.entries) < low or max(self.entries) > high:
             raise ValueError(f"a table needs 256 entries from {low} to {high}")
 
-    def look_up(self, argument: Tensor) -> Tensor:
-        """Return entries for integers; those beyond 8 bits are taken as the nearest."""
+    @property
+    def flat(self) -> bool:
+        """Whether it no longer changes at both ends: what lies beyond them loses nothing."""
+        first, second, *_, last_but_one, last = self.entries
+        return first == second and last_but_one == last
+
+    def look_up(self, argument: Tensor, overflows: Overflows, place: str) -> Tensor:
+        """Return entries for integers; those beyond 8 bits are taken as the nearest.
+
+        They are counted unless the table is flat at its ends.
+
+        Raises:
+            SaturationError: see `Overflows`.
+        """
         entries = torch.tensor(self.entries, device=argument.device)
+        if not self.flat:
+            argument = overflows.saturate(argument, 8, place)
         return entries[argument.clamp(-128, 127) + 128]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSoma:
+    """A soma in ANN mode with a table: any function of a sum, such as a tanh.
+
+    Args:
+        table: of the function.
+        multiplier, shift: from sums to arguments of the table, as in `Rectifier`.
+    """
+
+    table: Table
+    multiplier: int
+    shift: int
+
+    def activation(self, total: Tensor, overflows: Overflows, place: str) -> Tensor:
+        """Return activations of sums, both integers."""
+        return self.table.look_up(shifted(total, self.multiplier, self.shift), overflows, place)
+
+
+Activator = Rectifier | TableSoma

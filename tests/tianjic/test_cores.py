@@ -394,5 +394,7 @@ def test_convolutions_of_whole_numbers_are_exact() -> None:
     sums = (weight.flatten(1) @ patches).view(2, 4, 3, 3) + bias.view(-1, 1, 1)
     soma = Rectifier(multiplier=3, shift=14)
     expected = ((sums * 3 + (1 << 13)) >> 14).clamp(0, 127)
-    assert torch.equal(activations(x, weight, bias, soma, stride=2), expected)
+    assert torch.equal(
+        activations(x, weight, bias, soma, stride=2, overflows=Overflows(), place="here"), expected
+    )
     assert expected.unique().numel() > 10

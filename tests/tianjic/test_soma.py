@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.fixed import Overflows, SaturationError
-from hybrid.tianjic.soma import Rectifier, Soma, Table
+from hybrid.tianjic.quantize import tanh_table
+from hybrid.tianjic.soma import Rectifier, Soma, Table, TableSoma
 
 
 def run(soma: Soma, inputs: list[int], **options: Any) -> tuple[list[int], list[int]]:
@@ -106,19 +108,43 @@ def test_what_the_chip_cannot_hold_is_refused(constants: dict[str, Any], message
 
 def test_activations_are_rounded_cut_and_never_negative() -> None:
     sums = torch.tensor([-9, 0, 5, 6, 7, 1000])
-    assert Rectifier(multiplier=1, shift=2).activation(sums).tolist() == [0, 0, 1, 2, 2, 127]
+    overflows = Overflows()
+    found = Rectifier(multiplier=1, shift=2).activation(sums, overflows, "here")
+    assert found.tolist() == [0, 0, 1, 2, 2, 127]
+    assert overflows.counts == {"here": 1}
     with pytest.raises(ValueError, match="must be >= 0"):
         Rectifier(multiplier=-1, shift=0)
 
 
 def test_a_table_takes_the_nearest_argument() -> None:
     table = Table(tuple(range(-128, 128)))
-    assert table.look_up(torch.tensor([-500, -128, 3, 127, 500])).tolist() == [
+    overflows = Overflows()
+    asked = torch.tensor([-500, -128, 3, 127, 500])
+    assert table.look_up(asked, overflows, "here").tolist() == [
         -128,
         -128,
         3,
         127,
         127,
     ]
+    assert overflows.counts == {"here": 2}
+    with pytest.raises(SaturationError, match="here: 2 of 5"):
+        table.look_up(asked, Overflows(strict=True), "here")
     with pytest.raises(ValueError, match="256 entries"):
         Table((0,) * 255)
+
+
+def test_beyond_a_table_that_is_flat_nothing_is_lost() -> None:
+    table = tanh_table()
+    asked = torch.tensor([-10_000, -32, 0, 16, 10_000])
+    soma = TableSoma(table=table, multiplier=1, shift=0)
+    found = soma.activation(asked, Overflows(strict=True), "here")
+    assert table.flat
+    assert found.tolist() == (127 * torch.tanh(asked / 32)).round().int().tolist()
+
+
+def test_widths_are_those_of_the_chip_file() -> None:
+    soma = Soma(threshold=1)
+    assert (soma.bits, soma.refractory_bits) == (28, 4)
+    chip = tianjic()
+    assert (soma.bits, soma.refractory_bits) == (chip.potential_bits, chip.refractory_bits)
