@@ -24,6 +24,8 @@ class Config:
         tested: test images, or episodes, or images of each task; None for all there are.
         faults: of the images, for networks of fault tolerance: fault and levels, 0 first.
         bits: of weights.
+        codebook: numbers that weights are chosen from, tried beside all that 8 bits hold.
+        sums: bits of partial sums, tried beside those of the chip.
         fine_tuned: epochs of fine-tuning with rounded weights.
         lags, delays: of histories without the oldest, or the newest steps.
         rewritten: images for which a host rewrites synapses, which takes long to simulate.
@@ -38,6 +40,8 @@ class Config:
     tested: int | None = None
     faults: tuple[tuple[str, tuple[float, ...]], ...] = ()
     bits: tuple[int, ...] = (8, 6, 4, 3)
+    codebook: int = 32
+    sums: tuple[int, ...] = (16, 12, 10, 8)
     fine_tuned: int = 1
     lags: tuple[int, ...] = (1, 2, 4)
     delays: tuple[int, ...] = (1, 2)
@@ -51,6 +55,8 @@ class Config:
         require(self, "trained_label", ok, f"one of {known}")
         require(self, "tested", self.tested is None or self.tested >= 1, ">= 1, or None for all")
         require(self, "bits", all(2 <= b <= 8 for b in self.bits), "of 2 to 8")
+        require(self, "sums", all(2 <= b <= 32 for b in self.sums), "of 2 to 32")
+        require(self, "codebook", self.codebook >= 2, ">= 2")
         for name in ("fine_tuned", "rewritten"):
             require(self, name, getattr(self, name) >= 1, ">= 1")
         require(self, "lags", all(lags >= 1 for lags in self.lags), "numbers >= 1")

@@ -20,10 +20,10 @@ from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected
 from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json
-from hybrid.tianjic.chip import load_chip
+from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Limits, Local, Outcome, run
 from hybrid.tianjic.fixed import scale_of, signed_range
-from hybrid.tianjic.quantize import ChipNetwork, Options, largest_trace, quantize
+from hybrid.tianjic.quantize import DEFAULT, ChipNetwork, Options, largest_trace, quantize
 
 _AT_ONCE = 500  # images
 _HEADROOM = 2.0  # of a host that rewrites synapses
@@ -58,6 +58,7 @@ def deploy(trial: Trial, trained: Trial, network: FullyConnected) -> Json:
         "levels": [[name, list(levels)] for name, levels in config.faults],
         "tested": len(labels),
         "bits": _bits(config, trained, network, sound, labels),
+        "narrower": _narrower(config, trained, network, sound, labels),
         "histories": _histories(config, network, sound, labels),
         "steps": network.steps,
         **noted,
@@ -119,8 +120,10 @@ def _plastic(network: FullyConnected) -> bool:
     return any(layer.rule is not None for layer in network.layers)
 
 
-def _answer(chip: ChipNetwork, local: Local, lost: Json | None = None) -> Form:
-    limits = Limits.of(load_chip())
+def _answer(
+    chip: ChipNetwork, local: Local, lost: Json | None = None, limits: Limits | None = None
+) -> Form:
+    limits = limits or Limits.of(tianjic())
 
     def answer(x: Tensor) -> Tensor:
         outcome: Outcome = run(chip.layers, chip.encode(x), local=local, limits=limits)
@@ -145,11 +148,10 @@ def _bits(
 
     As it was trained; after some more epochs; after as many with rounded weights.
     """
-    own = trained.method.pool == "sample"
-    local: Local = "history" if own else "off"
+    own, local = _as_trained(trained)
 
     def right(made: FullyConnected, bits: int) -> float:
-        options = Options(weight_bits=bits, carried="separate" if own else "folded")
+        options = replace(own, weight_bits=bits)
         return round(_right(_answer(quantize(made, options), local), sound, labels), 5)
 
     longer = fine_tuned(network, trained, None, config.fine_tuned)
@@ -162,6 +164,32 @@ def _bits(
         ]
         for bits in config.bits
     ]
+
+
+def _narrower(
+    config: Config, trained: Trial, network: FullyConnected, sound: Tensor, labels: Tensor
+) -> Json:
+    """Return accuracies on the chip with less room: weights from a codebook, partial sums."""
+    own, local = _as_trained(trained)
+    coded = quantize(network, replace(own, codebook=config.codebook))
+    found: Json = {
+        f"{config.codebook} weights to choose from": round(
+            _right(_answer(coded, local), sound, labels), 5
+        )
+    }
+    whole = quantize(network, own)
+    for bits in config.sums:
+        limits = replace(Limits.of(tianjic()), partial_sum_bits=bits, partial_sum_shift=None)
+        right = _right(_answer(whole, local, limits=limits), sound, labels)
+        found[f"partial sums of {bits} bits"] = round(right, 5)
+    return found
+
+
+def _as_trained(trained: Trial) -> tuple[Options, Local]:
+    """Return how a network is brought to the chip with its traces as they were in training."""
+    if trained.method.pool == "sample":
+        return Options(carried="separate"), "history"
+    return DEFAULT, "off"
 
 
 @torch.enable_grad()

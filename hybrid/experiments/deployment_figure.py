@@ -17,7 +17,6 @@ from hybrid.tianjic.mapping import Mapping, map_network
 from hybrid.tianjic.shapes import DenseShape, Shape
 
 _COLOUR = {method.name: method.colour for method in (LP, GP, HP, HP_SAMPLE)}
-_MODEL_COLOUR = {"busy": "#0072B2", "activity": "#D55E00", "naive": "#999999"}
 
 
 def draw(result: Result, label: str, *, measured: bool = True) -> Figure:
@@ -172,7 +171,7 @@ def _by_density(
     ]
     table = np.array(rows)
     return shares, {
-        model: (table[:, i], _MODEL_COLOUR[model]) for i, model in enumerate(Energy._fields)
+        model: (table[:, i], panels.MODEL_COLOURS[model]) for i, model in enumerate(Energy._fields)
     }
 
 

@@ -152,9 +152,10 @@ def deploy_continual(trial: Trial, trained: Trial, learner: Learner) -> Json:
                 accuracy[f"{where}, {name}"]["tasks"].append(round(right, 5))
             if task == 0:
                 rates = layer_rates(outcome)
-                # The read-out is sent potentials, which are hardly ever zero.
+                # The read-out is sent potentials, hardly ever zero, after the last step.
                 sent, classes = chip.weight.shape
-                rates |= {"read-out": [1.0] * sent, "output": [1.0] * classes}
+                often = round(1.0 / len(network.gain), 4)
+                rates |= {"read-out": [often] * sent, "output": [often] * classes}
                 noted["rates"][f"chip, {name}"] = rates
                 infer = partial(network, images[:1], masks, pool="sample", adapt=own_trace)
                 noted["cpu"][f"chip, {name}"] = cpu_seconds(infer)

@@ -4,9 +4,10 @@ import numpy as np
 
 from hybrid.experiments.deployment_record import rates_in, shapes_in
 from hybrid.experiments.records import Floats, Records
-from hybrid.tianjic.chip import Chip, load_chip
+from hybrid.tianjic.chip import Chip, tianjic
 from hybrid.tianjic.cost import Cost, cost, energy_range
 from hybrid.tianjic.mapping import Mapping, map_network
+from hybrid.tianjic.report import as_text
 
 MOST_CHIPS = 8
 _DRAWS = 200
@@ -67,6 +68,11 @@ class Result(Records):
         names = [name for name in records[0] if name not in _COUNTS]
         return {name: np.array([100.0 * record[name] for record in records]) for name in names}
 
+    def narrower(self, label: str, method: str) -> dict[str, Floats]:
+        """Return accuracies in per cent with less room for weights or sums [seeds]."""
+        records = [r["result"].get("narrower", {}) for r in self.of(label, method)]
+        return {n: np.array([100.0 * record[n] for record in records]) for n in records[0]}
+
     def compared(self, label: str, method: str) -> int:
         """Return the number of images that forms of the local module were compared on."""
         return int(self.of(label, method)[0]["result"]["histories"]["images"])
@@ -74,7 +80,7 @@ class Result(Records):
     def mapping(self, label: str, method: str, form: str, chip: Chip | None = None) -> Mapping:
         """Return a network of the first seed on cores."""
         shapes = shapes_in(self.of(label, method)[0]["result"]["shapes"][form])
-        return map_network(shapes, chip or load_chip(), most_chips=MOST_CHIPS)
+        return map_network(shapes, chip or tianjic(), most_chips=MOST_CHIPS)
 
     def cost(self, label: str, method: str, form: str) -> Cost:
         """Return what an inference of the first seed's network takes."""
@@ -87,12 +93,19 @@ class Result(Records):
         record = self.of(label, method)[0]["result"]["rates"]
         return rates_in(record.get(form) or record[form.split(",")[0]])
 
+    def report(self, label: str, method: str, form: str) -> str:
+        """Return in words what the first seed's network takes."""
+        return as_text(
+            self.mapping(label, method, form),
+            self.cost(label, method, form),
+            self.rates(label, method, form),
+            self.energies(label, method, form),
+        )
+
     def energies(self, label: str, method: str, form: str) -> dict[str, tuple[float, float, float]]:
         """Return (5 %, median, 95 %) of each energy in J, over what is uncertain."""
         source = np.random.default_rng(0)
-        return energy_range(
-            self.cost(label, method, form), load_chip(), draws=_DRAWS, source=source
-        )
+        return energy_range(self.cost(label, method, form), tianjic(), draws=_DRAWS, source=source)
 
     def cpu(self, label: str, method: str, form: str) -> tuple[Floats, Floats | None]:
         """Return seconds of an inference on the processor [seeds], and J if it counted them."""

@@ -20,6 +20,7 @@ ROLE_COLOURS = {
     "scores": "#F0E442",
     "products": "#009E73",
 }
+MODEL_COLOURS = {"busy": "#0072B2", "activity": "#D55E00", "naive": "#999999"}
 Interval = tuple[float, float, float]
 
 
@@ -109,7 +110,6 @@ def energies(
     """
     markers = {"busy": "s", "activity": "o", "naive": "^"}
     names = {"busy": "busy cores, full load", "activity": "static + activity", "naive": "naive"}
-    colours = {"busy": "#0072B2", "activity": "#D55E00", "naive": "#999999"}
     for place, row in enumerate(rows.values()):
         for offset, (model, (low, middle, high)) in zip((-0.2, 0.0, 0.2), row.items(), strict=True):
             axes.errorbar(
@@ -117,7 +117,7 @@ def energies(
                 1e6 * middle,
                 yerr=[[1e6 * (middle - low)], [1e6 * (high - middle)]],
                 marker=markers[model],
-                color=colours[model],
+                color=MODEL_COLOURS[model],
                 linestyle="",
                 elinewidth=0.8,
                 label=names[model] if place == 0 else "_",

@@ -61,7 +61,12 @@ class ChipContext:
         inputs, outputs = self.weight.shape
         density = round(float((self.weight != 0).float().mean()), 4)
         last = DenseShape(
-            name="read-out", inputs=inputs, outputs=outputs, graded=True, density=density
+            name="read-out",
+            inputs=inputs,
+            outputs=outputs,
+            graded=True,
+            density=density,
+            once=True,
         )
         return (*self.hidden.shapes(), last)
 

@@ -69,13 +69,14 @@ class Limits:
     Args:
         fan_in: inputs of a core; None for one core of any size.
         partial_sum_bits: of the sums that tiles of a layer send to each other.
-        partial_sum_shift: bits that these sums lose on the way.
+        partial_sum_shift: bits that these sums lose on the way; None for so many, layer by layer,
+            that the largest possible sum fits.
         strict: whether a number that does not fit is an error.
     """
 
     fan_in: int | None = 256
     partial_sum_bits: int = 32
-    partial_sum_shift: int = 0
+    partial_sum_shift: int | None = 0
     strict: bool = False
 
     @classmethod
@@ -222,17 +223,23 @@ def dendrite(x: Tensor, weight: Tensor, limits: Limits, overflows: Overflows, na
     With wide partial sums this is the plain product, whatever the tiles; with narrow ones each
     tile's sum is rounded and cut before it is added.
     """
-    low, high = signed_range(limits.partial_sum_bits)
+    high = signed_range(limits.partial_sum_bits)[1]
     rows = tiles(len(weight), limits.fan_in) if limits.fan_in else []
     bound = int(x.abs().max()) * int(weight.long().abs().sum(0).max()) if x.numel() else 0
-    if len(rows) < 2 or (bound <= min(high, -low) and not limits.partial_sum_shift):
+    if len(rows) < 2 or (bound <= high and not limits.partial_sum_shift):
         return exact_product(x, weight)
+    shift = limits.partial_sum_shift
+    if shift is None:
+        # Spikes or numbers of 8 bits: what can come in, not what happens to be in this batch.
+        peak = 1 if int(x.abs().max()) <= 1 else signed_range(8)[1]
+        largest = max(int(weight[row].long().abs().sum(0).max()) for row in rows)
+        shift = max(0, (peak * largest).bit_length() - (limits.partial_sum_bits - 1))
     total: Tensor | int = 0
     for row in rows:
         part = slice(int(row[0]), int(row[-1]) + 1)
-        own = shifted(exact_product(x[:, part], weight[part]), 1, limits.partial_sum_shift)
+        own = shifted(exact_product(x[:, part], weight[part]), 1, shift)
         own = overflows.saturate(own, limits.partial_sum_bits, f"{name}: partial sums")
-        total = total + (own << limits.partial_sum_shift)
+        total = total + (own << shift)
     assert isinstance(total, Tensor)
     return total
 

@@ -4,7 +4,9 @@ Time is counted in phases of fixed length, so it does not depend on activity. En
 models: what cores in use draw at full load, what activity costs, both beside a static share of the
 whole chip, and the naive count of operations that papers often give, which leaves out what
 dominates small networks. Energy reads counts and never changes what is computed. Not in it: loading
-weights, and what no core was given to (a root, a division, a host). Source: `chip.toml` for
+weights, and what no core was given to (a root, a division, a host). Energies of packets and updates
+are drawn on top of what full load was calibrated to, so ranges reach too high rather than too low.
+Source: `chip.toml` for
 constants; the efficiency at full load is published, everything below full load is a model of ours.
 """
 
@@ -131,18 +133,24 @@ def operations(mapping: Mapping, rates: Rates, steps: int) -> Operations:
     macs = acs = updates = dense = 0.0
     for shape in mapping.shapes:
         active = float(rates[shape.name].mean())
-        met = steps * shape.synapses * (1 + _repeated(mapping, shape))
+        met = shape.synapses * (1 + _repeated(mapping, shape))
         weights = shape.density if isinstance(shape, DenseShape) else 1.0
-        effective = met * active * weights
+        effective = steps * met * active * weights
         macs += effective if shape.graded else 0.0
         acs += 0.0 if shape.graded else effective
-        dense += met
-        updates += steps * shape.outputs * (1 + (mapping.count(shape.name, "copies") > 0))
+        shown = _shown(shape, steps)
+        dense += shown * met
+        updates += shown * shape.outputs * (1 + (mapping.count(shape.name, "copies") > 0))
         if isinstance(shape, DenseShape):
             carried = steps * shape.synapses * shape.carried
             macs += active * carried + _local_macs(shape, active, steps)
             dense += carried + _local_macs(shape, 1.0, steps)
     return Operations(dense, macs, acs, updates)
+
+
+def _shown(shape: Shape, steps: int) -> int:
+    """Return the steps in which a layer has anything to do."""
+    return 1 if isinstance(shape, DenseShape) and shape.once else steps
 
 
 def _repeated(mapping: Mapping, shape: Shape) -> bool:
@@ -176,7 +184,8 @@ def cost(mapping: Mapping, rates: Rates, steps: int) -> Cost:
             the same of the last layer's neurons.
         steps: T.
     """
-    names = [shape.name for shape in mapping.shapes]
+    shapes = {shape.name: shape for shape in mapping.shapes}
+    names = list(shapes)
     leaving = dict(zip(names, [*(rates[name] for name in names[1:]), rates["output"]], strict=True))
     found = Cost(
         timing(mapping, steps),
@@ -184,7 +193,7 @@ def cost(mapping: Mapping, rates: Rates, steps: int) -> Cost:
         Energy(0.0, 0.0, 0.0),
         traffic(mapping, leaving | {INPUT: rates[names[0]]}),
         len(mapping.cores),
-        steps * sum(core.passes for core in mapping.cores),
+        sum(_shown(shapes[core.layer], steps) * core.passes for core in mapping.cores),
         mapping.chips,
         steps,
     )
@@ -237,7 +246,9 @@ def write_back(shape: DenseShape, active: float, chip: Chip, steps: int) -> dict
     """Return what a host adds that keeps a layer's trace and rewrites its synapses in each step.
 
     The trace decays and an outer product is added to it; inputs and potentials come to the host,
-    all synapses go back. Reading them is no extra work: they are the layer's own.
+    all synapses go back. Reading them is no extra work: they are the layer's own. Seconds are those
+    of the packets alone, see `loading`; what a host takes to compute, and its energy, depend on the
+    host and are left out.
 
     Args:
         shape: of the layer.
@@ -247,11 +258,25 @@ def write_back(shape: DenseShape, active: float, chip: Chip, steps: int) -> dict
     """
     written = steps * shape.synapses * chip.weight_bits / 8
     seen = steps * (active * shape.inputs + shape.outputs)
+    packets = written / chip.packet_bytes + seen
     return {
         "bytes": written,
-        "packets": written / chip.packet_bytes + seen,
+        "packets": packets,
         "operations": steps * shape.synapses * (1.0 + active),
+        "seconds": packets / chip.clock,
     }
+
+
+def loading(mapping: Mapping) -> dict[str, float]:
+    """Return what it takes to put all weights on the chip: for another task, say.
+
+    Seconds if one port takes a packet per clock: not published, so at least that long is a model
+    of ours.
+    """
+    chip = mapping.chip
+    moved = float(mapping.weight_bytes().sum())
+    packets = moved / chip.packet_bytes
+    return {"bytes": moved, "packets": packets, "seconds": packets / chip.clock}
 
 
 def roles(mapping: Mapping) -> dict[Role, int]:

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import torch
+from sklearn.cluster import KMeans
 from torch import Tensor
 
 
@@ -54,6 +55,25 @@ def scale_of(values: Tensor, bits: int) -> float:
     """Return the step that takes the largest magnitude to the largest number of `bits`."""
     peak = float(values.abs().max()) if values.numel() else 0.0
     return peak / signed_range(bits)[1] if peak > 0.0 else 1.0
+
+
+def coded(values: Tensor, count: int) -> Tensor:
+    """Return whole numbers, each replaced by the nearest of `count` that serve them best.
+
+    What serves best is found by k-means, the same each time.
+
+    Raises:
+        ValueError: if `count` is less than 1.
+    """
+    if count < 1:
+        raise ValueError(f"count = {count}: give at least one number to choose from")
+    different, place, often = values.unique(return_inverse=True, return_counts=True)
+    if len(different) <= count:
+        return values
+    column = different.double().unsqueeze(1).numpy()
+    found = KMeans(count, n_init=1, random_state=0).fit(column, sample_weight=often.numpy())
+    book = torch.from_numpy(found.cluster_centers_.round()).squeeze(1).to(values.dtype)
+    return book[torch.from_numpy(found.labels_).long()][place]
 
 
 def shifted(values: Tensor, multiplier: int, shift: int) -> Tensor:

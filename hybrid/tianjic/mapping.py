@@ -79,6 +79,16 @@ class Mapping:
         """Chips that are needed."""
         return -(-len(self.cores) // self.chip.cores)
 
+    @property
+    def needed(self) -> int:
+        """Cores that all weights would fill, were they free to lie anywhere: no mapping has fewer.
+
+        What is beyond it, of those that are occupied, goes to edges of tiles, to sums, and to
+        products of a local module.
+        """
+        weights = sum(core.weights for core in self.cores)
+        return -(-weights // (self.chip.core_synapses * 8 // self.chip.weight_bits))
+
     def count(self, layer: str | None = None, role: Role | None = None) -> int:
         """Return the number of cores, of one layer or with one role."""
         return sum(layer in (None, core.layer) and role in (None, core.role) for core in self.cores)

@@ -18,7 +18,7 @@ from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import IF, LIF, Neuron
 from hybrid.model.plasticity import Hebbian, MetaLocal
 from hybrid.tianjic.cores import Carried, Outcome, SpikingLayer
-from hybrid.tianjic.fixed import multiplier_for, quantized, scale_of, signed_range
+from hybrid.tianjic.fixed import coded, multiplier_for, quantized, scale_of, signed_range
 from hybrid.tianjic.history import LocalModule
 from hybrid.tianjic.host import HostRule
 from hybrid.tianjic.shapes import DenseShape, LocalShape
@@ -41,6 +41,8 @@ class Options:
 
     Args:
         weight_bits: of weights and of the static weights of lags.
+        codebook: numbers that a layer's weights are chosen from; None for all that bits hold. A
+            survey says that a core of Tianjic has 32, without saying how.
         carried: what becomes of the trace that training has left. "folded" into the weights, where
             it no longer fades; "separate", a second matrix that fades as it should; "none".
         lags: steps that a local module remembers; None for all, which is exact.
@@ -54,6 +56,7 @@ class Options:
     """
 
     weight_bits: int = 8
+    codebook: int | None = None
     carried: CarriedTrace = "folded"
     lags: int | None = None
     delay: int = 0
@@ -64,6 +67,8 @@ class Options:
     def __post_init__(self) -> None:
         if not 2 <= self.weight_bits <= 8:
             raise ValueError(f"weight_bits = {self.weight_bits}: the chip holds 2 to 8")
+        if self.codebook is not None and self.codebook < 2:
+            raise ValueError(f"codebook = {self.codebook}: give >= 2, or None for all")
         if self.carried not in CARRIED_TRACES:
             raise ValueError(
                 f"carried = {self.carried!r}: choose one of {', '.join(CARRIED_TRACES)}"
@@ -212,9 +217,10 @@ def integer_layer(
             weight=quantized(carried, own, options.weight_bits).to(torch.int8),
             gains=tuple(multiplier_for(gain) for gain in gains),
         )
+    static = quantized(weight, scale, options.weight_bits).to(torch.int8)
     return SpikingLayer(
         name=name,
-        weight=quantized(weight, scale, options.weight_bits).to(torch.int8),
+        weight=static if options.codebook is None else coded(static, options.codebook),
         bias=quantized(
             torch.zeros(weight.shape[1]) if bias is None else bias.detach(), unit, soma.bits
         ),

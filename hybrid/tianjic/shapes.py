@@ -39,6 +39,7 @@ class DenseShape:
         local: its local module, or None.
         carried: whether a second matrix holds the trace that training has left.
         density: share of the weights that are not zero.
+        once: whether it is asked after the last step alone: its rates are those of one step in T.
     """
 
     name: str
@@ -48,6 +49,7 @@ class DenseShape:
     local: LocalShape | None = None
     carried: bool = False
     density: float = 1.0
+    once: bool = False
 
     def __post_init__(self) -> None:
         if self.inputs < 1 or self.outputs < 1:

@@ -153,6 +153,9 @@ def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
         "without newest 1",
     }
     assert result.histories("faults", "GP") == {}
+    narrower = result.narrower("faults", "HP-sample")
+    assert [len(samples) for samples in narrower.values()] == [2] * 5
+    assert next(iter(narrower)) == "32 weights to choose from"
     for label, method, form in (
         ("faults", "HP-sample", "chip, own trace"),
         ("episodes", "GP", "chip, folded"),
@@ -163,6 +166,10 @@ def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
         assert 0.0 < low < middle < high
         assert spent.cores == len(result.mapping(label, method, form).cores)
         assert spent.timing.latency > 0.0
+        report = result.report(label, method, form)
+        assert f"cores: {spent.cores} occupied of 156" in report
+        assert f"{spent.timing.phases} phases" in report
+        assert "naive" in report
     frozen, own = (result.cost("faults", "HP", f"chip, {n}") for n in ("frozen", "own trace"))
     assert frozen.cores < own.cores
     for form in ("chip, frozen", "chip, own trace"):

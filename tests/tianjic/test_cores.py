@@ -17,6 +17,7 @@ from hybrid.tianjic.cores import Limits, SpikingLayer, activations, dendrite, ru
 from hybrid.tianjic.fixed import (
     Overflows,
     SaturationError,
+    coded,
     multiplier_for,
     quantized,
     shifted,
@@ -122,6 +123,38 @@ def test_narrow_partial_sums_are_cut_tile_by_tile_and_counted() -> None:
         dendrite(x, weight, limits, Overflows(strict=True), "layer")
     rounded = Limits(fan_in=2, partial_sum_bits=8, partial_sum_shift=3)  # 200 -> 25 each
     assert dendrite(x, weight, rounded, Overflows(strict=True), "layer").item() == 400
+
+
+def test_partial_sums_lose_as_many_bits_as_the_largest_needs() -> None:
+    """Spikes into weights of 100: tiles reach 200, 8 bits hold 127, so one bit goes."""
+    weight = torch.full((4, 1), 100)
+    limits = Limits(fan_in=2, partial_sum_bits=8, partial_sum_shift=None)
+    strict = Overflows(strict=True)
+    ones = torch.ones(1, 4, dtype=torch.int64)
+    assert dendrite(ones, weight, limits, strict, "layer").item() == 400
+    one = torch.tensor([[1, 0, 1, 1]])
+    odd = torch.full((4, 1), 101)  # 101 and 202: rounded to 51 and 101 pairs
+    assert dendrite(one, odd, limits, strict, "layer").item() == 2 * (51 + 101)
+    # Numbers of 8 bits could reach 127 * 200, 15 bits: 8 have to go, whatever comes in.
+    two = torch.tensor([[2, 0, 0, 0]])
+    assert dendrite(two, weight, limits, strict, "layer").item() == 256 * round(200 / 256)
+
+
+def test_a_codebook_holds_so_many_weights_and_serves_them_well() -> None:
+    generator = torch.Generator().manual_seed(5)
+    weight = (
+        (20 * torch.randn(300, 40, generator=generator)).round().clamp(-127, 127).to(torch.int8)
+    )
+    found = coded(weight, 32)
+    assert found.dtype == torch.int8
+    assert len(found.unique()) <= 32
+    spaced = (weight.double() / 8).round() * 8  # 32 evenly spaced ones, and a few too many
+    error = (found.double() - weight).pow(2).mean()
+    assert error < 0.8 * (spaced - weight).pow(2).mean()
+    few = torch.tensor([3, -7, 3], dtype=torch.int8)
+    assert torch.equal(coded(few, 2), few)
+    with pytest.raises(ValueError, match="count = 0"):
+        coded(few, 0)
 
 
 @settings(max_examples=40, deadline=None)

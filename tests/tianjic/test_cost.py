@@ -11,6 +11,7 @@ from hybrid.tianjic.cost import (
     core_events,
     cost,
     energy_range,
+    loading,
     operations,
     phase_use,
     roles,
@@ -173,6 +174,7 @@ def test_a_history_is_less_than_a_host_that_rewrites_synapses() -> None:
     assert written["operations"] == pytest.approx(10 * 401_408 * 1.2)
     assert written["bytes"] == 10 * 401_408
     assert written["packets"] == written["bytes"] / 8 + 10 * (0.2 * 784 + 512)
+    assert written["seconds"] == pytest.approx(written["packets"] / 300e6)
     mapping = map_network([replace(FIRST, local=LocalShape(lags=9))], CHIP)
     seen = {"first": np.full(784, 0.2)}
     plain = operations(map_network([FIRST], CHIP), seen, 10)
@@ -188,6 +190,27 @@ def test_cores_are_counted_by_role() -> None:
     assert sum(found.values()) == len(mapping.cores)
     assert found["synapses"] == 8 + 2
     assert found["sums"] == 2 + 1
+
+
+def test_weights_are_loaded_byte_by_byte() -> None:
+    found = loading(map_network([FIRST, LAST], CHIP))
+    assert found["bytes"] == 784 * 512 + 512 * 10
+    assert found["seconds"] == pytest.approx(found["bytes"] / 8 / 300e6)
+
+
+def test_a_layer_that_is_asked_once_works_once() -> None:
+    """Its rates are those of one step in ten."""
+    each, once = replace(LAST, graded=True), replace(LAST, graded=True, once=True)
+    seen = {"first": np.full(784, 0.5), "last": np.ones(512), "output": np.ones(10)}
+    often = cost(map_network([FIRST, each], CHIP), seen, 10)
+    rare = {**seen, "last": np.full(512, 0.1), "output": np.full(10, 0.1)}
+    found = cost(map_network([FIRST, once], CHIP), rare, 10)
+    assert often.core_phases - found.core_phases == 9 * 3  # two tiles, and one that adds them up
+    assert found.operations.macs == pytest.approx(512 * 10)
+    assert often.operations.macs == 10 * 512 * 10
+    assert often.operations.dense - found.operations.dense == 9 * 512 * 10
+    assert often.operations.updates - found.operations.updates == 9 * 10
+    assert found.timing == often.timing
 
 
 def test_no_steps_are_refused() -> None:

@@ -145,6 +145,16 @@ def test_what_does_not_fit_is_named_with_rule_and_layer() -> None:
         map_network([*dense(4, 4), *dense(4, 4)], CHIP)
 
 
+def test_needed_cores_are_those_that_the_weights_would_fill() -> None:
+    """784-512-10: 406,528 weights, of which a core holds 65,536."""
+    shapes = [
+        DenseShape(name="first", inputs=784, outputs=512),
+        DenseShape(name="last", inputs=512, outputs=10),
+    ]
+    mapping = map_network(shapes, CHIP)
+    assert (mapping.needed, len(mapping.cores)) == (7, 13)
+
+
 def test_both_readings_of_the_memory_are_reported() -> None:
     """A full core holds 64 KB of weights, more than 22 KB; a small one fits both."""
     full, small = map_network(dense(256, 256), CHIP), map_network(dense(100, 100), CHIP)
