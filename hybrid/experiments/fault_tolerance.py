@@ -151,6 +151,31 @@ PLANS: dict[Profile, Plan] = {
 }
 
 
+def trials(
+    profile: str,
+    *,
+    seed: int = 0,
+    methods: Sequence[str] | None = None,
+    configs: Sequence[str] | None = None,
+) -> list[Trial]:
+    """Return the trials of a profile, or those of some methods and configs; see `run`."""
+    plan = choose_profile(profile, PLANS)
+    chosen = choose_methods(plan.methods if methods is None else tuple(methods), METHODS)
+    known = {config.label: config for config in plan.configs}
+    for label in configs or ():
+        if label not in known:
+            raise ValueError(f"config {label!r} is unknown: choose among {', '.join(known)}")
+    kept = tuple(known.values()) if configs is None else tuple(known[label] for label in configs)
+    if not kept:
+        raise ValueError("configs is empty: choose at least one, or None for all")
+    return [
+        Trial(EXPERIMENT, config, method, seed + 1 + i)
+        for config in kept
+        for i in range(plan.seeds)
+        for method in chosen
+    ]
+
+
 def run(
     profile: str,
     *,
@@ -174,24 +199,11 @@ def run(
     Raises:
         ValueError: if a name is unknown. Other errors as of the data and training modules.
     """
-    plan = choose_profile(profile, PLANS)
-    chosen = choose_methods(plan.methods if methods is None else tuple(methods), METHODS)
-    chosen_device = choose_device(device)
-    known = {config.label: config for config in plan.configs}
-    for label in configs or ():
-        if label not in known:
-            raise ValueError(f"config {label!r} is unknown: choose among {', '.join(known)}")
-    kept = tuple(known.values()) if configs is None else tuple(known[label] for label in configs)
-    if not kept:
-        raise ValueError("configs is empty: choose at least one, or None for all")
-    trials = [
-        Trial(EXPERIMENT, config, method, seed + 1 + i)
-        for config in kept
-        for i in range(plan.seeds)
-        for method in chosen
-    ]
+    planned = trials(profile, seed=seed, methods=methods, configs=configs)
     title = f"{EXPERIMENT.name} ({profile})"
-    records = run_all(trials, store=store, jobs=jobs, device=chosen_device, title=title)
+    records = run_all(planned, store=store, jobs=jobs, device=choose_device(device), title=title)
+    kept = {trial.config.label: trial.config for trial in planned}.values()
+    chosen = tuple({trial.method.name: trial.method for trial in planned}.values())
     return tuple(collect(config.as_json(), records, chosen) for config in kept)
 
 

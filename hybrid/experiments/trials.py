@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import nn
@@ -12,8 +12,16 @@ from hybrid import __version__
 from hybrid.experiments.base import Method, results_folder, timed
 from hybrid.learning.schedule import Schedule
 from hybrid.model.networks import META_NAMES
+from hybrid.runs.cluster import away
 from hybrid.runs.fanout import fan_out
-from hybrid.runs.files import DamagedFileError, canonical_json, load_tensors, save_tensors
+from hybrid.runs.files import (
+    DamagedFileError,
+    canonical_json,
+    load_tensors,
+    save_tensors,
+    tensor_bytes,
+    write_atomically,
+)
 from hybrid.runs.store import Json, Store, read_record
 
 
@@ -100,18 +108,70 @@ class Task(NamedTuple):
 def run_all(
     trials: Sequence[Trial], *, store: Store | None, jobs: int, device: torch.device, title: str
 ) -> list[Json]:
-    """Return the records of all trials: stored ones, and new ones from `jobs` processes."""
+    """Return the records of all trials: stored ones, and new ones from `jobs` processes.
+
+    Processes of this machine keep their own records. Those of a cluster send what they computed,
+    and this process keeps it: a trial that another machine has begun is begun anew.
+    """
     for experiment, name in {(trial.experiment, trial.config.dataset) for trial in trials}:
         experiment.data_sha256(name)  # fetched once, and errors are met before any process starts
     tasks = [Task(trial, store, device) for trial in trials]
-    return fan_out(run_task, tasks, jobs=jobs, title=title)
+    if not away():
+        return list(fan_out(run_task, tasks, jobs=jobs, title=title))
+    missing = [task for task in tasks if store is None or _stored(task) is None]
+    found = fan_out(compute_task, missing, jobs=jobs, title=title)
+    computed = {
+        task.trial.title: _keep(task, outcome) for task, outcome in zip(missing, found, strict=True)
+    }
+    return [computed.get(task.trial.title) or cast(Json, _stored(task)) for task in tasks]
+
+
+class Computed(NamedTuple):
+    """What a process on another machine sends back."""
+
+    result: Json
+    about: Json
+    weights: bytes
+
+
+def compute_task(task: Task) -> Computed:
+    """Train and test a network without a store."""
+    trial, _, device = task
+    networks: list[nn.Module] = []
+
+    def compute() -> Json:
+        result, network = trial.experiment.run(trial, device)
+        networks.append(network)
+        return result
+
+    result, about = timed(compute, device)
+    weights = tensor_bytes(networks[0].cpu().state_dict(), {"trial": trial.title})
+    return Computed(result, about, weights)
+
+
+def _keep(task: Task, computed: Computed) -> Json:
+    """Return the record of a trial that another machine has computed, after keeping it."""
+    request, store = _request(task.trial), task.store
+    if store is None:
+        return {"request": request, "result": computed.result, "about": computed.about}
+    write_atomically(store.weights_path(request), computed.weights)
+    return store.save(request, computed.result, computed.about)
+
+
+def _stored(task: Task) -> Json | None:
+    """Return the record of a task, or None if there is none, or it is to be replaced."""
+    store = task.store
+    return None if store is None or store.recompute else store.load(_request(task.trial))
+
+
+def _request(trial: Trial) -> Json:
+    return trial.request(trial.experiment.data_sha256(trial.config.dataset))
 
 
 def run_task(task: Task) -> Json:
     """Return the record of a task: the stored one, or a new one."""
     trial, store, device = task
-    experiment = trial.experiment
-    request = trial.request(experiment.data_sha256(trial.config.dataset))
+    experiment, request = trial.experiment, _request(trial)
     if store is None:
         result, about = timed(lambda: experiment.run(trial, device)[0], device)
         return {"request": request, "result": result, "about": about}
@@ -184,8 +244,7 @@ def load_network(trial: Trial, store: Store) -> nn.Module:
         FileNotFoundError: if the trial has not been run in this store, or only its record is here.
         DamagedFileError: if the weights are damaged.
     """
-    sha256 = trial.experiment.data_sha256(trial.config.dataset)
-    path = store.weights_path(trial.request(sha256))
+    path = store.weights_path(_request(trial))
     if not path.exists():
         raise FileNotFoundError(f"{path} is not here: run the trial in this store first")
     tensors, about = load_tensors(path)

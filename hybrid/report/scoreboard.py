@@ -1,10 +1,11 @@
 """Paper against ours: claims are data, verdicts are computed."""
 
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ Verdict = Literal[
     "not run",
     "not run at paper scale",
 ]
+
+
+BEGIN, END = "<!-- scoreboard: begin -->", "<!-- scoreboard: end -->"
+_CONFIDENCE = {"high": "found twice", "medium": "found once", "shape": "no number"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,14 @@ class Estimate:
         return cls(n, mean, sem, mean - reach, mean + reach)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unavailable:
+    """What the paper shows without a number that could be read."""
+
+    text: str
+    where: str
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of the scoreboard."""
@@ -67,13 +80,46 @@ class Line:
     estimate: Estimate | None
     verdict: Verdict
 
+    @property
+    def reason(self) -> str:
+        """Why the verdict is what it is, in a few words."""
+        claim, found = self.claim, self.estimate
+        if found is None:
+            return "no record" if claim.scale == "laptop" else "a paper-scale run is needed"
+        if found.n < claim.minimum:
+            return f"{found.n} of {claim.minimum} seeds"
+        if claim.rule == "within":
+            side = "inside" if self.verdict == "reproduced" else "outside"
+            return f"{side} {claim.low:g} to {claim.high:g}"
+        reached = f"95 % CI {found.low:.2g} to {found.high:.2g}"
+        return f"{reached}, needed above {claim.low:g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the scoreboard, and the runs behind it."""
+
+    line: Line
+    profile: str | None  # None: no record speaks to it
+    seeds: tuple[int, ...]
+    minutes: float | None  # of a trial, the median
+
 
 def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
     """Read the claims, by default from `data/paper.toml`."""
+    return tuple(Claim(**entry) for entry in _paper(path)["claim"])
+
+
+def load_unavailable(path: Path | None = None) -> tuple[Unavailable, ...]:
+    """Read what has no number that could be read, by default from `data/paper.toml`."""
+    return tuple(Unavailable(**entry) for entry in _paper(path)["unavailable"])
+
+
+def _paper(path: Path | None) -> dict[str, Any]:
     here = Path(__file__).resolve()
     candidates = (here.parents[2] / "data" / "paper.toml", here.parent / "paper.toml")
     path = path or next(candidate for candidate in candidates if candidate.exists())
-    return tuple(Claim(**entry) for entry in tomllib.loads(path.read_text("utf-8"))["claim"])
+    return tomllib.loads(path.read_text("utf-8"))
 
 
 def reported_gaps(dataset: str) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
@@ -133,6 +179,58 @@ def as_text(lines: list[Line]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
+    """Format all rows as a table for the README, and list what has no number."""
+    counts = Counter(row.line.verdict for row in rows)
+    head = ("claim", "reported", "rerun", "ours", "profile, seeds, min", "verdict", "source")
+    table = [head, tuple("---" for _ in head), *map(_cells, rows)]
+    return "\n".join(
+        [
+            ", ".join(f"{counts[name]} {name}" for name in get_args(Verdict) if counts[name]) + ".",
+            "",
+            *("| " + " | ".join(cells) + " |" for cells in table),
+            "",
+            "Shown in the paper, without a number that could be read:",
+            "",
+            *(f"- {entry.text} ({entry.where})" for entry in unavailable),
+        ]
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    claim, estimate = row.line.claim, row.line.estimate
+    runs = "-"
+    if row.profile is not None and row.minutes is not None:
+        runs = f"{row.profile}, {_range(row.seeds)}, {row.minutes:.0f}"
+    ours = "-" if estimate is None else f"{_estimate(estimate)} {claim.unit}".strip()
+    return (
+        claim.text,
+        _number(claim.reported),
+        _number(claim.rerun),
+        ours,
+        runs,
+        f"**{row.line.verdict}**: {row.line.reason}",
+        f"{claim.source} ({_CONFIDENCE[claim.confidence]})",
+    )
+
+
+def _range(seeds: tuple[int, ...]) -> str:
+    whole = seeds == tuple(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]} to {seeds[-1]}" if whole and len(seeds) > 1 else ", ".join(map(str, seeds))
+
+
+def between_markers(text: str, table: str) -> str:
+    """Return a text with what lies between its two markers replaced.
+
+    Raises:
+        ValueError: if the markers are not there, once each and in order.
+    """
+    pieces = text.split(BEGIN), text.split(END)
+    if any(len(parts) != 2 for parts in pieces) or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"the text needs one line {BEGIN} and, behind it, one line {END}")
+    return f"{pieces[0][0]}{BEGIN}\n{table}\n{END}{pieces[1][1]}"
 
 
 def _number(value: float | None) -> str:

@@ -1,23 +1,27 @@
-"""Fan-out of independent trials over processes, with joblib.
+"""Fan-out of independent pieces of work over processes, with joblib; see `cluster` for more."""
 
-On a cluster, wrap the call in `joblib.parallel_config(backend="dask")`; nothing here changes.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
+from hybrid.runs.cluster import away
+
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
 
 def fan_out(
-    work: Callable[[Task], Outcome], tasks: Iterable[Task], *, jobs: int, title: str
-) -> list[Outcome]:
-    """Return [work(task) for task in tasks], `jobs` at a time, with a progress bar.
+    work: Callable[[Task], Outcome],
+    tasks: Iterable[Task],
+    *,
+    jobs: int,
+    title: str,
+    unit: str = "trial",
+) -> Iterator[Outcome]:
+    """Yield work(task) for each of the tasks in turn, `jobs` at a time, with a progress bar.
 
     Each process computes with one thread: results do not depend on `jobs`, and neighbours on the
     same cores do not slow each other down.
@@ -25,8 +29,8 @@ def fan_out(
     Args:
         work: a picklable function of one task.
         tasks: picklable tasks.
-        jobs: number of processes; 1 stays in this one.
-        title: label of the progress bar.
+        jobs: number of processes; 1 stays in this one. On a cluster: as many as it has.
+        title, unit: of the progress bar.
 
     Raises:
         ValueError: if `jobs` < 1. An error in a trial is raised here, with its traceback.
@@ -34,9 +38,10 @@ def fan_out(
     tasks = list(tasks)
     if jobs < 1:
         raise ValueError(f"jobs = {jobs}: give at least one process")
-    parallel = Parallel(n_jobs=min(jobs, max(len(tasks), 1)), return_as="generator")
+    many = -1 if away() else min(jobs, max(len(tasks), 1))
+    parallel = Parallel(n_jobs=many, return_as="generator", batch_size=1)
     outcomes = parallel(delayed(_single_threaded)(work, task) for task in tasks)
-    return list(tqdm(outcomes, total=len(tasks), desc=title, unit="trial"))
+    return iter(tqdm(outcomes, total=len(tasks), desc=title, unit=unit))
 
 
 def _single_threaded(work: Callable[[Task], Outcome], task: Task) -> Outcome:

@@ -62,9 +62,14 @@ def _advice(error: OSError, folder: Path) -> str:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write named tensors and a JSON description to one safetensors file, atomically."""
+    write_atomically(path, tensor_bytes(tensors, about))
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """Return what `save_tensors` writes."""
     whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     payload = safetensors.torch.save(whole, metadata={"about": canonical_json(dict(about))})
-    write_atomically(path, payload + hashlib.sha256(payload).digest())
+    return payload + hashlib.sha256(payload).digest()
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -133,7 +133,7 @@ task = Task(
     Store(Path(sys.argv[1])),
     experiment.choose_device("cpu"),
 )
-fan_out(run_task, [task], jobs=1, title="child")
+list(fan_out(run_task, [task], jobs=1, title="child"))
 """
 
 

@@ -1,0 +1,69 @@
+"""Work on other machines: joblib's Dask backend, for as long as a `with` block lasts.
+
+Workers compute, this process keeps: nothing has to be shared but the code and, for trials on real
+data, `HYBRID_DATA` (or a network). A worker that is lost does not lose its work: Dask gives it to
+another one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from joblib import parallel_config
+
+_AWAY: ContextVar[bool] = ContextVar("away", default=False)
+_PATIENCE = 30  # seconds that a scheduler, and then its first worker, may take to answer
+
+
+def away() -> bool:
+    """Return whether work is being sent to a cluster."""
+    return _AWAY.get()
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Send what `fan_out` runs within this block to the Dask scheduler at an address.
+
+    Args:
+        address: such as tcp://host:8786; None computes here.
+
+    Raises:
+        ValueError: if Dask is not installed, no scheduler or worker answers, or workers have
+            several threads: torch's settings are those of a whole process.
+    """
+    if address is None:
+        yield
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError(
+            "a cluster needs Dask: install it with `pip install 'hybrid-plasticity[cluster]'`"
+        ) from error
+    try:
+        client = Client(address, timeout=_PATIENCE, set_as_default=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no Dask scheduler answers at {address!r} ({error}): start one with `dask scheduler`"
+        ) from error
+    with client:
+        _check(client, address)
+        marked = _AWAY.set(True)
+        try:
+            with parallel_config(backend="dask", wait_for_workers_timeout=_PATIENCE):
+                yield
+        finally:
+            _AWAY.reset(marked)
+
+
+def _check(client: "Client", address: str) -> None:  # type: ignore[name-defined]  # noqa: F821
+    advice = f"`dask worker {address} --nthreads 1 --nworkers N`"
+    try:
+        client.wait_for_workers(1, timeout=_PATIENCE)
+    except TimeoutError as error:
+        raise ValueError(f"{address} has no worker: start some with {advice}") from error
+    threads = client.nthreads()
+    if max(threads.values()) > 1:
+        raise ValueError(
+            f"workers at {address} have several threads each: start them with {advice}"
+        )

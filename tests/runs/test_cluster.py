@@ -1,0 +1,114 @@
+"""Trials on a real Dask cluster of two worker processes, one of which is killed."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client, LocalCluster
+
+from hybrid.experiments import fault_tolerance
+from hybrid.runs.cluster import away, connected
+from hybrid.runs.store import Store, read_record
+
+SMALL = fault_tolerance.Config(
+    validation=4_000, hidden=24, steps=3, epochs=2, faults=(("gaussian", (0.0, 0.06)),)
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
+        yield made
+
+
+@pytest.fixture
+def plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = fault_tolerance.Plan(configs=(SMALL,), seeds=2)
+    monkeypatch.setitem(fault_tolerance.PLANS, "smoke", small)
+
+
+def parts(folder: Path) -> dict[str, Any]:
+    """Return what records say of results, and the bytes of trained weights."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".json":
+            record = read_record(path)
+            found[path.name] = (record["request"], _without_times(record["result"]))
+        elif path.suffix == ".safetensors":
+            found[path.name] = path.read_bytes()
+    return found
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_times(v) for k, v in value.items() if "seconds" not in k}
+    return [_without_times(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_cluster_gives_the_bytes_of_a_local_run_also_without_one_of_its_workers(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    fault_tolerance.run("smoke", store=Store(here))
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        """Kill a worker as soon as it is busy."""
+        with Client(cluster.scheduler_address, set_as_default=False) as client:
+            pids = client.run(os.getpid)
+            while not killed:
+                busy = [worker for worker, tasks in client.processing().items() if tasks]
+                for worker in busy[:1]:
+                    os.kill(pids[worker], signal.SIGKILL)
+                    killed.append(pids[worker])
+                time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with connected(cluster.scheduler_address):
+        assert away()
+        fault_tolerance.run("smoke", store=Store(there))
+    killer.join()
+    assert not away()
+    assert killed, "no worker was killed while it was busy"
+    expected = parts(here)
+    assert len(expected) == 2 * 6
+    assert parts(there) == expected
+
+
+@pytest.mark.usefixtures("plan")
+def test_what_is_in_the_store_is_not_computed_again(cluster: LocalCluster, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fault_tolerance.run("smoke", store=store, methods=["GP"])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    with connected(cluster.scheduler_address):
+        fault_tolerance.run("smoke", store=store, methods=["GP", "LP", "HP"])
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    assert len(after) == 6
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybrid.runs.cluster._PATIENCE", 0.5)
+    with (
+        pytest.raises(ValueError, match="no Dask scheduler answers at 'tcp://127.0.0.1:1'"),
+        connected("tcp://127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_workers_with_several_threads_are_refused() -> None:
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
+        ) as made,
+        pytest.raises(ValueError, match="--nthreads 1"),
+        connected(made.scheduler_address),
+    ):
+        pass
