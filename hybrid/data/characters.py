@@ -4,6 +4,7 @@ import hashlib
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from hybrid.data import atis, glyphs
+from hybrid.data.archives import HostileArchiveError, checked_zip
 from hybrid.data.sources import DamagedDataError, fetch
 
 CharacterName = Literal["glyphs", "few_glyphs", "omniglot", "atis"]
@@ -118,12 +120,21 @@ def read_omniglot(path: Path) -> Characters:
     drawings: dict[tuple[str, str], dict[int, NDArray[np.uint8]]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            for entry in sorted(archive.namelist()):
+            for entry in sorted(checked_zip(archive).namelist()):
                 if match := _PNG.fullmatch(entry):
                     alphabet, character, number = match.groups()
                     own = drawings.setdefault((alphabet, character), {})
                     own[int(number)] = _ink(archive.read(entry))
-    except (zipfile.BadZipFile, UnidentifiedImageError, OSError, EOFError) as error:
+    except (
+        zipfile.BadZipFile,
+        HostileArchiveError,
+        UnidentifiedImageError,
+        OSError,
+        EOFError,
+        zlib.error,
+        NotImplementedError,  # of a compression that zipfile does not know
+        RuntimeError,  # encrypted
+    ) as error:
         raise DamagedDataError(f"{path} cannot be read ({error}). {advice}") from error
     if not drawings:
         raise DamagedDataError(f"{path} holds no Omniglot drawings. {advice}")

