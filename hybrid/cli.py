@@ -1,42 +1,53 @@
-"""The command line: run experiments, rebuild figures."""
+"""The command line: run experiments, draw figures, look after data, judge claims."""
 
 import logging
 import os
-import time
-from collections.abc import Callable
+import runpy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hybrid.experiments import (
-    classification,
-    continual,
-    deployment,
-    event_tolerance,
-    fault_tolerance,
-    few_shot,
-)
+from hybrid.data import catalogue
+from hybrid.data.sources import data_directory
+from hybrid.experiments import board, deployment, estimate
 from hybrid.experiments.base import PROFILES, project_root, results_folder
-from hybrid.runs.files import DamagedFileError
+from hybrid.experiments.registry import EXPERIMENTS
+from hybrid.report import scoreboard as claims
+from hybrid.runs.cluster import connected
+from hybrid.runs.files import DamagedFileError, write_atomically
+from hybrid.runs.notebooks import Page, execute_all
 from hybrid.runs.store import Store
 
 app = typer.Typer(
-    help="Brain-inspired global-local learning: the paper's experiments.",
+    help="""Brain-inspired global-local learning: the paper's experiments.
+
+    A profile says how much is computed: smoke (seconds, bundled data), laptop (real data, hours in
+    all), paper (the paper's settings). Begin with `hybrid figures`, which draws all that can be
+    drawn without a long run; then `hybrid run fault_tolerance --profile laptop --dry-run`.
+
+    Exit codes: 0, all went well; 1, it did not, and the message says why and what to do; 2, the
+    command was not understood.""",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+data_app = typer.Typer(help="Data sets: what is here, fetch the rest.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
-EXPERIMENTS: dict[str, Callable[..., object]] = {
-    classification.EXPERIMENT.name: classification.run,
-    fault_tolerance.EXPERIMENT.name: fault_tolerance.run,
-    event_tolerance.EXPERIMENT.name: event_tolerance.run,
-    few_shot.EXPERIMENT.name: few_shot.run,
-    continual.EXPERIMENT.name: continual.run,
-    deployment.EXPERIMENT.name: deployment.run,
-}
-# Notebooks that are not named after the experiment that they show.
-_NAMED_OTHERWISE = {"tianjic": deployment.EXPERIMENT.name}
+Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="Dask scheduler such as tcp://host:8786 that work is sent to."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="Only notebooks with this in their name, such as 03; may be repeated."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder of figures.")]
+Sets = Annotated[list[str] | None, typer.Argument(help="Names of data sets; all by default.")]
 
 
 @app.callback()
@@ -44,94 +55,221 @@ def _logging() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
 
 
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Turn errors that name their remedy into one line and exit code 1."""
+    try:
+        yield
+    except (ValueError, OSError, ArithmeticError, DamagedFileError) as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(1) from error
+
+
 @app.command()
 def run(
     experiment: Annotated[str, typer.Argument(help=f"One of: {', '.join(EXPERIMENTS)}.")],
-    profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "smoke",
+    profile: Profile = "smoke",
     method: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
     config: Annotated[
         list[str] | None,
         typer.Option(help="Only this, by its label such as a data set; may be repeated."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
+    seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = os.cpu_count() or 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     store: Annotated[Path | None, typer.Option(help="Folder of records.")] = None,
     recompute: Annotated[bool, typer.Option(help="Ignore and replace finished records.")] = False,
+    cluster: Cluster = None,
+    dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
 ) -> None:
     """Run an experiment, or what is left of it, and keep its records.
 
-    A run that was stopped goes on from its last finished epochs when it is started again.
+    A run that was stopped goes on from its last finished epochs when it is started again, on a
+    cluster from its last finished trials.
+
+    Examples: `hybrid run continual` (smoke, seconds); `hybrid run fault_tolerance --profile laptop
+    --config mnist --method HP --seeds 1`; the same with `--dry-run` to see how long that takes.
     """
     if experiment not in EXPERIMENTS:
         names = ", ".join(EXPERIMENTS)
         raise typer.BadParameter(f"{experiment!r} is unknown: choose one of {names}")
-    folder = store or results_folder(profile)
-    try:
-        EXPERIMENTS[experiment](
-            profile,
-            seed=seed,
-            methods=method,
-            configs=config,
-            store=Store(folder, recompute=recompute),
-            jobs=jobs,
-            device=device,
-        )
-    except (ValueError, OSError, ArithmeticError, DamagedFileError) as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        raise typer.Exit(1) from error
+    entry, folder = EXPERIMENTS[experiment], store or results_folder(profile)
+    kept = Store(folder, recompute=recompute)
+    with _plainly():
+        if dry_run:
+            trials = entry.trials(profile, seed=seed, seeds=seeds, methods=method, configs=config)
+            typer.echo(estimate.as_text(estimate.planned(trials, kept), jobs))
+            return
+        with connected(cluster):
+            entry.run(
+                profile,
+                seed=seed,
+                seeds=seeds,
+                methods=method,
+                configs=config,
+                store=kept,
+                jobs=jobs,
+                device=device,
+            )
     typer.echo(f"records are in {folder}")
 
 
 @app.command()
 def notebooks(
-    profile: Annotated[str, typer.Option(help="smoke, laptop or paper.")] = "smoke",
-    out: Annotated[Path | None, typer.Option(help="Folder of figures.")] = None,
+    profile: Profile = "smoke",
+    only: Only = None,
+    out: Out = None,
+    jobs: Annotated[int, typer.Option(help="Notebooks at a time.")] = 1,
+    cluster: Cluster = None,
 ) -> None:
-    """Run all notebooks headless with papermill, into build/notebooks/<profile>.
+    """Run the notebooks headless with papermill, into build/notebooks/<profile>.
 
     Smoke computes here and now; the other profiles are drawn from records, and notebooks of
     experiments without any are skipped. They write their figures to <out>/<profile>, by default
     figures/<profile>.
     """
-    import papermill  # slow to import, and of no use to the other commands
-
     if profile not in PROFILES:
         names = ", ".join(PROFILES)
         raise typer.BadParameter(f"profile {profile!r} is unknown: choose one of {names}")
     root = project_root()
-    folder = root / "build" / "notebooks" / profile
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = sorted((root / "notebooks").glob("*.ipynb"))
+    sources = [
+        source
+        for source in sorted((root / "notebooks").glob("*.ipynb"))
+        if not only or any(part in source.stem for part in only)
+    ]
     if not sources:
-        raise typer.BadParameter(f"no notebooks in {root / 'notebooks'}: run this in a checkout")
+        raise typer.BadParameter(f"no such notebooks in {root / 'notebooks'}: is it a checkout?")
+    pages = []
     for source in sources:
-        name = source.stem.split("_", 1)[1]
-        experiment = _NAMED_OTHERWISE.get(name, name)
-        drawn = profile != "smoke" and experiment in EXPERIMENTS
-        if drawn and not _has_records(profile, experiment):
+        shown = [name for name, entry in EXPERIMENTS.items() if entry.notebook == source.stem]
+        if profile != "smoke" and shown and not any(_has_records(profile, n) for n in shown):
             typer.echo(f"{source.stem} ({profile}): skipped, there are no records to draw")
-            continue
-        began = time.perf_counter()
-        papermill.execute_notebook(
-            source,
-            folder / source.name,
-            parameters={"profile": profile, "out_dir": str((out or root / "figures").resolve())},
-            cwd=folder,
-            progress_bar=False,
+        else:
+            pages.append(Page(source.name, source.read_bytes(), {"profile": profile}))
+    with _plainly(), connected(cluster):
+        done = execute_all(
+            pages,
+            folder=root / "build" / "notebooks" / profile,
+            figures=out or root / "figures",
+            jobs=jobs,
+            title=f"notebooks ({profile})",
         )
-        typer.echo(f"{source.stem} ({profile}): {time.perf_counter() - began:.0f} s")
+    for page in done:
+        typer.echo(f"{page.name.removesuffix('.ipynb')} ({profile}): {page.seconds:.0f} s")
 
 
 @app.command()
 def figures(
-    out: Annotated[Path | None, typer.Option(help="Folder of figures.")] = None,
+    profile: Annotated[str | None, typer.Option(help=f"Only one of {', '.join(PROFILES)}.")] = None,
+    only: Only = None,
+    out: Out = None,
+    jobs: Annotated[int, typer.Option(help="Notebooks at a time.")] = 1,
 ) -> None:
     """Rebuild all figures: smoke computed here and now, the others from committed records."""
-    for profile in PROFILES:
-        if profile == "smoke" or any(_has_records(profile, name) for name in EXPERIMENTS):
-            notebooks(profile, out)
+    for name in PROFILES if profile is None else (profile,):
+        drawn = profile is not None or any(_has_records(name, known) for known in EXPERIMENTS)
+        if name == "smoke" or drawn:
+            notebooks(name, only, out, jobs)
 
 
 def _has_records(profile: str, experiment: str) -> bool:
     return any((results_folder(profile) / experiment).glob("*.json"))
+
+
+@app.command()
+def scoreboard(
+    write: Annotated[bool, typer.Option("--write", help="Put it into README.md.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Fail unless README.md has it as it is.")
+    ] = False,
+) -> None:
+    """Judge every claim of the paper by the committed records.
+
+    Verdicts are computed: `data/paper.toml` says what counts as reproducing a claim.
+    """
+    with _plainly():
+        rows = board.rows()
+        table = claims.as_markdown(rows, claims.load_unavailable())
+        if not write and not check:
+            typer.echo(claims.as_text([row.line for row in rows]))
+            return
+        readme = project_root() / "README.md"
+        before = readme.read_text("utf-8")
+        after = claims.between_markers(before, table)
+        if check and after != before:
+            raise ValueError(
+                f"the scoreboard in {readme} is not what the records say: run "
+                "`hybrid scoreboard --write`"
+            )
+        if write:
+            write_atomically(readme, after.encode())
+            typer.echo(f"{readme} shows {len(rows)} claims")
+
+
+@app.command()
+def tianjic(
+    checkpoint: Annotated[Path, typer.Argument(help="Weights that a run has kept.")],
+    tested: Annotated[int, typer.Option(help="Test images, or episodes.")] = 500,
+) -> None:
+    """Bring a trained network to the simulated chip: accuracy, cores, time, energy.
+
+    CHECKPOINT is a .safetensors file beside its record, as `hybrid run` leaves them: of
+    fault_tolerance, few_shot or continual.
+    """
+    with _plainly():
+        typer.echo(deployment.inspect(checkpoint, tested))
+
+
+@app.command()
+def bench() -> None:
+    """Measure speed against the usual ways to code the equations, as ratios within one run."""
+    root = project_root()
+    if not (root / "tests" / "bench").is_dir():
+        raise typer.BadParameter(f"{root} has no tests/bench: run this in a checkout")
+    sys.path.insert(0, str(root))
+    runpy.run_module("tests.bench", run_name="__main__")
+
+
+@data_app.command("list")
+def list_data(names: Sets = None) -> None:
+    """Say which files are here, without looking into them."""
+    with _plainly():
+        _states(names, verify=False)
+
+
+@data_app.command()
+def verify(names: Sets = None) -> None:
+    """Compute the checksums of the files that are here; fail if one is damaged."""
+    with _plainly():
+        damaged = _states(names, verify=True)
+        if damaged:
+            raise ValueError(f"{', '.join(damaged)}: delete what is damaged and fetch it anew")
+
+
+def _states(names: list[str] | None, *, verify: bool) -> list[str]:
+    """Print the state of files, and return the names of damaged ones."""
+    typer.echo(f"data directory: {data_directory()}")
+    damaged = []
+    for entry in catalogue.entries(names, verify=verify):
+        size = f"{entry.size / 1e6:10.1f} MB" if entry.size else " " * 13
+        typer.echo(f"{entry.name:50s} {size}  {entry.state}")
+        if entry.state == "damaged":
+            damaged.append(entry.name)
+    return damaged
+
+
+@data_app.command()
+def fetch(names: Sets = None) -> None:
+    """Fetch what is missing; a download that was stopped goes on.
+
+    Without a network: copy the files into the data directory by hand, or set HYBRID_DATA to a
+    folder that has them. `hybrid data list` shows the names.
+    """
+    failed = []
+    with _plainly():
+        for name, error in catalogue.fetch_all(names):
+            typer.echo(f"{name:50s} {'here' if error is None else f'failed: {error}'}")
+            failed += [name] if error is not None else []
+        if failed:
+            raise ValueError(f"{len(failed)} files could not be had: {', '.join(failed)}")

@@ -41,7 +41,7 @@ def _row(claim: Claim) -> Row:
 
 def _behind(experiment: str, profile: Profile, label: str, names: list[str]) -> list[Json]:
     """Return the records of a config, of the methods in `names` if there are some."""
-    records = [r for r in _records(experiment, profile) if label_of(r) == label]
+    records = [r for r in records_of(experiment, profile) if label_of(r) == label]
     own = [r for r in records if r["request"]["method"]["name"] in names]
     return own or records
 
@@ -61,7 +61,8 @@ def _measured(experiment: str, profile: Profile) -> Mapping[str, Floats]:
 
 
 @cache
-def _records(experiment: str, profile: Profile) -> list[Json]:
+def records_of(experiment: str, profile: Profile) -> list[Json]:
+    """Return all committed records of an experiment and a profile."""
     return [read_record(path) for path in _paths(experiment, profile)]
 
 

@@ -4,7 +4,8 @@ Accuracy is what the whole-number simulation computes. Cores, time and energy ar
 model whose constants are partly assumed; nothing here was measured on a chip.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hybrid.experiments import (
     few_shot,
     few_shot_methods,
 )
-from hybrid.experiments.base import Method
+from hybrid.experiments.base import PROFILES, Method
 from hybrid.experiments.deployment_config import Base, Config
 from hybrid.experiments.deployment_fault import deploy
 from hybrid.experiments.deployment_others import deploy_continual, deploy_few_shot
@@ -30,8 +31,9 @@ from hybrid.experiments.few_shot_lessons import characters_of
 from hybrid.experiments.image_trials import hash_of_images
 from hybrid.experiments.plans import Schemes
 from hybrid.experiments.trials import Experiment, Trial, load_network
-from hybrid.runs.files import save_tensors
-from hybrid.runs.store import Json, Store
+from hybrid.runs.files import canonical_json, load_tensors, save_tensors
+from hybrid.runs.store import Json, Store, read_record
+from hybrid.tianjic.report import HEADER
 
 METHODS: tuple[Method, ...] = (base.LP, base.GP, base.HP, base.HP_SAMPLE)
 _BASES: dict[Base, Experiment] = {
@@ -43,6 +45,16 @@ _OWN: dict[Base, tuple[Method, ...]] = {
     "fault_tolerance": fault_tolerance.METHODS,
     "few_shot": few_shot_methods.METHODS,
     "continual": continual_methods.METHODS,
+}
+_TRIALS: dict[Base, Callable[[str], list[Trial]]] = {
+    "fault_tolerance": fault_tolerance.trials,
+    "few_shot": few_shot.SCHEMES.trials,
+    "continual": continual.SCHEMES.trials,
+}
+DEPLOY: dict[Base, Callable[..., Json]] = {
+    "fault_tolerance": deploy,
+    "few_shot": deploy_few_shot,
+    "continual": deploy_continual,
 }
 
 
@@ -77,12 +89,7 @@ class DeploymentExperiment:
         trained = trained_by(trial)
         store = None if checkpoint is None else Store(checkpoint.parents[1])
         network = trained_network(trained, store, device).cpu()
-        found: Any = {
-            "fault_tolerance": deploy,
-            "few_shot": deploy_few_shot,
-            "continual": deploy_continual,
-        }[config.base]
-        return found(trial, trained, network), network
+        return DEPLOY[config.base](trial, trained, network), network
 
 
 def trained_by(trial: Trial) -> Trial:
@@ -111,6 +118,66 @@ def trained_network(trained: Trial, store: Store | None, device: torch.device) -
         save_tensors(store.weights_path(request), network.state_dict(), {"trial": trained.title})
         checkpoint.unlink(missing_ok=True)
         return network
+
+
+def inspect(checkpoint: Path, tested: int) -> str:
+    """Return in words what a network that a run has kept does on the chip, and what it takes.
+
+    Args:
+        checkpoint: its weights, beside its record, in the store of a run.
+        tested: test images, episodes, or images of each task.
+
+    Raises:
+        FileNotFoundError: if weights or record are not there.
+        DamagedFileError: if one is damaged.
+        ValueError: if it is of another experiment, or of constants that no profile has.
+    """
+    request = read_record(checkpoint.with_suffix(".json"))["request"]
+    config, trained = _found(request, tested)
+    network = trained.build()
+    network.load_state_dict(load_tensors(checkpoint)[0])
+    trial = Trial(EXPERIMENT, config, trained.method, trained.seed)
+    found = DEPLOY[config.base](trial, trained, network)
+    result = Result((config.label,), ({"request": trial.request(""), "result": found},))
+    return "\n".join([HEADER, "", trained.title, *_lines(result, config.label)])
+
+
+def _found(request: Json, tested: int) -> tuple[Config, Trial]:
+    """Return how to bring a recorded network to the chip, and the trial that trained it."""
+    base, wanted = request["experiment"], canonical_json([request["config"], request["method"]])
+    if base not in _TRIALS:
+        raise ValueError(f"a network of {base!r}: the chip takes those of {', '.join(_TRIALS)}")
+    for profile in PROFILES:
+        for trial in _TRIALS[base](profile):
+            own = trial.request("")
+            if canonical_json([own["config"], own["method"]]) == wanted:
+                config = Config(
+                    label=trial.config.label,
+                    base=base,
+                    profile=profile,
+                    trained_label=trial.config.label,
+                    tested=tested,
+                    faults=(("gaussian", (0.0,)),) if base == "fault_tolerance" else (),
+                    bits=(),
+                    sums=(),
+                    lags=(),
+                    delays=(),
+                    rewritten=1,
+                )
+                return config, replace(trial, seed=request["seed"])
+    raise ValueError(f"{request['label']}: no profile has a network with these constants")
+
+
+def _lines(result: Result, label: str) -> Iterator[str]:
+    (method,) = result.methods(label)
+    for form in result.forms(label, method):
+        for part in result.parts(label, method):
+            right = result.accuracy(label, method, form, part).mean()
+            yield f"{form}, {part}: {right:.1f} % right"
+    record = result.of(label, method)[0]["result"]
+    for form in record["shapes"]:
+        yield f"{form}; did not fit: {record['overflows'].get(form) or 'none'}"
+        yield result.report(label, method, form)
 
 
 EXPERIMENT = DeploymentExperiment()

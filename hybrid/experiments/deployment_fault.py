@@ -154,6 +154,8 @@ def _bits(
         options = replace(own, weight_bits=bits)
         return round(_right(_answer(quantize(made, options), local), sound, labels), 5)
 
+    if not config.bits:
+        return []
     longer = fine_tuned(network, trained, None, config.fine_tuned)
     return [
         [

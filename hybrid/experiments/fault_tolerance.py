@@ -27,7 +27,7 @@ from hybrid.experiments.base import (
 )
 from hybrid.experiments.fault_results import Result, collect
 from hybrid.experiments.image_trials import ImageExperiment, Trained
-from hybrid.experiments.trials import Trial, load_records, run_all
+from hybrid.experiments.trials import Trial, first_seeds, load_records, run_all
 from hybrid.learning.evaluation import Protocol, evaluate
 from hybrid.learning.schedule import Schedule
 from hybrid.model.coding import LastMembrane
@@ -155,6 +155,7 @@ def trials(
     profile: str,
     *,
     seed: int = 0,
+    seeds: int | None = None,
     methods: Sequence[str] | None = None,
     configs: Sequence[str] | None = None,
 ) -> list[Trial]:
@@ -171,7 +172,7 @@ def trials(
     return [
         Trial(EXPERIMENT, config, method, seed + 1 + i)
         for config in kept
-        for i in range(plan.seeds)
+        for i in range(first_seeds(plan.seeds, seeds))
         for method in chosen
     ]
 
@@ -180,6 +181,7 @@ def run(
     profile: str,
     *,
     seed: int = 0,
+    seeds: int | None = None,
     methods: Sequence[str] | None = None,
     configs: Sequence[str] | None = None,
     store: Store | None = None,
@@ -191,6 +193,7 @@ def run(
     Args:
         profile: "smoke", "laptop" or "paper".
         seed: the trials use seeds seed + 1 … seed + n.
+        seeds: at most so many of them; None for all.
         methods, configs: subsets of the profile's, by name and by data set; None for all.
         store: where records are looked up and kept; None computes all and keeps nothing.
         jobs: processes.
@@ -199,7 +202,7 @@ def run(
     Raises:
         ValueError: if a name is unknown. Other errors as of the data and training modules.
     """
-    planned = trials(profile, seed=seed, methods=methods, configs=configs)
+    planned = trials(profile, seed=seed, seeds=seeds, methods=methods, configs=configs)
     title = f"{EXPERIMENT.name} ({profile})"
     records = run_all(planned, store=store, jobs=jobs, device=choose_device(device), title=title)
     kept = {trial.config.label: trial.config for trial in planned}.values()

@@ -17,6 +17,7 @@ from hybrid.experiments.trials import (
     Config,
     Experiment,
     Trial,
+    first_seeds,
     load_records,
     own_records,
     run_all,
@@ -56,10 +57,11 @@ class Schemes:
         profile: str,
         *,
         seed: int = 0,
+        seeds: int | None = None,
         methods: Sequence[str] | None = None,
         configs: Sequence[str] | None = None,
     ) -> list[Trial]:
-        """Return the trials of a profile, or those of some methods and configs (by label).
+        """Return the trials of a profile, or some of them; see `run`.
 
         Raises:
             ValueError: if a profile, method or config is unknown, or nothing is left.
@@ -77,7 +79,7 @@ class Schemes:
             for group in plan
             for config in group.configs
             if configs is None or config.label in configs
-            for i in range(group.seeds)
+            for i in range(first_seeds(group.seeds, seeds))
             for method in choose_methods(group.methods, self.methods)
             if method in chosen
         ]
@@ -90,6 +92,7 @@ class Schemes:
         profile: str,
         *,
         seed: int = 0,
+        seeds: int | None = None,
         methods: Sequence[str] | None = None,
         configs: Sequence[str] | None = None,
         store: Store | None = None,
@@ -101,6 +104,7 @@ class Schemes:
         Args:
             profile: "smoke", "laptop" or "paper".
             seed: the trials use seeds seed + 1 … seed + n.
+            seeds: at most so many of them; None for all.
             methods, configs: subsets of the profile's, by name and by label; None for all.
             store: where records are looked up and kept; None computes all and keeps nothing.
             jobs: processes.
@@ -109,7 +113,7 @@ class Schemes:
         Raises:
             ValueError: if a name is unknown. Other errors as of the data and training modules.
         """
-        trials = self.trials(profile, seed=seed, methods=methods, configs=configs)
+        trials = self.trials(profile, seed=seed, seeds=seeds, methods=methods, configs=configs)
         title = f"{self.experiment.name} ({profile})"
         chosen = choose_device(device)
         records = run_all(trials, store=store, jobs=jobs, device=chosen, title=title)

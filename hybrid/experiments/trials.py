@@ -118,12 +118,15 @@ def run_all(
     tasks = [Task(trial, store, device) for trial in trials]
     if not away():
         return list(fan_out(run_task, tasks, jobs=jobs, title=title))
-    missing = [task for task in tasks if store is None or _stored(task) is None]
+    missing = [task for task in tasks if stored_record(task.trial, store) is None]
     found = fan_out(compute_task, missing, jobs=jobs, title=title)
     computed = {
         task.trial.title: _keep(task, outcome) for task, outcome in zip(missing, found, strict=True)
     }
-    return [computed.get(task.trial.title) or cast(Json, _stored(task)) for task in tasks]
+    return [
+        computed.get(task.trial.title) or cast(Json, stored_record(task.trial, store))
+        for task in tasks
+    ]
 
 
 class Computed(NamedTuple):
@@ -158,10 +161,9 @@ def _keep(task: Task, computed: Computed) -> Json:
     return store.save(request, computed.result, computed.about)
 
 
-def _stored(task: Task) -> Json | None:
-    """Return the record of a task, or None if there is none, or it is to be replaced."""
-    store = task.store
-    return None if store is None or store.recompute else store.load(_request(task.trial))
+def stored_record(trial: Trial, store: Store | None) -> Json | None:
+    """Return the record of a trial, or None if there is none, or it is to be replaced."""
+    return None if store is None or store.recompute else store.load(_request(trial))
 
 
 def _request(trial: Trial) -> Json:
@@ -235,6 +237,13 @@ def own_records(trials: Sequence[Trial], records: Sequence[Json]) -> tuple[Json,
     if twice:
         raise ValueError(f"there are several records of {twice}: remove the outdated ones")
     return own
+
+
+def first_seeds(planned: int, asked: int | None) -> int:
+    """Return how many seeds are run: all that are planned, or at most so many."""
+    if asked is not None and asked < 1:
+        raise ValueError(f"seeds = {asked}: give at least one")
+    return planned if asked is None else min(planned, asked)
 
 
 def load_network(trial: Trial, store: Store) -> nn.Module:

@@ -1,0 +1,90 @@
+"""Notebooks run headless with papermill, here or on a cluster.
+
+Whoever runs a notebook sends back the bytes of what it became and of the figures it wrote: nothing
+has to be shared but the code and what the notebook reads.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hybrid.runs.fanout import fan_out
+from hybrid.runs.files import write_atomically
+
+_FIGURES = "figures"  # beside the notebook, wherever it runs
+
+
+class Page(NamedTuple):
+    """A notebook to be run.
+
+    Attributes:
+        name: of its file.
+        content: bytes of its file.
+        parameters: of papermill; "out_dir" is added.
+    """
+
+    name: str
+    content: bytes
+    parameters: dict[str, Any]
+
+
+class Executed(NamedTuple):
+    """A notebook that was run."""
+
+    name: str
+    content: bytes
+    figures: dict[str, bytes]  # by path below the folder of figures
+    seconds: float
+
+
+def execute(page: Page) -> Executed:
+    """Run one notebook.
+
+    Raises:
+        papermill.PapermillExecutionError: if a cell fails.
+    """
+    import papermill  # slow to import, and of no use to other commands
+
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, target = folder / page.name, folder / f"done-{page.name}"
+        source.write_bytes(page.content)
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters={**page.parameters, "out_dir": _FIGURES},
+            cwd=folder,
+            progress_bar=False,
+        )
+        figures = {
+            path.relative_to(folder / _FIGURES).as_posix(): path.read_bytes()
+            for path in sorted((folder / _FIGURES).rglob("*"))
+            if path.is_file()
+        }
+        return Executed(page.name, target.read_bytes(), figures, time.perf_counter() - began)
+
+
+def execute_all(
+    pages: list[Page], *, folder: Path, figures: Path, jobs: int, title: str
+) -> list[Executed]:
+    """Run notebooks, and keep what they become and what they draw.
+
+    Args:
+        pages: to run.
+        folder: for the notebooks.
+        figures: folder that figures go to, below it as the notebooks have it.
+        jobs: how many at a time.
+        title: of the progress bar.
+
+    Raises:
+        papermill.PapermillExecutionError: if a cell fails; what was finished before is kept.
+    """
+    found = []
+    for done in fan_out(execute, pages, jobs=jobs, title=title, unit="notebook"):
+        write_atomically(folder / done.name, done.content)
+        for name, content in done.figures.items():
+            write_atomically(figures / name, content)
+        found.append(done)
+    return found
