@@ -14,7 +14,7 @@ help: ## list the targets
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python >= 3.11 is needed, {v.major}.{v.minor} found: set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[notebooks,events,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[notebooks,events,cluster,dev]'
 	@touch $@
 
 figures: $(READY) ## run the notebooks: figures/smoke computed here, figures/laptop from records
@@ -25,6 +25,7 @@ test: $(READY) ## run every check: style, types, unit tests, notebooks compared
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+	$(BIN)/hybrid scoreboard --check
 	$(BIN)/hybrid notebooks --profile smoke --out build/figures
 	$(BIN)/python -m pytest --nbval -p no:cacheprovider build/notebooks/smoke
 
@@ -33,7 +34,7 @@ notebooks: $(READY) ## run the notebooks in place (smoke) and scrub their metada
 	$(BIN)/python -m tests.notebooks
 
 bench: $(READY) ## measure speed against the usual ways to code it; writes build/bench.json
-	$(BIN)/python -m tests.bench
+	$(BIN)/hybrid bench
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

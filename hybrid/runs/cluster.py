@@ -8,8 +8,12 @@ another one.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from joblib import parallel_config
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _AWAY: ContextVar[bool] = ContextVar("away", default=False)
 _PATIENCE = 30  # seconds that a scheduler, and then its first worker, may take to answer
@@ -56,7 +60,7 @@ def connected(address: str | None) -> Iterator[None]:
             _AWAY.reset(marked)
 
 
-def _check(client: "Client", address: str) -> None:  # type: ignore[name-defined]  # noqa: F821
+def _check(client: "Client", address: str) -> None:
     advice = f"`dask worker {address} --nthreads 1 --nworkers N`"
     try:
         client.wait_for_workers(1, timeout=_PATIENCE)
