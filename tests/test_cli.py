@@ -1,0 +1,152 @@
+"""The command line: what each command prints, and how it fails."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hybrid import cli
+from hybrid.data import sources
+from hybrid.experiments import fault_tolerance
+from hybrid.runs.store import Store
+
+COMMANDS = ("run", "notebooks", "figures", "scoreboard", "tianjic", "bench", "data")
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, list(arguments))
+    return done.exit_code, done.output
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = fault_tolerance.Config(
+        validation=4_000, hidden=24, steps=3, epochs=1, faults=(("gaussian", (0.0, 0.06)),)
+    )
+    plan = fault_tolerance.Plan(configs=(config,), seeds=2)
+    monkeypatch.setitem(fault_tolerance.PLANS, "smoke", plan)
+
+
+def test_help_names_every_command_and_teaches() -> None:
+    code, text = call("--help")
+    assert code == 0
+    for name in (*COMMANDS, "smoke", "laptop", "--dry-run", "Exit codes"):
+        assert name in text
+    for name in COMMANDS:
+        code, text = call(name, "--help")
+        assert code == 0
+        assert len(text.splitlines()) > 5
+    assert "Examples" in call("run", "--help")[1]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_dry_run_lists_trials_and_computes_nothing(tmp_path: Path) -> None:
+    code, text = call(
+        "run", "fault_tolerance", "--dry-run", "--seeds", "1", "--store", str(tmp_path)
+    )
+    assert code == 0
+    assert "digits-HP-seed1" in text
+    assert "digits-HP-seed2" not in text
+    assert "3 trials, 3 to run" in text
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("small")
+def test_a_kept_network_is_brought_to_the_chip(tmp_path: Path) -> None:
+    arguments = ("--method", "HP", "--seeds", "1", "--jobs", "1", "--store", str(tmp_path))
+    code, _ = call("run", "fault_tolerance", *arguments)
+    assert code == 0
+    (weights,) = tmp_path.rglob("*.safetensors")
+    code, text = call("tianjic", str(weights), "--tested", "50")
+    assert code == 0, text
+    for part in ("a simulator", "float, frozen", "chip, own trace", "occupied of 156", "naive"):
+        assert part in text
+    code, text = call("tianjic", str(tmp_path / "absent.safetensors"))
+    assert code == 1
+    assert "absent.json" in text
+    weights.write_bytes(weights.read_bytes()[:-1])
+    code, text = call("tianjic", str(weights))
+    assert code == 1
+    assert "damaged" in text
+
+
+def test_networks_that_the_chip_cannot_take_are_named(tmp_path: Path) -> None:
+    request = {"experiment": "classification", "label": "it", "config": {}, "method": {}, "seed": 1}
+    store = Store(tmp_path)
+    store.save(request, {}, {})
+    code, text = call("tianjic", str(store.weights_path(request)))
+    assert code == 1
+    assert "'classification'" in text
+    request["experiment"] = "fault_tolerance"
+    store.save(request, {}, {})
+    code, text = call("tianjic", str(store.weights_path(request)))
+    assert code == 1
+    assert "no profile has a network" in text
+
+
+def test_data_are_listed_verified_and_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(sources.SETTING, str(tmp_path))
+    code, text = call("data", "list", "mnist")
+    assert code == 0
+    assert text.count("missing") == 4
+    assert str(tmp_path) in text
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"damaged")
+    assert "here" in call("data", "list", "mnist")[1]
+    code, text = call("data", "verify", "mnist")
+    assert code == 1
+    assert "damaged" in text
+    assert "fetch it anew" in text
+    code, text = call("data", "fetch", "nmnist_small")
+    assert code == 1
+    assert "2 files could not be had" in text
+    code, text = call("data", "fetch", "absent")
+    assert code == 1
+    assert "data set 'absent' is unknown" in text
+
+
+def test_the_scoreboard_is_printed_and_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, text = call("scoreboard")
+    assert code == 0
+    assert "reproduced" in text
+    assert call("scoreboard", "--check")[0] == 0
+    readme = (cli.project_root() / "README.md").read_text("utf-8")
+    monkeypatch.setattr(cli, "project_root", lambda: tmp_path)
+    (tmp_path / "README.md").write_text(readme.replace("**reproduced**", "**proven**", 1), "utf-8")
+    code, text = call("scoreboard", "--check")
+    assert code == 1
+    assert "hybrid scoreboard --write" in text
+    assert call("scoreboard", "--write")[0] == 0
+    assert (tmp_path / "README.md").read_text("utf-8") == readme
+
+
+def test_wrong_names_are_answered_with_the_right_ones(tmp_path: Path) -> None:
+    code, text = call("run", "faults")
+    assert code == 2
+    assert "fault_tolerance" in text
+    code, text = call("run", "continual", "--config", "absent", "--dry-run")
+    assert code == 1
+    assert "choose among" in text
+    assert call("notebooks", "--profile", "large")[0] == 2
+    assert call("notebooks", "--only", "99")[0] == 2
+
+
+def test_notebooks_run_headless_and_leave_their_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scoreboard's, because it is quick."""
+    source = cli.project_root() / "notebooks" / "07_scoreboard.ipynb"
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(cli, "project_root", lambda: tmp_path)
+    code, text = call(
+        "figures", "--profile", "laptop", "--only", "07", "--out", str(tmp_path / "f")
+    )
+    assert code == 0, text
+    assert "07_scoreboard (laptop)" in text
+    assert (tmp_path / "build" / "notebooks" / "laptop" / source.name).exists()
+    assert (tmp_path / "f" / "laptop" / "scoreboard.png").exists()
