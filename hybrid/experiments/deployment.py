@@ -28,7 +28,7 @@ from hybrid.experiments.deployment_others import deploy_continual, deploy_few_sh
 from hybrid.experiments.deployment_plans import PLANS
 from hybrid.experiments.deployment_results import Result
 from hybrid.experiments.few_shot_lessons import characters_of
-from hybrid.experiments.image_trials import hash_of_images
+from hybrid.experiments.image_trials import ImageExperiment, hash_of_images
 from hybrid.experiments.plans import Schemes
 from hybrid.experiments.trials import Experiment, Trial, load_network
 from hybrid.runs.files import canonical_json, load_tensors, save_tensors
@@ -108,16 +108,24 @@ def trained_network(trained: Trial, store: Store | None, device: torch.device) -
         DamagedFileError: if its file is damaged.
     """
     if store is None:
-        return trained.experiment.run(trained, device)[1]
+        return _train(trained, device, None)
     try:
         return load_network(trained, store)
     except FileNotFoundError:
         request = trained.request(trained.experiment.data_sha256(trained.config.dataset))
         checkpoint = store.checkpoint_path(request)
-        _, network = trained.experiment.run(trained, device, checkpoint)
+        network = _train(trained, device, checkpoint)
         save_tensors(store.weights_path(request), network.state_dict(), {"trial": trained.title})
         checkpoint.unlink(missing_ok=True)
         return network
+
+
+def _train(trained: Trial, device: torch.device, checkpoint: Path | None) -> nn.Module:
+    """Train a network; where tests take long and can be left out, they are."""
+    experiment = trained.experiment
+    if isinstance(experiment, ImageExperiment):
+        return experiment.train(trained, device, checkpoint)[0]
+    return experiment.run(trained, device, checkpoint)[1]
 
 
 def inspect(checkpoint: Path, tested: int) -> str:

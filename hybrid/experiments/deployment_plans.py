@@ -37,7 +37,7 @@ PLANS: dict[Profile, Plan] = {
                     faults=_FAULTS,
                 ),
             ),
-            methods=("LP", "GP", "HP", "HP-sample"),
+            methods=("LP", "GP", "HP"),
             seeds=3,
         ),
         Group(

@@ -13,6 +13,7 @@ from sklearn.model_selection import train_test_split
 from hybrid.data.images import Images, load_images
 from hybrid.experiments.trials import Config, Trial, final_meta
 from hybrid.learning.checkpoint import BestState
+from hybrid.learning.fitting import EpochLog
 from hybrid.learning.training import Augment, Split, train
 from hybrid.model.networks import HybridNetwork
 from hybrid.runs.seeds import numpy_stream, torch_stream
@@ -104,20 +105,9 @@ class ImageExperiment:
         self, trial: Trial, device: torch.device, checkpoint: Path | None = None
     ) -> tuple[Json, HybridNetwork]:
         """Train and test one network; see `fit` for what `checkpoint` does."""
-        config, seed = trial.config, trial.seed
-        images = self.data(config)
-        network = self.build(trial).to(device)
         best = BestState() if self.selects else None
-        logs = train(
-            network,
-            *self._splits(trial, images, device),
-            config.schedule(),
-            lambda epoch: torch_stream(seed, "order", epoch),
-            checkpoint=checkpoint,
-            title=trial.title,
-            augment=self.augment(config),
-            best=best,
-        )
+        network, logs = self.train(trial, device, checkpoint, best)
+        images = self.data(trial.config)
         result: Json = {"epochs": [vars(log) for log in logs], "meta": final_meta(network)}
         trained = Trained(trial, network, images, device)
         tests = self.test(trained)
@@ -132,6 +122,27 @@ class ImageExperiment:
                 network.load_state_dict(last)
             result["selected"] = {"epoch": best.epoch, **tests}
         return result, network
+
+    def train(
+        self,
+        trial: Trial,
+        device: torch.device,
+        checkpoint: Path | None = None,
+        best: BestState | None = None,
+    ) -> tuple[HybridNetwork, list[EpochLog]]:
+        """Train one network, as `run` does before it tests it."""
+        network = self.build(trial).to(device)
+        logs = train(
+            network,
+            *self._splits(trial, self.data(trial.config), device),
+            trial.config.schedule(),
+            lambda epoch: torch_stream(trial.seed, "order", epoch),
+            checkpoint=checkpoint,
+            title=trial.title,
+            augment=self.augment(trial.config),
+            best=best,
+        )
+        return network, logs
 
     def _splits(self, trial: Trial, images: Samples, device: torch.device) -> tuple[Split, Split]:
         """Return the training images and those held out to watch learning."""
