@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test notebooks bench lab laptop lint lock clean
+.PHONY: help figures test notebooks faults bench lab laptop lint lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ test: $(READY) ## run every check: style, types, unit tests, notebooks compared
 notebooks: $(READY) ## run the notebooks in place (smoke) and scrub their metadata
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 	$(BIN)/python -m tests.notebooks
+
+faults: $(READY) ## kill, fill, damage and race: prints what was survived; writes build/faults.json
+	$(BIN)/python -m tests.faults
 
 bench: $(READY) ## measure speed against the usual ways to code it; writes build/bench.json
 	$(BIN)/hybrid bench

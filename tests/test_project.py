@@ -104,6 +104,21 @@ def test_arrows_only_point_down() -> None:
             assert not any(m.split(".")[0] == "tonic" for m in modules) or path.stem == "events"
 
 
+def test_no_pickle_is_ever_loaded() -> None:
+    """Neither by name nor through torch, numpy or joblib, whose loaders read pickles."""
+    for path in (ROOT / "hybrid").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in getattr(node, "names", [])]
+            module = getattr(node, "module", None) or ""
+            for name in [*names, module]:
+                assert name.split(".")[0] not in {"pickle", "dill", "cloudpickle", "shelve"}, path
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = getattr(node.func.value, "id", "")
+                assert (owner, node.func.attr) not in {("torch", "load"), ("joblib", "load")}, path
+                wanted = {keyword.arg for keyword in node.keywords}
+                assert "allow_pickle" not in wanted, path
+
+
 @pytest.mark.parametrize(
     ("figure", "config"),
     [

@@ -1,12 +1,34 @@
 """Archives from elsewhere: read in memory, never unpacked, and refused if they look hostile."""
 
+import lzma
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath, PureWindowsPath
 
 LARGEST = 4 << 30  # bytes that an archive may hold, unpacked
 _LINK = 0o120000  # of a file's mode in a zip archive
+
+
+# What reading a damaged archive, or an image or array in it, may raise.
+DAMAGE: tuple[type[Exception], ...] = (
+    OSError,
+    EOFError,
+    ValueError,  # HostileArchiveError among them
+    LookupError,
+    TypeError,
+    OverflowError,
+    SyntaxError,  # of a PNG, in Pillow's words
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    NotImplementedError,  # of a compression that zipfile does not know
+    RuntimeError,  # encrypted
+)
 
 
 class HostileArchiveError(ValueError):
@@ -43,6 +65,9 @@ def checked_members(
             file = archive.extractfile(member)
             assert file is not None
             yield member.name, file.read()
+    # A compressed stream is checked at its very end, which lies behind that of the archive.
+    while archive.fileobj is not None and archive.fileobj.read(1 << 20):
+        pass
 
 
 def _check(name: str, special: bool, total: int, largest: int) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from hybrid.data import atis, glyphs
-from hybrid.data.archives import HostileArchiveError, checked_zip
+from hybrid.data.archives import DAMAGE, checked_zip
 from hybrid.data.sources import DamagedDataError, fetch
 
 CharacterName = Literal["glyphs", "few_glyphs", "omniglot", "atis"]
@@ -125,16 +124,7 @@ def read_omniglot(path: Path) -> Characters:
                     alphabet, character, number = match.groups()
                     own = drawings.setdefault((alphabet, character), {})
                     own[int(number)] = _ink(archive.read(entry))
-    except (
-        zipfile.BadZipFile,
-        HostileArchiveError,
-        UnidentifiedImageError,
-        OSError,
-        EOFError,
-        zlib.error,
-        NotImplementedError,  # of a compression that zipfile does not know
-        RuntimeError,  # encrypted
-    ) as error:
+    except DAMAGE as error:
         raise DamagedDataError(f"{path} cannot be read ({error}). {advice}") from error
     if not drawings:
         raise DamagedDataError(f"{path} holds no Omniglot drawings. {advice}")

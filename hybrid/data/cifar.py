@@ -7,9 +7,7 @@ Images are bytes [N, 3, 32, 32] (red, green, blue planes), labels [N].
 
 import io
 import tarfile
-import zlib
 from collections.abc import Callable
-from lzma import LZMAError
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hybrid.data.archives import checked_members
+from hybrid.data.archives import DAMAGE, checked_members
 from hybrid.data.sources import DamagedDataError
 
 CIFAR10_CLASSES = (
@@ -60,16 +58,7 @@ def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
                 read = _reader(name)
                 if read is not None:
                     parts[_part(name)].append(_checked(name, read(name, content)))
-    except (
-        tarfile.TarError,
-        OSError,
-        EOFError,
-        LZMAError,
-        zlib.error,
-        LookupError,  # a file that lacks what it should hold
-        TypeError,
-        ValueError,
-    ) as error:
+    except DAMAGE as error:
         raise DamagedDataError(
             f"{path} cannot be read as an archive ({error}). {advice}"
         ) from error

@@ -7,7 +7,6 @@ import hashlib
 import io
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from hybrid.data.archives import HostileArchiveError, checked_zip
+from hybrid.data.archives import DAMAGE, checked_zip
 from hybrid.data.dvs import NMNIST_CAMERA, NMNIST_SACCADES, EventCamera, Picture, Saccades, record
 from hybrid.data.images import CLASSES, load_images
 from hybrid.data.recordings import EVENT, EventError, Events, Recordings, Sensor
@@ -216,19 +215,13 @@ def archive(path: Path, fingerprint: str) -> StoredEvents:
     """
     try:
         packed = checked_zip(zipfile.ZipFile(path))
-    except (zipfile.BadZipFile, HostileArchiveError, OSError) as error:
+    except DAMAGE as error:
         raise DamagedDataError(f"{path} cannot be read ({error}). Replace the file.") from error
 
     def content(entry: str) -> bytes:
         try:
             return packed.read(entry)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
+        except DAMAGE as error:
             raise DamagedDataError(f"{path}/{entry} is damaged. Replace the file.") from error
 
     return _files(str(path), packed.namelist(), content, fingerprint)

@@ -62,7 +62,7 @@ def load_checkpoint(
     """
     try:
         tensors, about = load_tensors(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except DamagedFileError as error:
         log.warning("%s; training starts anew", error)

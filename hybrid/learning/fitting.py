@@ -57,8 +57,8 @@ def fit(
         best: is told of every epoch, and kept in the checkpoint too.
 
     Raises:
-        NonFiniteLossError: if the loss is NaN or infinite. The checkpoint still holds the last
-            whole epoch.
+        NonFiniteLossError: if the loss, a weight or a trace is NaN or infinite. The checkpoint
+            still holds the last whole epoch.
     """
     logs: list[EpochLog] = []
     if checkpoint is not None:
@@ -77,12 +77,13 @@ def fit(
             for loss in lesson:
                 losses.append(loss)
                 if not math.isfinite(loss):
-                    kept = f"epoch {epoch}, kept in {checkpoint}" if checkpoint and epoch else None
-                    raise NonFiniteLossError(
-                        f"the loss became {loss} in epoch {epoch + 1}, batch {len(losses)} (last "
-                        f"good state: {kept or 'none'}). Lower lr_weight = {schedule.lr_weight} or "
-                        f"lr_meta = {schedule.lr_meta}, or check the inputs for NaN."
-                    )
+                    what = f"the loss became {loss} in epoch {epoch + 1}, batch {len(losses)}"
+                    raise _not_finite(what, epoch, schedule, checkpoint)
+            # A spike of a potential that is NaN is 0: the loss alone does not tell.
+            for name, values in network.state_dict().items():
+                if values.is_floating_point() and not bool(values.isfinite().all()):
+                    what = f"{name} is no longer finite after epoch {epoch + 1}"
+                    raise _not_finite(what, epoch, schedule, checkpoint)
             logs.append(EpochLog(sum(losses) / len(losses), validate()))
         bar.set_postfix(loss=f"{logs[-1].loss:.4f}", validation=f"{logs[-1].validation:.3f}")
         if best is not None:
@@ -91,6 +92,16 @@ def fit(
             about = {"epochs": [vars(log) for log in logs]}
             save_checkpoint(checkpoint, network, optimisers, about, best)
     return logs
+
+
+def _not_finite(
+    what: str, epoch: int, schedule: Schedule, checkpoint: Path | None
+) -> NonFiniteLossError:
+    kept = f"epoch {epoch}, kept in {checkpoint}" if checkpoint and epoch else "none"
+    return NonFiniteLossError(
+        f"{what} (last good state: {kept}). Lower lr_weight = {schedule.lr_weight} or lr_meta = "
+        f"{schedule.lr_meta}, or check the inputs for NaN."
+    )
 
 
 @contextmanager

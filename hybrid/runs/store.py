@@ -47,7 +47,7 @@ class Store:
         path = self.path(request)
         try:
             return read_record(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # writing will say what is in the way
             return None
         except DamagedFileError as error:
             log.warning("%s; it will be computed again", error)
@@ -84,9 +84,10 @@ def read_record(path: Path) -> Json:
         record = json.loads(text)
         digest = record.pop("sha256")
         body = {name: record[name] for name in ("request", "result", "about")}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        found = sha256(canonical_json(body))  # numbers too large for a float are a ValueError
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged ({error!r})") from error
-    if sha256(canonical_json(body)) != digest:
+    if found != digest:
         raise DamagedFileError(f"{path} is damaged (its checksum does not match)")
     return {**body, "sha256": digest}
 

@@ -1,0 +1,231 @@
+"""Sweeps that are killed, run out of disk, cannot write, race, or meet NaN and a wrong clock."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+from hybrid.experiments import fault_tolerance, image_trials
+from hybrid.experiments.trials import Task, Trial, run_task
+from hybrid.runs.files import DamagedFileError
+from hybrid.runs.store import Store, read_record
+
+CONFIG = fault_tolerance.Config(
+    validation=4_000, hidden=16, steps=3, epochs=3, faults=(("gaussian", (0.0, 0.06)),)
+)
+_CPU = torch.device("cpu")
+_FORK = multiprocessing.get_context("fork")
+
+
+def trials() -> list[Trial]:
+    """Return a small sweep: three methods, two seeds."""
+    return [
+        Trial(fault_tolerance.EXPERIMENT, CONFIG, method, seed)
+        for seed in (1, 2)
+        for method in fault_tolerance.METHODS[:3]
+    ]
+
+
+def sweep(folder: Path) -> None:
+    """Run the sweep in this process, or what is left of it."""
+    torch.set_num_threads(1)
+    for trial in trials():
+        run_task(Task(trial, Store(folder), _CPU))
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Return all that a sweep leaves but times: what records say, and weights byte by byte."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith("."):
+            continue  # what a killed process had begun to write
+        if path.suffix == ".json":
+            record = read_record(path)
+            epochs = [
+                {name: value for name, value in log.items() if "seconds" not in name}
+                for log in record["result"]["epochs"]
+            ]
+            found[path.name] = {**record["result"], "epochs": epochs}
+        elif path.suffix == ".safetensors":
+            found[path.name] = path.read_bytes()
+    return found
+
+
+def kills(folder: Path, expected: dict[str, Any], count: int, seed: int = 0) -> dict[str, int]:
+    """Kill sweeps at random moments, again and again, and compare what is left in the end.
+
+    Args:
+        folder: for the stores.
+        expected: outcome of a sweep that nobody disturbed.
+        count: kills.
+        seed: of the moments.
+    """
+    source = np.random.default_rng(seed)
+    killed = sweeps = lost = 0
+    while killed < count:
+        store = folder / f"sweep{sweeps}"
+        finished: dict[str, bytes] = {}
+        while True:
+            process = _FORK.Process(target=sweep, args=(store,))
+            process.start()
+            process.join(float(source.uniform(0.02, 1.0)))
+            if process.is_alive() and killed < count:
+                assert process.pid is not None
+                os.kill(process.pid, signal.SIGKILL)
+                killed += 1
+            process.join()
+            there = {path.name: path.read_bytes() for path in store.rglob("*.json")}
+            lost += sum(there.get(name) != content for name, content in finished.items())
+            for path in store.rglob("*.json"):
+                read_record(path)  # whole, or it would raise
+            finished = there
+            if process.exitcode == 0:
+                break
+        assert outcome(store) == expected, "the sweep ended in something else"
+        sweeps += 1
+    return {"kills": killed, "sweeps": sweeps, "records lost": lost}
+
+
+@contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[str]:
+    """Let a folder be a disk of its own, or at least limit how large files may be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ["-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode == 0:
+        try:
+            yield "tmpfs"
+        finally:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * kilobytes // 4, before[1]))
+    try:
+        yield "a limit of file sizes"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def full_disk(folder: Path, expected: dict[str, Any]) -> dict[str, object]:
+    """Let the disk fill up: a clear error, whole records, and a run that goes on elsewhere."""
+    with small_disk(folder / "disk", 480) as kind:
+        message = _message(lambda: sweep(folder / "disk"))
+        whole = {path: read_record(path) for path in (folder / "disk").rglob("*.json")}
+        for path in (folder / "disk").rglob("*"):
+            if path.is_file():
+                target = folder / "larger" / path.relative_to(folder / "disk")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+    assert "free space" in message, message
+    sweep(folder / "larger")
+    assert outcome(folder / "larger") == expected
+    return {"disk": kind, "records before it was full": len(whole), "records lost": 0}
+
+
+def read_only(folder: Path) -> dict[str, object]:
+    """Run into a store that cannot be written: a file stands where its folder should be."""
+    (folder / "store").write_text("not a folder")
+    message = _message(lambda: sweep(folder / "store"))
+    assert "make the folder writable" in message, message
+    assert (folder / "store").read_text() == "not a folder"
+    return {"clear errors": 1}
+
+
+def _message(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except OSError as error:
+        return str(error)
+    raise AssertionError("it should have failed")
+
+
+def damaged_records(folder: Path, path: Path, step: int = 1) -> dict[str, int]:
+    """Change each byte of a record, and cut it at each length: never another record than before."""
+    content, original = path.read_bytes(), read_record(path)
+    copy = folder / "record.json"
+    tried = refused = 0
+    for place in range(0, len(content), step):
+        changed = content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
+        for damaged in (changed, content[:place]):
+            copy.write_bytes(damaged)
+            tried += 1
+            try:
+                found = read_record(copy)
+            except DamagedFileError:
+                refused += 1
+            else:
+                assert found == original, f"byte {place}: another record was believed"
+    return {"records tried": tried, "refused": refused, "wrong records believed": 0}
+
+
+def _write_many(folder: Path, writer: int, count: int) -> None:
+    store = Store(folder)
+    for number in range(count):
+        request = {"experiment": "race", "label": f"r{number}", "number": number}
+        store.get(request, lambda n=number: ({"value": n}, {"writer": writer}))
+
+
+def writers(folder: Path, processes: int = 8, count: int = 100) -> dict[str, int]:
+    """Let processes write the same records at once: each is whole in the end, and there once."""
+    racing = [_FORK.Process(target=_write_many, args=(folder, i, count)) for i in range(processes)]
+    for process in racing:
+        process.start()
+    for process in racing:
+        process.join()
+    assert [process.exitcode for process in racing] == [0] * processes
+    records = [read_record(path) for path in (folder / "race").glob("*.json")]
+    assert sorted(r["result"]["value"] for r in records) == list(range(count))
+    assert not list((folder / "race").glob(".*")), "temporary files are left"
+    return {"processes": processes, "records": len(records), "records lost": 0}
+
+
+def backward_clock(folder: Path, expected: dict[str, Any]) -> dict[str, int]:
+    """Let all clocks go backwards while a sweep runs."""
+    began = time.time()
+    ticks = iter(range(1_000_000))
+
+    def back() -> float:
+        return began - 10.0 * next(ticks)
+
+    with mock.patch("time.time", back), mock.patch("time.perf_counter", back):
+        sweep(folder)
+    assert outcome(folder) == expected
+    return {"records": len(trials()), "records lost": 0}
+
+
+def nan_injection(folder: Path) -> dict[str, int]:
+    """Give NaN to training: an error that says so, and no record."""
+    sound = image_trials.flat
+
+    def broken(config: Any, pixels: np.ndarray) -> torch.Tensor:
+        inputs = sound(config, pixels).clone()
+        inputs[::2] = float("nan")  # of training and validation images
+        return inputs
+
+    named = 0
+    for trial in trials()[:3]:
+        experiment = fault_tolerance.ImageExperiment(
+            name="fault_tolerance",
+            network=fault_tolerance.build,
+            test=fault_tolerance.test_all,
+            inputs=broken,
+        )
+        task = Task(Trial(experiment, trial.config, trial.method, trial.seed), Store(folder), _CPU)
+        try:
+            run_task(task)
+        except ArithmeticError as error:
+            named += "check the inputs for NaN" in str(error)
+    assert named == 3
+    assert not list(folder.rglob("*.json")), "a result of NaN was kept"
+    return {"trials": 3, "named errors": named, "records kept": 0}
