@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test notebooks faults bench lab laptop lint lock clean
+.PHONY: help figures test notebooks faults bench book lab laptop lint lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ faults: $(READY) ## kill, fill, damage and race: prints what was survived; write
 
 bench: $(READY) ## measure speed against the usual ways to code it; writes build/bench.json
 	$(BIN)/hybrid bench
+
+book: $(READY) ## static HTML pages of the notebooks, for readers without Jupyter: build/book
+	$(BIN)/hybrid book
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -17,6 +17,7 @@ from hybrid.experiments import board, deployment, estimate
 from hybrid.experiments.base import PROFILES, project_root, results_folder
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.report import scoreboard as claims
+from hybrid.report.book import write as write_book
 from hybrid.runs.cluster import connected
 from hybrid.runs.files import DamagedFileError, write_atomically
 from hybrid.runs.notebooks import Page, execute_all
@@ -175,6 +176,21 @@ def figures(
 
 def _has_records(profile: str, experiment: str) -> bool:
     return any((results_folder(profile) / experiment).glob("*.json"))
+
+
+@app.command()
+def book(
+    profile: Annotated[
+        str | None, typer.Option(help="Notebooks as they were run with it; default: as committed.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default: build/book.")] = None,
+) -> None:
+    """Make a static HTML book of executed notebooks, for readers without Jupyter."""
+    root = project_root()
+    folder = root / "notebooks" if profile is None else root / "build" / "notebooks" / profile
+    with _plainly():
+        pages = write_book(sorted(folder.glob("*.ipynb")), out or root / "build" / "book")
+    typer.echo(f"{len(pages)} pages, begin with {pages[0]}")
 
 
 @app.command()

@@ -1,0 +1,46 @@
+"""The book: pages, figures and links; `python -m tests.browser` opens it in a browser."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+
+from hybrid.report.book import write
+from tests.notebooks import NOTEBOOKS
+
+
+def test_a_page_for_each_notebook_with_figures_and_links(tmp_path: Path) -> None:
+    chosen = [path for path in NOTEBOOKS if path.stem[:2] in ("01", "05", "07")]
+    pages = write(chosen, tmp_path)
+    assert [page.name for page in pages] == ["index.html", *(f"{p.stem}.html" for p in chosen)]
+    index, *chapters = [BeautifulSoup(page.read_text("utf-8"), "html.parser") for page in pages]
+    assert [a["href"] for a in index.select("li a")] == [page.name for page in pages[1:]]
+    for notebook, chapter in zip(chosen, chapters, strict=True):
+        title = nbformat.read(notebook, 4).cells[0].source.splitlines()[0][2:]
+        assert title in chapter.get_text()
+        images = [image["src"] for image in chapter.find_all("img")]
+        assert images
+        assert all(str(source).startswith("data:image/png;base64,") for source in images)
+        links = [str(a["href"]) for a in chapter.select(".book-nav a")]
+        assert links[0] == "index.html"
+        assert all((tmp_path / link).exists() for link in links)
+        assert f"{notebook.stem}.html" not in links
+
+
+def test_notebooks_that_were_not_run_or_failed_are_refused(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_markdown_cell("# It"), nbformat.v4.new_code_cell("1 / 0")]
+    path = tmp_path / "09_it.ipynb"
+    nbformat.write(notebook, path)
+    with pytest.raises(ValueError, match="cells that were not run"):
+        write([path], tmp_path / "book")
+    notebook.cells[1].execution_count = 1
+    failed = nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])
+    notebook.cells[1].outputs = [failed]
+    nbformat.write(notebook, path)
+    with pytest.raises(ValueError, match="a cell that failed"):
+        write([path], tmp_path / "book")
+    with pytest.raises(ValueError, match="at least one"):
+        write([], tmp_path / "book")
+    assert not (tmp_path / "book").exists()
