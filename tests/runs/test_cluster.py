@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from distributed import Client, LocalCluster
 
 from hybrid.experiments import fault_tolerance
 from hybrid.runs.cluster import away, connected
+from hybrid.runs.notebooks import Page, execute_all
 from hybrid.runs.store import Store, read_record
 
 SMALL = fault_tolerance.Config(
@@ -92,6 +94,32 @@ def test_what_is_in_the_store_is_not_computed_again(cluster: LocalCluster, tmp_p
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     assert len(after) == 6
     assert {path: after[path] for path in before} == before
+
+
+def test_notebooks_run_on_a_cluster_and_come_back(cluster: LocalCluster, tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook()
+    lines = 'out_dir = "."', "import os, pathlib", "pathlib.Path(out_dir).mkdir()"
+    write = 'pathlib.Path(out_dir, "figure.txt").write_text(str(os.getppid()))'
+    notebook.cells = [
+        nbformat.v4.new_code_cell(lines[0], metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("\n".join([*lines[1:], write])),
+    ]
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "", "language": "python"}
+    }
+    content = nbformat.writes(notebook).encode()
+    pages = [Page(f"{name}.ipynb", content, {}) for name in ("one", "two")]
+    with connected(cluster.scheduler_address):
+        done = execute_all(
+            pages, folder=tmp_path / "done", figures=tmp_path / "figures", jobs=1, title="it"
+        )
+    assert [page.name for page in done] == ["one.ipynb", "two.ipynb"]
+    executed = nbformat.read(tmp_path / "done" / "two.ipynb", 4)
+    assert [cell.execution_count for cell in executed.cells] == [1, 2, 3]
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        assert (
+            int((tmp_path / "figures" / "figure.txt").read_text()) in client.run(os.getpid).values()
+        )
 
 
 def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
