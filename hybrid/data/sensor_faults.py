@@ -256,6 +256,6 @@ SENSOR_FAULTS: dict[str, SensorFault] = {
                 lambda ms: {"std": 1e3 * ms, "clip_negative": False, "sort_timestamps": True},
             ),
         ),
-        SensorFault("slow", "rest of pixels after an event (ms)", _rest),
+        SensorFault("slow", "rest after an event (ms)", _rest),
     )
 }

@@ -65,7 +65,7 @@ class Result(Records):
     def histories(self, label: str, method: str) -> dict[str, Floats]:
         """Return accuracies in per cent of forms of the local module [seeds]."""
         records = [r["result"].get("histories", {}) for r in self.of(label, method)]
-        names = [name for name in records[0] if name not in _COUNTS]
+        names = sorted((name for name in records[0] if name not in _COUNTS), key=_rank)
         return {name: np.array([100.0 * record[name] for record in records]) for name in names}
 
     def narrower(self, label: str, method: str) -> dict[str, Floats]:
@@ -113,6 +113,12 @@ class Result(Records):
         joules = [entry["joules"] for entry in found]
         seconds = np.array([entry["seconds"] for entry in found])
         return seconds, None if None in joules else np.array(joules, dtype=float)
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Return the place of a form of the local module: records keep names by the alphabet."""
+    first = ("float", "history", "rewritten", "no local current")
+    return (first.index(name) if name in first else len(first)), name
 
 
 def measure(result: Result) -> dict[str, Floats]:
