@@ -14,7 +14,7 @@ import typer
 from hybrid.data import catalogue
 from hybrid.data.sources import data_directory
 from hybrid.experiments import board, deployment, estimate
-from hybrid.experiments.base import PROFILES, project_root, results_folder
+from hybrid.experiments.base import PROFILES, project_root, results_folder, source_sha256
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.report import scoreboard as claims
 from hybrid.report.book import write as write_book
@@ -102,7 +102,12 @@ def run(
             trials = entry.trials(profile, seed=seed, seeds=seeds, methods=method, configs=config)
             typer.echo(estimate.as_text(estimate.planned(trials, kept), jobs))
             return
-        with connected(cluster):
+        if cluster is not None and experiment == deployment.EXPERIMENT.name:
+            raise ValueError(
+                "deployment takes trained networks from this machine's store, which a cluster has "
+                "not: run it without --cluster"
+            )
+        with connected(cluster, source_sha256):
             entry.run(
                 profile,
                 seed=seed,
@@ -148,7 +153,7 @@ def notebooks(
             typer.echo(f"{source.stem} ({profile}): skipped, there are no records to draw")
         else:
             pages.append(Page(source.name, source.read_bytes(), {"profile": profile}))
-    with _plainly(), connected(cluster):
+    with _plainly(), connected(cluster, source_sha256):
         done = execute_all(
             pages,
             folder=root / "build" / "notebooks" / profile,
@@ -186,6 +191,8 @@ def book(
     out: Annotated[Path | None, typer.Option(help="Folder; default: build/book.")] = None,
 ) -> None:
     """Make a static HTML book of executed notebooks, for readers without Jupyter."""
+    if profile is not None and profile not in PROFILES:
+        raise typer.BadParameter(f"profile {profile!r} is unknown: {', '.join(PROFILES)}")
     root = project_root()
     folder = root / "notebooks" if profile is None else root / "build" / "notebooks" / profile
     with _plainly():

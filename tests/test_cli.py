@@ -63,7 +63,7 @@ def test_a_kept_network_is_brought_to_the_chip(tmp_path: Path) -> None:
         assert part in text
     code, text = call("tianjic", str(tmp_path / "absent.safetensors"))
     assert code == 1
-    assert "absent.json" in text
+    assert "absent.safetensors is not there" in text
     weights.write_bytes(weights.read_bytes()[:-1])
     code, text = call("tianjic", str(weights))
     assert code == 1
@@ -74,11 +74,16 @@ def test_networks_that_the_chip_cannot_take_are_named(tmp_path: Path) -> None:
     request = {"experiment": "classification", "label": "it", "config": {}, "method": {}, "seed": 1}
     store = Store(tmp_path)
     store.save(request, {}, {})
+    code, text = call("tianjic", str(store.path(request)))
+    assert code == 1
+    assert "committed without weights" in text
+    store.weights_path(request).write_bytes(b"")
     code, text = call("tianjic", str(store.weights_path(request)))
     assert code == 1
     assert "'classification'" in text
     request["experiment"] = "fault_tolerance"
     store.save(request, {}, {})
+    store.weights_path(request).write_bytes(b"")
     code, text = call("tianjic", str(store.weights_path(request)))
     assert code == 1
     assert "no profile has a network" in text
@@ -133,6 +138,10 @@ def test_wrong_names_are_answered_with_the_right_ones(tmp_path: Path) -> None:
     assert "choose among" in text
     assert call("notebooks", "--profile", "large")[0] == 2
     assert call("notebooks", "--only", "99")[0] == 2
+    assert call("book", "--profile", "large")[0] == 2
+    code, text = call("run", "deployment", "--cluster", "tcp://127.0.0.1:1")
+    assert code == 1
+    assert "run it without --cluster" in text
 
 
 def test_notebooks_run_headless_and_leave_their_figures(

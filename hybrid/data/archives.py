@@ -66,8 +66,9 @@ def checked_members(
             assert file is not None
             yield member.name, file.read()
     # A compressed stream is checked at its very end, which lies behind that of the archive.
-    while archive.fileobj is not None and archive.fileobj.read(1 << 20):
-        pass
+    while archive.fileobj is not None and (rest := archive.fileobj.read(1 << 20)):
+        total += len(rest)
+        _check("behind the last one", False, total, largest)
 
 
 def _check(name: str, special: bool, total: int, largest: int) -> None:

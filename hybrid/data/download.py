@@ -1,10 +1,13 @@
 """Downloads that go on where they stopped, and are kept only if their checksum is right."""
 
+import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import requests
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 _TIMEOUT = 30.0  # seconds without an answer
@@ -16,7 +19,7 @@ class WrongContentError(OSError):
 
 
 def download(url: str, path: Path, right: Callable[[Path], bool]) -> None:
-    """Fetch a file.
+    """Fetch a file, unless another process is fetching it or has just done so.
 
     What has arrived lies in `<path>.part` until it is whole; another attempt, from the same mirror
     or from another one, goes on behind it.
@@ -33,16 +36,25 @@ def download(url: str, path: Path, right: Callable[[Path], bool]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = part_of(path)
-    _append(url, partial)
-    if not right(partial):
-        partial.unlink()
-        raise WrongContentError(f"{url} gave something else than what is registered")
-    os.replace(partial, path)
+    with FileLock(_lock_of(path)):
+        if path.exists() and right(path):
+            return  # another process was faster
+        _append(url, partial)
+        if not right(partial):
+            partial.unlink()
+            raise WrongContentError(f"{url} gave something else than what is registered")
+        os.replace(partial, path)
 
 
 def part_of(path: Path) -> Path:
     """Return where the part of a download lies that has arrived."""
     return path.with_name(path.name + ".part")
+
+
+def _lock_of(path: Path) -> Path:
+    """Return a file that whoever fetches `path` on this machine locks; it is left behind."""
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"hybrid-{name}.lock"
 
 
 def _append(url: str, partial: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from hybrid.experiments.base import Profile, results_folder
 from hybrid.experiments.records import Floats
 from hybrid.experiments.registry import EXPERIMENTS
+from hybrid.experiments.trials import own_records
 from hybrid.report.scoreboard import Claim, Row, judge, load_claims
 from hybrid.runs.store import Json, read_record
 
@@ -62,8 +63,13 @@ def _measured(experiment: str, profile: Profile) -> Mapping[str, Floats]:
 
 @cache
 def records_of(experiment: str, profile: Profile) -> list[Json]:
-    """Return all committed records of an experiment and a profile."""
-    return [read_record(path) for path in _paths(experiment, profile)]
+    """Return the committed records of an experiment's profile that are of its present plan.
+
+    Raises:
+        DamagedFileError: if one was changed by hand, or is damaged.
+    """
+    trials = EXPERIMENTS[experiment].trials(profile)
+    return list(own_records(trials, [read_record(p) for p in _paths(experiment, profile)]))
 
 
 def _paths(experiment: str, profile: Profile) -> list[Path]:

@@ -140,6 +140,12 @@ def inspect(checkpoint: Path, tested: int) -> str:
         DamagedFileError: if one is damaged.
         ValueError: if it is of another experiment, or of constants that no profile has.
     """
+    checkpoint = checkpoint.with_suffix(".safetensors")
+    if not checkpoint.exists():
+        raise FileNotFoundError(
+            f"{checkpoint} is not there. Records are committed without weights: `hybrid run` an "
+            "experiment, and give a .safetensors file that it leaves beside its record."
+        )
     request = read_record(checkpoint.with_suffix(".json"))["request"]
     config, trained = _found(request, tested)
     network = trained.build()

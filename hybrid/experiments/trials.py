@@ -117,11 +117,12 @@ def run_all(
         experiment.data_sha256(name)  # fetched once, and errors are met before any process starts
     tasks = [Task(trial, store, device) for trial in trials]
     if not away():
-        return list(fan_out(run_task, tasks, jobs=jobs, title=title))
+        records = dict(fan_out(run_task, tasks, jobs=jobs, title=title))
+        return [records[i] for i in range(len(tasks))]
     missing = [task for task in tasks if stored_record(task.trial, store) is None]
-    found = fan_out(compute_task, missing, jobs=jobs, title=title)
     computed = {
-        task.trial.title: _keep(task, outcome) for task, outcome in zip(missing, found, strict=True)
+        missing[i].trial.title: _keep(missing[i], outcome)
+        for i, outcome in fan_out(compute_task, missing, jobs=jobs, title=title)
     }
     return [
         computed.get(task.trial.title) or cast(Json, stored_record(task.trial, store))

@@ -36,7 +36,7 @@ def write(notebooks: Sequence[Path], out: Path) -> list[Path]:
         ValueError: if there is no notebook, or one has cells that were not run or failed.
     """
     if not notebooks:
-        raise ValueError("a book needs at least one notebook")
+        raise ValueError("there is no executed notebook: run `hybrid notebooks` first")
     chapters = [_chapter(path) for path in notebooks]
     pages = {"index.html": _index(chapters)}
     for number, chapter in enumerate(chapters):
@@ -58,7 +58,8 @@ def _chapter(path: Path) -> Chapter:
             raise ValueError(f"{path} has cells that were not run: execute it first")
         if any(output.output_type == "error" for output in cell.get("outputs", ())):
             raise ValueError(f"{path} has a cell that failed: mend it and execute it again")
-    heading = next(line for line in notebook.cells[0].source.splitlines() if line.startswith("# "))
+    lines = notebook.cells[0].source.splitlines()
+    heading = next((line for line in lines if line.startswith("# ")), f"# {path.stem}")
     exporter = HTMLExporter(template_name="lab", exclude_input_prompt=True)
     page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": heading[2:]}})
     return Chapter(f"{path.stem}.html", heading[2:], page)

@@ -5,7 +5,7 @@ data, `HYBRID_DATA` (or a network). A worker that is lost does not lose its work
 another one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -25,15 +25,16 @@ def away() -> bool:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, code: Callable[[], str] | None = None) -> Iterator[None]:
     """Send what `fan_out` runs within this block to the Dask scheduler at an address.
 
     Args:
         address: such as tcp://host:8786; None computes here.
+        code: names the state of the code, here and on workers: they must be of the same.
 
     Raises:
-        ValueError: if Dask is not installed, no scheduler or worker answers, or workers have
-            several threads: torch's settings are those of a whole process.
+        ValueError: if Dask is not installed, no scheduler answers or it has not two workers, these
+            have several threads (torch's settings are those of a whole process) or other code.
     """
     if address is None:
         yield
@@ -42,7 +43,7 @@ def connected(address: str | None) -> Iterator[None]:
         from distributed import Client
     except ImportError as error:
         raise ValueError(
-            "a cluster needs Dask: install it with `pip install 'hybrid-plasticity[cluster]'`"
+            "a cluster needs Dask: in a checkout, install it with `pip install '.[cluster]'`"
         ) from error
     try:
         client = Client(address, timeout=_PATIENCE, set_as_default=True)
@@ -51,7 +52,7 @@ def connected(address: str | None) -> Iterator[None]:
             f"no Dask scheduler answers at {address!r} ({error}): start one with `dask scheduler`"
         ) from error
     with client:
-        _check(client, address)
+        _check(client, address, code)
         marked = _AWAY.set(True)
         try:
             with parallel_config(backend="dask", wait_for_workers_timeout=_PATIENCE):
@@ -60,14 +61,19 @@ def connected(address: str | None) -> Iterator[None]:
             _AWAY.reset(marked)
 
 
-def _check(client: "Client", address: str) -> None:
+def _check(client: "Client", address: str, code: Callable[[], str] | None) -> None:
     advice = f"`dask worker {address} --nthreads 1 --nworkers N`"
     try:
-        client.wait_for_workers(1, timeout=_PATIENCE)
+        # With a single one joblib would compute here.
+        client.wait_for_workers(2, timeout=_PATIENCE)
     except TimeoutError as error:
-        raise ValueError(f"{address} has no worker: start some with {advice}") from error
+        raise ValueError(f"{address} has not two workers: start some with {advice}") from error
     threads = client.nthreads()
     if max(threads.values()) > 1:
         raise ValueError(
             f"workers at {address} have several threads each: start them with {advice}"
         )
+    if code is not None:
+        other = [worker for worker, found in client.run(code).items() if found != code()]
+        if other:
+            raise ValueError(f"{', '.join(other)} run other code: install this state of it there")

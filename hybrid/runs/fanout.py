@@ -20,8 +20,8 @@ def fan_out(
     jobs: int,
     title: str,
     unit: str = "trial",
-) -> Iterator[Outcome]:
-    """Yield work(task) for each of the tasks in turn, `jobs` at a time, with a progress bar.
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield (i, work(tasks[i])) as they are finished, `jobs` at a time, with a progress bar.
 
     Each process computes with one thread: results do not depend on `jobs`, and neighbours on the
     same cores do not slow each other down.
@@ -39,18 +39,26 @@ def fan_out(
     if jobs < 1:
         raise ValueError(f"jobs = {jobs}: give at least one process")
     many = -1 if away() else min(jobs, max(len(tasks), 1))
-    parallel = Parallel(n_jobs=many, return_as="generator", batch_size=1)
-    outcomes = parallel(delayed(_single_threaded)(work, task) for task in tasks)
+    # A cluster gets everything at once: workers that come later find something to do.
+    parallel = Parallel(
+        n_jobs=many,
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch="all" if away() else "2*n_jobs",
+    )
+    outcomes = parallel(delayed(_single_threaded)(work, i, task) for i, task in enumerate(tasks))
     return iter(tqdm(outcomes, total=len(tasks), desc=title, unit=unit))
 
 
-def _single_threaded(work: Callable[[Task], Outcome], task: Task) -> Outcome:
+def _single_threaded(
+    work: Callable[[Task], Outcome], number: int, task: Task
+) -> tuple[int, Outcome]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     # Traces of inputs that fell silent decay into denormal numbers, which slow every product.
     torch.set_flush_denormal(True)
     try:
-        return work(task)
+        return number, work(task)
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)

@@ -82,9 +82,9 @@ def execute_all(
         papermill.PapermillExecutionError: if a cell fails; what was finished before is kept.
     """
     found = []
-    for done in fan_out(execute, pages, jobs=jobs, title=title, unit="notebook"):
+    for _, done in fan_out(execute, pages, jobs=jobs, title=title, unit="notebook"):
         write_atomically(folder / done.name, done.content)
         for name, content in done.figures.items():
             write_atomically(figures / name, content)
         found.append(done)
-    return found
+    return sorted(found, key=lambda page: page.name)

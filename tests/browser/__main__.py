@@ -30,7 +30,7 @@ _WATCH = """<script>window.failed = [];
 window.addEventListener('error', e => { if (e.message) window.failed.push(e.message); });
 window.addEventListener('load', () => { document.documentElement.dataset.seen = JSON.stringify({
   images: [...document.images].map(i => i.naturalWidth),
-  wide: document.documentElement.scrollWidth, failed: window.failed,
+  failed: window.failed,
   broken: [...document.querySelectorAll('.book-nav a, li a')].map(a => a.getAttribute('href'))
 }); });</script>"""
 # Libraries that pages ask a network for; without one, their absence is no defect of a page.

@@ -76,6 +76,25 @@ def test_a_download_goes_on_where_it_broke_off_also_from_another_mirror(
     assert Mirror.asked == [("breaks-off", None), ("good", f"bytes={len(arrived)}-")]
 
 
+def test_downloads_at_once_do_not_disturb_each_other(mirror: str, tmp_path: Path) -> None:
+    path, failed = tmp_path / "file.bin", list[Exception]()
+
+    def fetch() -> None:
+        try:
+            download(f"{mirror}/good", path, right)
+        except Exception as error:
+            failed.append(error)
+
+    threads = [Thread(target=fetch) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert right(path)
+    assert Mirror.asked == [("good", None)]
+
+
 def test_a_mirror_that_cannot_go_on_begins_anew(mirror: str, tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     part_of(path).write_bytes(CONTENT[:5_000])

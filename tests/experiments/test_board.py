@@ -43,7 +43,7 @@ def test_every_claim_has_a_row_from_an_experiment_that_exists() -> None:
         known = row.line.estimate is not None
         assert (row.profile is not None, bool(row.seeds), row.minutes is not None) == (known,) * 3
         if row.line.estimate is not None:
-            assert len(row.seeds) >= row.line.estimate.n
+            assert len(row.seeds) == row.line.estimate.n
             assert row.line.reason != "no record"
         else:
             assert row.line.verdict.startswith("not run")
@@ -130,5 +130,8 @@ def test_a_dry_run_says_what_is_finished_and_how_long_the_rest_takes(tmp_path: P
     assert "known" in text
     assert "90 min" in text
     assert "5.0 h" in text
-    assert text.endswith("3 trials, 2 to run, about 3.2 h with 2 processes")
+    assert text.endswith("3 trials, 2 to run, about 5.0 h with 2 processes")
+    assert estimate.as_text([found[0], *known], jobs=1).endswith("about 6.5 h with 1 processes")
+    with pytest.raises(ValueError, match="jobs = 0"):
+        estimate.as_text(found, jobs=0)
     assert "unknown length" in estimate.as_text(found, jobs=2)

@@ -36,6 +36,8 @@ def main() -> None:
             print(
                 f"{title}: {', '.join(f'{k} {v}' for k, v in figures[title].items())}", flush=True
             )
+    bad = ("records lost", "wrong records believed", "other errors", "wrong data believed")
+    assert not any(found.get(name) for found in figures.values() for name in bad), figures
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(figures, indent=1))
 

@@ -161,7 +161,7 @@ def _mutated(content: bytes, source: np.random.Generator) -> bytes:
 
 
 def fuzz(folder: Path, count: int, seed: int = 0) -> dict[str, int]:
-    """Read so many damaged files in all; raise for an answer that is neither data nor allowed."""
+    """Read so many damaged files in all; count answers that are neither the data nor allowed."""
     source = np.random.default_rng(seed)
     known, answers = kinds(folder), Counter[str]()
     path, sound = folder / "input", {}
@@ -178,9 +178,10 @@ def fuzz(folder: Path, count: int, seed: int = 0) -> dict[str, int]:
             answers["refused"] += 1
             continue
         except Exception as error:
-            path.rename(folder / f"failed-{number}")
-            raise AssertionError(f"{name} {number} (seed {seed}): {error!r}") from error
+            print(f"{name} {number} (seed {seed}): {error!r}")
+            answers["other errors"] += 1
+            continue
         answers["read"] += 1
-        if kind.guarded and found != sound[name]:
-            raise AssertionError(f"{name} {number} (seed {seed}): something else was believed")
-    return {"inputs tried": count, **answers, "other errors": 0, "wrong data believed": 0}
+        answers["wrong data believed"] += kind.guarded and found != sound[name]
+    counted = ("refused", "read", "other errors", "wrong data believed")
+    return {"inputs tried": count} | {name: answers[name] for name in counted}

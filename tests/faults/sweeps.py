@@ -89,6 +89,7 @@ def kills(folder: Path, expected: dict[str, Any], count: int, seed: int = 0) -> 
             for path in store.rglob("*.json"):
                 read_record(path)  # whole, or it would raise
             finished = there
+            assert process.exitcode in (0, -signal.SIGKILL), "the sweep itself failed"
             if process.exitcode == 0:
                 break
         assert outcome(store) == expected, "the sweep ended in something else"
@@ -128,9 +129,12 @@ def full_disk(folder: Path, expected: dict[str, Any]) -> dict[str, object]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(path.read_bytes())
     assert "free space" in message, message
+    assert whole, "the disk was full before the first record"
+    kept = {path: path.read_bytes() for path in (folder / "larger").rglob("*.json")}
     sweep(folder / "larger")
     assert outcome(folder / "larger") == expected
-    return {"disk": kind, "records before it was full": len(whole), "records lost": 0}
+    lost = sum(path.read_bytes() != content for path, content in kept.items())
+    return {"disk": kind, "records before it was full": len(whole), "records lost": lost}
 
 
 def read_only(folder: Path) -> dict[str, object]:
@@ -154,7 +158,7 @@ def damaged_records(folder: Path, path: Path, step: int = 1) -> dict[str, int]:
     """Change each byte of a record, and cut it at each length: never another record than before."""
     content, original = path.read_bytes(), read_record(path)
     copy = folder / "record.json"
-    tried = refused = 0
+    tried = refused = wrong = 0
     for place in range(0, len(content), step):
         changed = content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
         for damaged in (changed, content[:place]):
@@ -165,8 +169,8 @@ def damaged_records(folder: Path, path: Path, step: int = 1) -> dict[str, int]:
             except DamagedFileError:
                 refused += 1
             else:
-                assert found == original, f"byte {place}: another record was believed"
-    return {"records tried": tried, "refused": refused, "wrong records believed": 0}
+                wrong += found != original
+    return {"records tried": tried, "refused": refused, "wrong records believed": wrong}
 
 
 def _write_many(folder: Path, writer: int, count: int) -> None:
@@ -185,9 +189,9 @@ def writers(folder: Path, processes: int = 8, count: int = 100) -> dict[str, int
         process.join()
     assert [process.exitcode for process in racing] == [0] * processes
     records = [read_record(path) for path in (folder / "race").glob("*.json")]
-    assert sorted(r["result"]["value"] for r in records) == list(range(count))
     assert not list((folder / "race").glob(".*")), "temporary files are left"
-    return {"processes": processes, "records": len(records), "records lost": 0}
+    lost = len(set(range(count)) - {record["result"]["value"] for record in records})
+    return {"processes": processes, "records": len(records), "records lost": lost}
 
 
 def backward_clock(folder: Path, expected: dict[str, Any]) -> dict[str, int]:
@@ -200,8 +204,9 @@ def backward_clock(folder: Path, expected: dict[str, Any]) -> dict[str, int]:
 
     with mock.patch("time.time", back), mock.patch("time.perf_counter", back):
         sweep(folder)
-    assert outcome(folder) == expected
-    return {"records": len(trials()), "records lost": 0}
+    found = outcome(folder)
+    lost = sum(found.get(name) != content for name, content in expected.items())
+    return {"records": len(trials()), "records lost": lost}
 
 
 def nan_injection(folder: Path) -> dict[str, int]:

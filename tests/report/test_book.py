@@ -41,6 +41,6 @@ def test_notebooks_that_were_not_run_or_failed_are_refused(tmp_path: Path) -> No
     nbformat.write(notebook, path)
     with pytest.raises(ValueError, match="a cell that failed"):
         write([path], tmp_path / "book")
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="run `hybrid notebooks` first"):
         write([], tmp_path / "book")
     assert not (tmp_path / "book").exists()

@@ -59,24 +59,26 @@ def test_a_cluster_gives_the_bytes_of_a_local_run_also_without_one_of_its_worker
     here, there = tmp_path / "here", tmp_path / "there"
     fault_tolerance.run("smoke", store=Store(here))
     killed: list[int] = []
+    stop = threading.Event()
 
     def kill_one() -> None:
         """Kill a worker as soon as it is busy."""
         with Client(cluster.scheduler_address, set_as_default=False) as client:
             pids = client.run(os.getpid)
-            while not killed:
+            while not killed and not stop.is_set():
                 busy = [worker for worker, tasks in client.processing().items() if tasks]
                 for worker in busy[:1]:
                     os.kill(pids[worker], signal.SIGKILL)
                     killed.append(pids[worker])
                 time.sleep(0.05)
 
-    killer = threading.Thread(target=kill_one)
+    killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     with connected(cluster.scheduler_address):
         assert away()
         fault_tolerance.run("smoke", store=Store(there))
-    killer.join()
+    stop.set()
+    killer.join(10.0)
     assert not away()
     assert killed, "no worker was killed while it was busy"
     expected = parts(here)
@@ -131,10 +133,33 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch
         pass
 
 
+def test_a_cluster_of_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """joblib would compute here."""
+    monkeypatch.setattr("hybrid.runs.cluster._PATIENCE", 0.5)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as made,
+        pytest.raises(ValueError, match="has not two workers"),
+        connected(made.scheduler_address),
+    ):
+        pass
+
+
+def test_workers_with_other_code_are_named(cluster: LocalCluster) -> None:
+    with (
+        pytest.raises(ValueError, match="run other code"),
+        connected(cluster.scheduler_address, lambda: str(os.getpid())),
+    ):
+        pass
+    with connected(cluster.scheduler_address, lambda: "the same"):
+        assert away()
+
+
 def test_workers_with_several_threads_are_refused() -> None:
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
+            n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0"
         ) as made,
         pytest.raises(ValueError, match="--nthreads 1"),
         connected(made.scheduler_address),

@@ -148,7 +148,8 @@ def _square_and_threads(task: int) -> tuple[int, int]:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_fan_out_keeps_order_and_uses_one_thread(jobs: int) -> None:
     before = torch.get_num_threads()
-    outcomes = list(fan_out(_square_and_threads, range(5), jobs=jobs, title="squares"))
+    found = dict(fan_out(_square_and_threads, range(5), jobs=jobs, title="squares"))
+    outcomes = [found[i] for i in range(5)]
     assert outcomes == [(i**2, 1) for i in range(5)]
     assert torch.get_num_threads() == before
     with pytest.raises(ValueError, match="jobs = 0"):
