@@ -80,8 +80,8 @@ def fit(
                     what = f"the loss became {loss} in epoch {epoch + 1}, batch {len(losses)}"
                     raise _not_finite(what, epoch, schedule, checkpoint)
             # A spike of a potential that is NaN is 0: the loss alone does not tell.
-            for name, values in network.state_dict().items():
-                if values.is_floating_point() and not bool(values.isfinite().all()):
+            for name, values in _learned(network):
+                if not bool(values.isfinite().all()):
                     what = f"{name} is no longer finite after epoch {epoch + 1}"
                     raise _not_finite(what, epoch, schedule, checkpoint)
             logs.append(EpochLog(sum(losses) / len(losses), validate()))
@@ -92,6 +92,14 @@ def fit(
             about = {"epochs": [vars(log) for log in logs]}
             save_checkpoint(checkpoint, network, optimisers, about, best)
     return logs
+
+
+def _learned(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield parameters and traces; other buffers may hold what is not known yet."""
+    yield from network.named_parameters()
+    for name, values in network.named_buffers():
+        if name.rsplit(".", 1)[-1] == "trace":
+            yield name, values
 
 
 def _not_finite(
