@@ -9,7 +9,7 @@ from hybrid.experiments.plans import Schemes
 
 @pytest.mark.parametrize(
     "schemes",
-    [classification.SCHEMES, few_shot.SCHEMES, continual.SCHEMES],
+    [classification.SCHEMES, few_shot.SCHEMES, continual.SCHEMES, deployment.SCHEMES],
     ids=lambda s: s.experiment.name,
 )
 def test_laptop_records_are_those_of_the_plan(schemes: Schemes) -> None:
@@ -20,9 +20,7 @@ def test_laptop_records_are_those_of_the_plan(schemes: Schemes) -> None:
     assert len(committed) == len(records), "there are records of other constants"
 
 
-@pytest.mark.parametrize(
-    "schemes", [event_tolerance.SCHEMES, deployment.SCHEMES], ids=lambda s: s.experiment.name
-)
+@pytest.mark.parametrize("schemes", [event_tolerance.SCHEMES], ids=lambda s: s.experiment.name)
 def test_laptop_records_of_unfinished_profiles_are_of_the_plan(schemes: Schemes) -> None:
     """Some trials are missing; those that are there have the plan's constants and seeds."""
     records = schemes.load("laptop").records
