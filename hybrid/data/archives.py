@@ -26,8 +26,7 @@ DAMAGE: tuple[type[Exception], ...] = (
     lzma.LZMAError,
     tarfile.TarError,
     zipfile.BadZipFile,
-    NotImplementedError,  # of a compression that zipfile does not know
-    RuntimeError,  # encrypted
+    RuntimeError,  # encrypted, or of a compression that zipfile does not know
 )
 
 
