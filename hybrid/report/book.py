@@ -3,23 +3,22 @@
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hybrid.runs.files import write_atomically
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
 TITLE = "Global-local learning: a companion in notebooks"
-_STYLE = """
-.book-nav { font: 14px sans-serif; padding: 8px 24px; background: #f2f2f2; }
-.book-nav a { margin-right: 16px; color: #0072B2; text-decoration: none; }
-"""
 
 
 class Chapter(NamedTuple):
     """One notebook of the book."""
 
+    notebook: "NotebookNode"
     file: str  # of its page
     title: str
-    page: str  # HTML
 
 
 def write(notebooks: Sequence[Path], out: Path) -> list[Path]:
@@ -37,12 +36,14 @@ def write(notebooks: Sequence[Path], out: Path) -> list[Path]:
     """
     if not notebooks:
         raise ValueError("there is no executed notebook: run `hybrid notebooks` first")
+    from hybrid.report.pages import as_html  # needs Jupyter
+
     chapters = [_chapter(path) for path in notebooks]
     pages = {"index.html": _index(chapters)}
     for number, chapter in enumerate(chapters):
         around = chapters[max(number - 1, 0) : number + 2]
         links = [("index.html", "Contents"), *((c.file, c.title) for c in around if c != chapter)]
-        pages[chapter.file] = _with_navigation(chapter.page, links)
+        pages[chapter.file] = as_html(chapter.notebook, chapter.title, links)
     for name, text in pages.items():
         write_atomically(out / name, text.encode())
     return [out / name for name in pages]
@@ -50,27 +51,21 @@ def write(notebooks: Sequence[Path], out: Path) -> list[Path]:
 
 def _chapter(path: Path) -> Chapter:
     import nbformat  # part of Jupyter, which only notebooks need
-    from nbconvert import HTMLExporter
 
     notebook = nbformat.read(path, as_version=4)
+    heading = f"# {path.stem}"
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            headings = [line for line in cell.source.splitlines() if line.startswith("#")]
+            heading = (headings or [heading])[-1]
+        cell.metadata["alt"] = f"Picture of the section “{heading.lstrip('# ')}”"
         if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
             raise ValueError(f"{path} has cells that were not run: execute it first")
         if any(output.output_type == "error" for output in cell.get("outputs", ())):
             raise ValueError(f"{path} has a cell that failed: mend it and execute it again")
     lines = notebook.cells[0].source.splitlines()
     heading = next((line for line in lines if line.startswith("# ")), f"# {path.stem}")
-    exporter = HTMLExporter(template_name="lab", exclude_input_prompt=True)
-    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": heading[2:]}})
-    return Chapter(f"{path.stem}.html", heading[2:], page)
-
-
-def _with_navigation(page: str, links: Sequence[tuple[str, str]]) -> str:
-    anchors = "".join(f'<a href="{file}">{html.escape(title)}</a>' for file, title in links)
-    bar = f'<nav class="book-nav">{anchors}</nav>'
-    head, body = page.split("</head>", 1)
-    opening, rest = body.split(">", 1)  # of the body's tag
-    return f"{head}<style>{_STYLE}</style></head>{opening}>{bar}{rest}"
+    return Chapter(notebook, f"{path.stem}.html", heading[2:])
 
 
 def _index(chapters: Sequence[Chapter]) -> str:
@@ -86,7 +81,7 @@ a {{ color: #0072B2 }}</style></head>
 <body>
 <h1>{TITLE}</h1>
 <p>Notebooks of the companion to Wu et al., <em>Nature Communications</em> 13:65 (2022), as they
-were run. Formulas need a network: they are set by MathJax.</p>
+were run.</p>
 <ul>
 {items}
 </ul>

@@ -22,7 +22,7 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # formulas are set with a network alone
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # pages need no network
     "--virtual-time-budget=8000",
 )
 # What a page says of itself once it is there.
@@ -30,11 +30,10 @@ _WATCH = """<script>window.failed = [];
 window.addEventListener('error', e => { if (e.message) window.failed.push(e.message); });
 window.addEventListener('load', () => { document.documentElement.dataset.seen = JSON.stringify({
   images: [...document.images].map(i => i.naturalWidth),
+  formulas: [...document.querySelectorAll('math')].map(m => m.getBoundingClientRect().width),
   failed: window.failed,
   broken: [...document.querySelectorAll('.book-nav a, li a')].map(a => a.getAttribute('href'))
 }); });</script>"""
-# Libraries that pages ask a network for; without one, their absence is no defect of a page.
-_ABSENT = ("MathJax", "require", "mermaid")
 
 
 def look(page: Path, browser: str) -> tuple[BeautifulSoup, dict]:
@@ -54,9 +53,8 @@ def check(page: Path, browser: str) -> str:
     shown, seen = look(page, browser)
     text = shown.get_text()
     headings = [heading.get_text() for heading in shown.find_all(["h1", "h2"])]
-    failed = [f for f in seen["failed"] if not any(name in f for name in _ABSENT)]
     assert headings, f"{page.name} has no headings"
-    assert not failed, f"{page.name}: {failed}"
+    assert not seen["failed"], f"{page.name}: {seen['failed']}"
     assert "Traceback (most recent call last)" not in text, f"{page.name} shows an error"
     assert not shown.select('[data-mime-type="application/vnd.jupyter.stderr"]'), page.name
     for link in seen["broken"]:
@@ -66,7 +64,10 @@ def check(page: Path, browser: str) -> str:
         return f"{len(seen['broken'])} chapters"
     assert seen["images"], f"{page.name} has no figure"
     assert min(seen["images"]) > 100, f"{page.name} has a figure that does not show"
-    return f"{len(headings)} headings, {len(seen['images'])} figures"
+    assert all(seen["formulas"]), f"{page.name} has a formula that does not show"
+    return (
+        f"{len(headings)} headings, {len(seen['images'])} figures, {len(seen['formulas'])} formulas"
+    )
 
 
 def main() -> int:

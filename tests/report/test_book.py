@@ -1,5 +1,6 @@
 """The book: pages, figures and links; `python -m tests.browser` opens it in a browser."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -26,6 +27,20 @@ def test_a_page_for_each_notebook_with_figures_and_links(tmp_path: Path) -> None
         assert links[0] == "index.html"
         assert all((tmp_path / link).exists() for link in links)
         assert f"{notebook.stem}.html" not in links
+
+
+def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
+    chosen = [path for path in NOTEBOOKS if path.stem.startswith("01")]
+    page = BeautifulSoup(write(chosen, tmp_path)[1].read_text("utf-8"), "html.parser")
+    assert not page.find_all("script")
+    assert not page.find_all(src=re.compile("^http"))
+    assert not page.select("head link[href]")
+    formulas = page.find_all("math")
+    assert len(formulas) > 15
+    assert {formula["display"] for formula in formulas} == {"inline", "block"}
+    prose = [cell.get_text() for cell in page.select(".jp-RenderedMarkdown")]
+    assert not [text for text in prose if "$" in text or "\\" in text]
+    assert [image["alt"] for image in page.find_all("img")] == ["Picture of the section “Figure 1”"]
 
 
 def test_notebooks_that_were_not_run_or_failed_are_refused(tmp_path: Path) -> None:
