@@ -6,14 +6,17 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath, PureWindowsPath
+
+from hybrid.data.sources import DamagedDataError
 
 LARGEST = 4 << 30  # bytes that an archive may hold, unpacked
 _LINK = 0o120000  # of a file's mode in a zip archive
 
 
 # What reading a damaged archive, or an image or array in it, may raise.
-DAMAGE: tuple[type[Exception], ...] = (
+_DAMAGE: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
     ValueError,  # HostileArchiveError among them
@@ -32,6 +35,25 @@ DAMAGE: tuple[type[Exception], ...] = (
 
 class HostileArchiveError(ValueError):
     """An archive with an entry that has no place in a data set; the message names it."""
+
+
+@contextmanager
+def reading(what: object, advice: str) -> Iterator[None]:
+    """Raise DamagedDataError for whatever a damaged archive raises within this block.
+
+    Args:
+        what: is read, as messages name it.
+        advice: what to do about damage.
+
+    Raises:
+        PermissionError: as it is, for a file may be whole that one must not read.
+    """
+    try:
+        yield
+    except PermissionError:
+        raise
+    except _DAMAGE as error:
+        raise DamagedDataError(f"{what} cannot be read ({error}). {advice}") from error
 
 
 def checked_zip(archive: zipfile.ZipFile, largest: int = LARGEST) -> zipfile.ZipFile:

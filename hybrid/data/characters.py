@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hybrid.data import atis, glyphs
-from hybrid.data.archives import DAMAGE, checked_zip
+from hybrid.data.archives import checked_zip, reading
 from hybrid.data.sources import DamagedDataError, fetch
 
 CharacterName = Literal["glyphs", "few_glyphs", "omniglot", "atis"]
@@ -117,15 +117,12 @@ def read_omniglot(path: Path) -> Characters:
     """
     advice = "Delete the file and run again to fetch it anew."
     drawings: dict[tuple[str, str], dict[int, NDArray[np.uint8]]] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in sorted(checked_zip(archive).namelist()):
-                if match := _PNG.fullmatch(entry):
-                    alphabet, character, number = match.groups()
-                    own = drawings.setdefault((alphabet, character), {})
-                    own[int(number)] = _ink(archive.read(entry))
-    except DAMAGE as error:
-        raise DamagedDataError(f"{path} cannot be read ({error}). {advice}") from error
+    with reading(path, advice), zipfile.ZipFile(path) as archive:
+        for entry in sorted(checked_zip(archive).namelist()):
+            if match := _PNG.fullmatch(entry):
+                alphabet, character, number = match.groups()
+                own = drawings.setdefault((alphabet, character), {})
+                own[int(number)] = _ink(archive.read(entry))
     if not drawings:
         raise DamagedDataError(f"{path} holds no Omniglot drawings. {advice}")
     for (alphabet, character), own in drawings.items():

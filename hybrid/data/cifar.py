@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hybrid.data.archives import DAMAGE, checked_members
+from hybrid.data.archives import checked_members, reading
 from hybrid.data.sources import DamagedDataError
 
 CIFAR10_CLASSES = (
@@ -52,16 +52,11 @@ def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
     """
     advice = "Delete the file and run again to fetch it anew."
     parts: dict[str, list[Bytes]] = {"train": [], "test": []}
-    try:
-        with tarfile.open(path) as archive:
-            for name, content in checked_members(archive):
-                read = _reader(name)
-                if read is not None:
-                    parts[_part(name)].append(_checked(name, read(name, content)))
-    except DAMAGE as error:
-        raise DamagedDataError(
-            f"{path} cannot be read as an archive ({error}). {advice}"
-        ) from error
+    with reading(path, advice), tarfile.open(path) as archive:
+        for name, content in checked_members(archive):
+            read = _reader(name)
+            if read is not None:
+                parts[_part(name)].append(_checked(name, read(name, content)))
     if not parts["train"] or not parts["test"]:
         raise DamagedDataError(f"{path} holds no training or no test images. {advice}")
     return _joined(parts["train"]), _joined(parts["test"])

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from hybrid.data.archives import DAMAGE, checked_zip
+from hybrid.data.archives import checked_zip, reading
 from hybrid.data.dvs import NMNIST_CAMERA, NMNIST_SACCADES, EventCamera, Picture, Saccades, record
 from hybrid.data.images import CLASSES, load_images
 from hybrid.data.recordings import EVENT, EventError, Events, Recordings, Sensor
@@ -213,16 +213,13 @@ def archive(path: Path, fingerprint: str) -> StoredEvents:
     Raises:
         DamagedDataError: if the archive cannot be read, or has no such entries.
     """
-    try:
+    advice = "Replace the file."
+    with reading(path, advice):
         packed = checked_zip(zipfile.ZipFile(path))
-    except DAMAGE as error:
-        raise DamagedDataError(f"{path} cannot be read ({error}). Replace the file.") from error
 
     def content(entry: str) -> bytes:
-        try:
+        with reading(f"{path}/{entry}", advice):
             return packed.read(entry)
-        except DAMAGE as error:
-            raise DamagedDataError(f"{path}/{entry} is damaged. Replace the file.") from error
 
     return _files(str(path), packed.namelist(), content, fingerprint)
 

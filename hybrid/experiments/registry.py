@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 from hybrid.experiments import (
     classification,
@@ -38,7 +40,19 @@ class Entry:
     notebook: str
 
 
-def _fault_tolerance(profile: str) -> Mapping[str, Floats]:
+def _entry(
+    experiment: ModuleType, measure: Callable[[Any], Mapping[str, Floats]], notebook: str
+) -> Entry:
+    """Return the entry of an experiment whose profile has one result."""
+    return Entry(
+        run=experiment.run,
+        trials=experiment.SCHEMES.trials,
+        measured=lambda profile: measure(experiment.load(profile)),
+        notebook=notebook,
+    )
+
+
+def _measured_faults(profile: str) -> Mapping[str, Floats]:
     found: dict[str, Floats] = {}
     for result in fault_tolerance.load(profile):
         found |= fault_results.measure(result)
@@ -46,40 +60,15 @@ def _fault_tolerance(profile: str) -> Mapping[str, Floats]:
 
 
 EXPERIMENTS: dict[str, Entry] = {
-    "classification": Entry(
-        run=classification.run,
-        trials=classification.SCHEMES.trials,
-        measured=lambda profile: classification_results.measure(classification.load(profile)),
-        notebook="02_classification",
-    ),
+    "classification": _entry(classification, classification_results.measure, "02_classification"),
     "fault_tolerance": Entry(
         run=fault_tolerance.run,
         trials=fault_tolerance.trials,
-        measured=_fault_tolerance,
+        measured=_measured_faults,
         notebook="03_fault_tolerance",
     ),
-    "event_tolerance": Entry(
-        run=event_tolerance.run,
-        trials=event_tolerance.SCHEMES.trials,
-        measured=lambda profile: event_results.measure(event_tolerance.load(profile)),
-        notebook="03_fault_tolerance",
-    ),
-    "few_shot": Entry(
-        run=few_shot.run,
-        trials=few_shot.SCHEMES.trials,
-        measured=lambda profile: few_shot_results.measure(few_shot.load(profile)),
-        notebook="04_few_shot",
-    ),
-    "continual": Entry(
-        run=continual.run,
-        trials=continual.SCHEMES.trials,
-        measured=lambda profile: continual_results.measure(continual.load(profile)),
-        notebook="05_continual",
-    ),
-    "deployment": Entry(
-        run=deployment.run,
-        trials=deployment.SCHEMES.trials,
-        measured=lambda profile: deployment_results.measure(deployment.load(profile)),
-        notebook="06_tianjic",
-    ),
+    "event_tolerance": _entry(event_tolerance, event_results.measure, "03_fault_tolerance"),
+    "few_shot": _entry(few_shot, few_shot_results.measure, "04_few_shot"),
+    "continual": _entry(continual, continual_results.measure, "05_continual"),
+    "deployment": _entry(deployment, deployment_results.measure, "06_tianjic"),
 }

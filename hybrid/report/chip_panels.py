@@ -96,7 +96,7 @@ def bits(axes: Axes, widths: Series, curves: Mapping[str, tuple[Series, str]]) -
         axes.plot([], [], style, color="#999999", label=name)
     axes.set(xlabel="bits of a weight", title="Fewer bits", ylim=(0, 100))
     axes.set_ylabel("accuracy (%)")
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
 
 
 def energies(

@@ -8,11 +8,13 @@ another one.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joblib import parallel_config
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from distributed import Client
 
 _AWAY: ContextVar[bool] = ContextVar("away", default=False)
@@ -35,12 +37,13 @@ def connected(address: str | None, code: Callable[[], str] | None = None) -> Ite
     Raises:
         ValueError: if Dask is not installed, no scheduler answers or it has not two workers, these
             have several threads (torch's settings are those of a whole process) or other code.
+        ChildProcessError: if one piece of work was lost with several workers, one after the other.
     """
     if address is None:
         yield
         return
     try:
-        from distributed import Client
+        from distributed import Client, KilledWorker
     except ImportError as error:
         raise ValueError(
             "a cluster needs Dask: in a checkout, install it with `pip install '.[cluster]'`"
@@ -55,10 +58,41 @@ def connected(address: str | None, code: Callable[[], str] | None = None) -> Ite
         _check(client, address, code)
         marked = _AWAY.set(True)
         try:
-            with parallel_config(backend="dask", wait_for_workers_timeout=_PATIENCE):
+            with parallel_config(backend=_backend()):
                 yield
+        except KilledWorker as error:
+            raise ChildProcessError(
+                f"{error.last_worker.address} and workers before it were lost at the same piece of "
+                "work, most often for want of memory: start workers with more (--memory-limit) and "
+                "run again; what is finished is kept"
+            ) from error
         finally:
             _AWAY.reset(marked)
+
+
+def _backend() -> Any:
+    """Return joblib's Dask backend, but one that tells of work that was given up.
+
+    joblib's own waits for ever for work whose workers died, as nothing calls it back.
+    """
+    from joblib._dask import DaskDistributedBackend
+
+    class Backend(DaskDistributedBackend):  # type: ignore[misc]
+        def submit(self, func: Any, callback: Any = None) -> "Future[Any]":
+            def tell(done: "Future[Any]") -> None:
+                if done.exception() is not None:
+                    callback(done.exception())
+
+            future: Future[Any] = super().submit(func, callback)
+            future.add_done_callback(tell)
+            return future
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            if isinstance(out, BaseException):
+                raise out
+            return super().retrieve_result_callback(out)
+
+    return Backend(wait_for_workers_timeout=_PATIENCE)
 
 
 def _check(client: "Client", address: str, code: Callable[[], str] | None) -> None:

@@ -1,6 +1,7 @@
 """Fan-out of independent pieces of work over processes, with joblib; see `cluster` for more."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
 from typing import TypeVar
 
 import torch
@@ -34,6 +35,7 @@ def fan_out(
 
     Raises:
         ValueError: if `jobs` < 1. An error in a trial is raised here, with its traceback.
+        ChildProcessError: if a process was killed.
     """
     tasks = list(tasks)
     if jobs < 1:
@@ -47,7 +49,17 @@ def fan_out(
         pre_dispatch="all" if away() else "2*n_jobs",
     )
     outcomes = parallel(delayed(_single_threaded)(work, i, task) for i, task in enumerate(tasks))
-    return iter(tqdm(outcomes, total=len(tasks), desc=title, unit=unit))
+    return _watched(tqdm(outcomes, total=len(tasks), desc=title, unit=unit))
+
+
+def _watched(outcomes: Iterable[tuple[int, Outcome]]) -> Iterator[tuple[int, Outcome]]:
+    try:
+        yield from outcomes
+    except BrokenExecutor as error:
+        raise ChildProcessError(
+            "a process was killed, most often for want of memory: run again with fewer jobs; what "
+            "is finished is kept"
+        ) from error
 
 
 def _single_threaded(

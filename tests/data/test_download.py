@@ -1,5 +1,6 @@
 """Downloads that go on, mirrors, and archives that are refused."""
 
+import errno
 import hashlib
 import io
 import tarfile
@@ -15,7 +16,9 @@ import requests
 
 from hybrid.data import catalogue, sources
 from hybrid.data.archives import HostileArchiveError, checked_members, checked_zip
+from hybrid.data.characters import read_omniglot
 from hybrid.data.download import WrongContentError, download, part_of
+from hybrid.data.events import archive
 
 CONTENT = bytes(range(256)) * 4_000  # 1 MB
 
@@ -212,6 +215,18 @@ def test_hostile_tar_archives_are_refused(name: str, kind: bytes, message: str) 
         pytest.raises(HostileArchiveError, match=message),
     ):
         list(checked_members(archive))
+
+
+def test_a_file_one_must_not_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "it.zip")
+
+    monkeypatch.setattr("zipfile.ZipFile", refuse)
+    for read in (read_omniglot, lambda path: archive(path, "")):
+        with pytest.raises(PermissionError, match=r"Permission denied: 'it\.zip'"):
+            read(tmp_path / "it.zip")
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked() -> None:

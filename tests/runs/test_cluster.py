@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import nbformat
 import pytest
 from distributed import Client, LocalCluster
 
 from hybrid.experiments import fault_tolerance
 from hybrid.runs.cluster import away, connected
+from hybrid.runs.fanout import fan_out
 from hybrid.runs.notebooks import Page, execute_all
 from hybrid.runs.store import Store, read_record
 
@@ -122,6 +124,20 @@ def test_notebooks_run_on_a_cluster_and_come_back(cluster: LocalCluster, tmp_pat
         assert (
             int((tmp_path / "figures" / "figure.txt").read_text()) in client.run(os.getpid).values()
         )
+
+
+def _die(task: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_work_that_no_worker_survives_is_given_up() -> None:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made,
+        pytest.raises(ChildProcessError, match=r"lost at the same piece of work.*run again"),
+        connected(made.scheduler_address),
+    ):
+        list(fan_out(_die, [1], jobs=1, title="dying"))
 
 
 def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +155,14 @@ def test_fan_out_keeps_order_and_uses_one_thread(jobs: int) -> None:
     assert torch.get_num_threads() == before
     with pytest.raises(ValueError, match="jobs = 0"):
         fan_out(_square_and_threads, [1], jobs=0, title="none")
+
+
+def _die(task: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_named_with_a_remedy() -> None:
+    with pytest.raises(ChildProcessError, match=r"was killed.*run again with fewer jobs"):
+        list(fan_out(_die, range(2), jobs=2, title="dying"))
+    # and the next ones work
+    assert len(list(fan_out(_square_and_threads, range(2), jobs=2, title="squares"))) == 2
