@@ -20,7 +20,15 @@ from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import WIDE, Limits, activations, dendrite
 from hybrid.tianjic.fixed import Overflows, multiplier_for, quantized, scale_of, shifted
 from hybrid.tianjic.history import History, LocalModule
-from hybrid.tianjic.quantize import ARGUMENT, DEFAULT, PEAK, Options, integer_soma, tanh_table
+from hybrid.tianjic.quantize import (
+    ARGUMENT,
+    DEFAULT,
+    PEAK,
+    Options,
+    integer_soma,
+    score_shift,
+    tanh_table,
+)
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Fold, LocalShape, Shape
 from hybrid.tianjic.soma import Activator, Rectifier, SoftMaximum, Soma, TableSoma, exponentials
 
@@ -279,8 +287,7 @@ def _readout(
         lags = decays.view(-1, 1, 1) * rated
         lag_scale = scale_of(lags, options.weight_bits)
         static = quantized(lags, lag_scale, options.weight_bits).to(torch.int8)
-        bound = PEAK * int(static.long().abs().sum(1).max())
-        shift = max(0, bound.bit_length() - (options.score_bits - 1))
+        shift = score_shift(static, PEAK, options.score_bits)
         worth = feature_scale**2 * 128 * lag_scale * 2**shift / PEAK
         local = LocalModule(
             lags=static,

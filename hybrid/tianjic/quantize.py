@@ -300,7 +300,7 @@ def _local(
     scale = scale_of(lags, options.weight_bits)
     static = quantized(lags, scale, options.weight_bits).to(torch.int8)
     product = (1.0 / PEAK) ** 2 * 128 if graded else 1.0  # what a coincidence of 1 is worth
-    shift = _score_shift(static, PEAK if graded else 1, options.score_bits)
+    shift = score_shift(static, PEAK if graded else 1, options.score_bits)
     table, worth = post_table(rule)
     factor = float(meta.local_gain.detach()) * product * scale * 2**shift * worth / unit
     return LocalModule(
@@ -346,7 +346,7 @@ def tanh_table(sign: int = 1) -> Table:
     return Table(tuple((sign * PEAK * values).round().int().tolist()))
 
 
-def _score_shift(lags: Tensor, peak: int, bits: int) -> int:
+def score_shift(lags: Tensor, peak: int, bits: int) -> int:
     """Return how many bits a score has to lose so that it always fits."""
     largest = peak * int(lags.long().abs().sum(1).max())
     shift = 0

