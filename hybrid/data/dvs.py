@@ -41,11 +41,16 @@ class Saccades:
 
     def __post_init__(self) -> None:
         count = len(self.corners) - 1
-        if len(self.onsets) != count or len(self.durations) != count or min(self.durations) <= 0.0:
-            raise ValueError(f"{count} saccades need as many onsets and durations > 0")
+        times = (*self.onsets, *self.durations, self.length)
+        if not np.isfinite(times).all():
+            raise ValueError("onsets, durations and length must be finite")
+        if len(self.onsets) != count or len(self.durations) != count:
+            raise ValueError(f"{count} saccades need as many onsets and durations")
+        if min((*self.durations, self.length)) <= 0.0:
+            raise ValueError("durations and length must be > 0")
         ends = [onset + duration for onset, duration in self._times()]
         if any(
-            end > onset for end, onset in zip(ends, (*self.onsets[1:], self.length), strict=True)
+            end > onset for end, onset in zip(ends, (*self.onsets, self.length)[1:], strict=True)
         ):
             raise ValueError("a saccade must end before the next one, or the recording, does")
 
@@ -98,11 +103,11 @@ class EventCamera:
 
     def __post_init__(self) -> None:
         for name in ("size", "contrast", "threshold_on", "threshold_off", "step"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must be > 0")
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be > 0 and finite")
         for name in ("mismatch", "blur", "refractory", "noise_on", "noise_off"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must be >= 0")
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} = {getattr(self, name)}: it must be >= 0 and finite")
 
     def thresholds(self) -> tuple[Picture, Picture]:
         """Return the thresholds of all pixels, brighter and darker [height, width]."""
@@ -132,16 +137,19 @@ def record(
         at_once: pictures simulated together, which does not change the result.
 
     Raises:
-        ValueError: if pictures are larger than the camera's, or not in [0, 1].
+        ValueError: if pictures are larger than the camera's or not in [0, 1], or if there are not
+            as many numbers.
     """
     if pictures.ndim != 3 or max(pictures.shape[1:]) > camera.size:
         raise ValueError(
             f"pictures must have shape [N, height, width] of at most {camera.size} pixels, got "
             f"{list(pictures.shape)}"
         )
-    if pictures.min(initial=0.0) < 0.0 or pictures.max(initial=0.0) > 1.0:
+    if not (pictures.min(initial=0.0) >= 0.0 and pictures.max(initial=0.0) <= 1.0):
         raise ValueError("pictures must lie in [0, 1]")
     own = np.arange(len(pictures)) if numbers is None else np.asarray(numbers)
+    if len(own) != len(pictures):
+        raise ValueError(f"{len(own)} numbers for {len(pictures)} pictures")
     parts: list[Events] = []
     for begin in range(0, len(pictures), at_once):
         batch = pictures[begin : begin + at_once]

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -61,6 +62,7 @@ _GESTURES_LEAST = {"Train": 1_000, "Test": 250}  # the whole set has some more
 _CIFAR10_DVS_SIZE = 10_000
 _BYTES = 5  # of an event
 _CIFAR10_DVS_TEST = 1_000
+_NO_TONIC = "events need tonic, which is missing: in a checkout, `pip install '.[events]'`"
 
 
 class EventSource(Protocol):
@@ -265,6 +267,8 @@ def _files(
 def read_bin(content: bytes, name: str) -> Events:
     """Return the events of a file of N-MNIST, 40 bits each: x 8, y 8, polarity 1, µs 23.
 
+    Row 240 marks, as tonic reads it, an overflow of the clock and no event.
+
     Raises:
         DamagedDataError: if the file is cut short.
     """
@@ -298,8 +302,29 @@ def gesture_recordings() -> StoredEvents:
 
 
 def of_tonic(module: str, name: str) -> Any:
-    """Return something of tonic's, importing it now."""
-    return getattr(import_module(f"tonic.{module}"), name)
+    """Return something of tonic's, importing it now.
+
+    Raises:
+        ValueError: if tonic is not installed.
+    """
+    try:
+        return getattr(import_module(f"tonic.{module}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "tonic":
+            raise  # something that tonic needs
+        raise ValueError(_NO_TONIC) from error
+
+
+def tonic_version() -> str:
+    """Return the version of tonic, by which it reads and changes events.
+
+    Raises:
+        ValueError: if it is not installed.
+    """
+    try:
+        return version("tonic")
+    except PackageNotFoundError as error:
+        raise ValueError(_NO_TONIC) from error
 
 
 def _nmnist(part: str) -> StoredEvents:
@@ -317,9 +342,9 @@ def _nmnist(part: str) -> StoredEvents:
 
 def _by_tonic(kind: str, **options: bool) -> Any:
     """Return a data set of tonic's, which tonic fetches if it is missing."""
-    home = data_directory()
+    home, read = data_directory(), of_tonic("datasets", kind)
     try:
-        return of_tonic("datasets", kind)(str(home), **options)
+        return read(str(home), **options)
     except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise MissingDataError(
             f"{kind} is not in {home / kind} as tonic leaves it, the archive and what is unpacked "

@@ -18,7 +18,7 @@ def to_frames(
     """Return counts of events [recordings, steps, polarity, height, width].
 
     Every event is counted. tonic's `ToFrame` gives the same frames, but leaves out what lies
-    behind its last window: at least the last event.
+    behind its last window: by time at least the last event, by count the remainder.
 
     Args:
         recordings: what to count.

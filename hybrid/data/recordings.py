@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# As in tonic: column, row, time in µs, and whether it became brighter.
+# As in tonic: column, row, time in µs since the recording began, and whether it became brighter.
 EVENT = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.bool_)])
 
 Events = NDArray[np.void]  # of dtype EVENT, in the order of time
@@ -25,7 +25,8 @@ class EventError(ValueError):
 class Recordings:
     """Recordings of one sensor, one after the other; what a fault has left may be empty.
 
-    Raises EventError, naming the recording, if one is out of order or beyond the sensor.
+    Raises EventError, naming the recording, if one is out of order or beyond the sensor, and
+    ValueError if recordings do not divide the events.
     """
 
     events: Events  # of all recordings
@@ -41,6 +42,9 @@ class Recordings:
     def __post_init__(self) -> None:
         width, height, _ = self.sensor
         events, inside = self.events, np.ones(len(self.events), dtype=bool)
+        ends = self.starts[[0, -1]].tolist() if len(self.starts) else []
+        if ends != [0, len(events)] or (np.diff(self.starts) < 0).any():
+            raise ValueError(f"starts must rise from 0 to {len(events)}, the number of events")
         for axis, size in (("x", width), ("y", height)):
             inside &= (events[axis] >= 0) & (events[axis] < size)
         if not inside.all():

@@ -149,6 +149,7 @@ def _rest(recordings: Recordings, rest: float, seed: int, numbers: Sequence[int]
     pixel = (number * height + events["y"]) * width + events["x"]
     order = np.lexsort((events["t"], pixel))
     pixel, time = pixel[order], events["t"][order]
+    time = time - time.min(initial=0)  # a jitter may have put events before the start
     # Which event each one lets through next: the first of its pixel that comes late enough.
     stride = time.max(initial=0) + round(1e3 * rest) + 2
     key = pixel * stride + time

@@ -1,6 +1,7 @@
 """All constants of a network that learns from events."""
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from hybrid.data.events import EVENT_NAMES
@@ -29,9 +30,10 @@ LEVELS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One network on one set of recordings; neurons and rule are those of the simple example.
+    """One network on one set of recordings.
 
-    The authors' event networks are not known: windows, scaling and training are ours.
+    The authors' event networks are not known: windows, scaling and training are ours. Neurons and
+    rule start from the simple example's constants; plans choose others.
 
     Raises ValueError, naming the field, for values that make no sense.
     """
@@ -93,6 +95,10 @@ class Config:
         first = self.faults[0][1][0]
         require(self, "faults", first == 0.0, "the sound camera, level 0, first")
         for name, levels in self.faults:
+            rising = all(low < high for low, high in pairwise(levels))
+            require(self, "faults", rising, f"with levels of {name} that rise")
+            once = name == names[0] or levels[0] > 0.0
+            require(self, "faults", once, "with level 0 of the first fault alone")
             for level in levels:
                 check_sensor_level(name, level)
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from hybrid.data import dvs, events, frames, recordings
 from hybrid.data.events import EventSet, EventSource, load_events
 from hybrid.data.frames import to_frames
 from hybrid.data.recordings import Recordings, Sensor
+from hybrid.experiments.base import require
 from hybrid.experiments.event_config import Config
 from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
 
@@ -82,8 +82,18 @@ def hash_of_events(dataset: str) -> str:
 
 
 def recordings_for(config: Config) -> EventData:
-    """Return the recordings that a config uses."""
+    """Return the recordings that a config uses.
+
+    Raises:
+        ValueError: if it asks for more than there are.
+    """
     whole = event_set(config.dataset)
+    for name, wanted, source in (
+        ("recordings", config.recordings, whole.train),
+        ("tested", config.tested, whole.test),
+    ):
+        there = len(source.labels)
+        require(config, name, wanted is None or wanted <= there, f"at most {there:,}, or None")
     return EventData(
         First(whole.train, config.recordings), First(whole.test, config.tested), whole.classes
     )
@@ -153,5 +163,5 @@ def _kept(path: Path, compute: Callable[[], Tensor]) -> Tensor:
 def _code() -> str:
     """Return a hash of the code that frames depend on: other code, other frames."""
     modules = (recordings, frames, dvs, events, sys.modules[__name__])
-    source = "".join(map(inspect.getsource, modules)) + version("tonic")
+    source = "".join(map(inspect.getsource, modules)) + events.tonic_version()
     return hashlib.sha256(source.encode()).hexdigest()

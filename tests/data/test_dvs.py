@@ -119,12 +119,19 @@ def test_statistics_count_what_they_say() -> None:
     assert distance(found, statistics(half)) > 0.1
 
 
+def test_a_camera_that_stands_still_sees_nothing() -> None:
+    still = Saccades(corners=((0.0, 0.0),), onsets=(), durations=(), length=50.0)
+    assert len(record(bar(), QUIET, still, seed=0).events) == 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"onsets": (5.0, 60.0, 215.0)}, "must end before the next"),
         ({"durations": (90.0, 90.0)}, "3 saccades need as many"),
         ({"length": 250.0}, "must end before"),
+        ({"length": float("nan")}, "must be finite"),
+        ({"durations": (90.0, 0.0, 90.0)}, "must be > 0"),
     ],
 )
 def test_impossible_saccades_are_refused(change: dict, message: str) -> None:
@@ -137,7 +144,15 @@ def test_impossible_cameras_and_pictures_are_refused() -> None:
         EventCamera(threshold_on=0.0)
     with pytest.raises(ValueError, match=r"blur = -1: it must be >= 0"):
         EventCamera(blur=-1)
+    with pytest.raises(ValueError, match=r"contrast = nan: it must be > 0 and finite"):
+        EventCamera(contrast=float("nan"))
+    with pytest.raises(ValueError, match=r"noise_on = inf"):
+        EventCamera(noise_on=float("inf"))
     with pytest.raises(ValueError, match="at most 34 pixels"):
         record(np.zeros((1, 40, 40), np.float32), QUIET, SWEEP, seed=0)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         record(2 * bar(), QUIET, SWEEP, seed=0)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        record(np.nan * bar(), QUIET, SWEEP, seed=0)
+    with pytest.raises(ValueError, match="2 numbers for 1 pictures"):
+        record(bar(), QUIET, SWEEP, seed=0, numbers=[0, 1])

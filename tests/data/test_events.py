@@ -75,6 +75,9 @@ def test_recordings_that_cannot_be_are_refused() -> None:
     for wrong, message in ((outside, "beyond 7 x 5 pixels"), (backwards, "order of time")):
         with pytest.raises(EventError, match=f"recording 1 .*{message}"):
             Recordings.of([events(2), wrong], SENSOR)
+    for starts in ([0, 2], [1, 3], [0, 3, 2, 3], []):
+        with pytest.raises(ValueError, match="starts must rise from 0 to 3"):
+            Recordings(events(0, 3), np.array(starts, dtype=np.int64), SENSOR)
 
 
 @settings(deadline=None, max_examples=30)
@@ -340,11 +343,13 @@ def rested(part: Events, rest: int) -> Events:
 
 @pytest.mark.parametrize("rest", [0.001, 3.0, 40.0, 1000.0])
 def test_pixels_rest_after_what_they_send(rest: float) -> None:
-    made = recordings()
-    slow = corrupt_events(made, "slow", rest, seed=0)
-    assert 0 < len(slow.events) <= len(made.events)
-    for own, part in zip(slow, made, strict=True):
-        np.testing.assert_array_equal(own, rested(part, round(1e3 * rest)))
+    shaken = corrupt_events(recordings(), "jitter", 100.0, seed=0)
+    assert shaken.events["t"].min() < 0
+    for made in (recordings(), shaken):
+        slow = corrupt_events(made, "slow", rest, seed=0)
+        assert 0 < len(slow.events) <= len(made.events)
+        for own, part in zip(slow, made, strict=True):
+            np.testing.assert_array_equal(own, rested(part, round(1e3 * rest)))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.4, 0.9, 1.0])

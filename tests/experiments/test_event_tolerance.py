@@ -2,8 +2,10 @@
 
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,6 +15,7 @@ import torch
 
 from hybrid.data.dvs import NMNIST_CAMERA, NMNIST_SACCADES, record
 from hybrid.data.event_statistics import agreement, distance, statistics
+from hybrid.data.events import of_tonic, tonic_version
 from hybrid.data.images import load_images
 from hybrid.data.recordings import Recordings
 from hybrid.data.sensor_faults import SENSOR_FAULTS
@@ -225,16 +228,20 @@ def test_evidence_is_of_the_right_class() -> None:
     np.testing.assert_allclose(found, [0.5, 1.25, 2.0])
 
 
-@pytest.mark.parametrize("method", [GP, HP])
-def test_networks_learn_from_events(method: Method) -> None:
+@pytest.mark.parametrize(
+    ("method", "change", "least"),
+    [(GP, {}, 60), (HP, {}, 60), (HP, {"answer": "membrane", "tau": 40.0}, 40)],
+)
+def test_networks_learn_from_events(method: Method, change: dict, least: int) -> None:
     """Far more than chance, from few recordings: the pipeline is whole."""
     config = replace(TINY, recordings=400, tested=100, hidden=64, epochs=6, lr_weight=5e-4)
+    config = replace(config, **change)
     config = replace(config, validation=50, decay=0.8, faults=(("centre", (0.0,)),))
     trial = Trial(experiment.EXPERIMENT, config, method, 101)
     result, _ = experiment.EXPERIMENT.run(trial, torch.device("cpu"))
     counts = np.array(next(iter(result["tests"].values()))["centre"]["confusion"][0])
     assert counts.sum() == 100
-    assert np.trace(counts) > 60
+    assert np.trace(counts) > least
 
 
 @pytest.mark.parametrize("profile", plans.PLANS)
@@ -244,6 +251,24 @@ def test_plans_name_each_config_once(profile: str) -> None:
     for config in configs:
         assert json.loads(json.dumps(config.as_json())) == config.as_json(), "what records hold"
         assert config.faults[0][1][0] == 0.0, "the sound camera is tested"
+
+
+def test_more_recordings_than_there_are_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"recordings = 5000: it must be at most 4,500"):
+        recordings_for(replace(TINY, recordings=5_000))
+    with pytest.raises(ValueError, match=r"tested = 501: it must be at most 500"):
+        recordings_for(replace(TINY, tested=501))
+
+
+def test_without_tonic_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setitem(sys.modules, "tonic", None)
+    monkeypatch.setattr("hybrid.data.events.version", missing)
+    for ask in (tonic_version, lambda: of_tonic("transforms", "DropEvent")):
+        with pytest.raises(ValueError, match=r"pip install '.\[events\]'"):
+            ask()
 
 
 @pytest.mark.parametrize(
@@ -264,6 +289,9 @@ def test_plans_name_each_config_once(profile: str) -> None:
         ({"faults": (("centre", (1.0,)),)}, "level 0, first"),
         ({"faults": (("fog", (1.0,)),)}, "pairs of"),
         ({"faults": (("dropped", (0.0, 1.5)),)}, "dropped level 1.5"),
+        ({"faults": (("dropped", (0.0, 0.9, 0.5)),)}, "dropped that rise"),
+        ({"faults": (("dropped", (0.0, 0.5, 0.5)),)}, "dropped that rise"),
+        ({"faults": (("dropped", (0.0, 0.5)), ("noise", (0.0, 5.0)))}, "first fault alone"),
     ],
 )
 def test_impossible_configs_are_refused(change: dict, message: str) -> None:
