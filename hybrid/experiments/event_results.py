@@ -78,8 +78,9 @@ class Result(Records):
 def measure(result: Result) -> dict[str, Floats]:
     """Return one value per seed for each claim of `data/paper.toml` that `result` speaks to.
 
-    Of two methods: the difference of their accuracies, averaged over the levels of each fault and
-    then over faults; the sound camera is left out.
+    Of two methods: the difference of their accuracies, each under its usual protocol (HP's and
+    LP's traces learn from test batches), averaged over the levels of each fault and then over
+    faults; the sound camera is left out.
     """
     return {
         f"event_tolerance/{label}/{first}-{second}": np.mean(

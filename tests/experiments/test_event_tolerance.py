@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError
@@ -261,11 +260,14 @@ def test_more_recordings_than_there_are_is_refused() -> None:
 
 
 def test_without_tonic_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
+    def no_package(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setitem(sys.modules, "tonic", None)
-    monkeypatch.setattr("hybrid.data.events.version", missing)
+    def no_module(name: str) -> None:
+        raise ModuleNotFoundError(name="tonic")
+
+    monkeypatch.setattr("hybrid.data.events.version", no_package)
+    monkeypatch.setattr("hybrid.data.events.import_module", no_module)
     for ask in (tonic_version, lambda: of_tonic("transforms", "DropEvent")):
         with pytest.raises(ValueError, match=r"pip install '.\[events\]'"):
             ask()
