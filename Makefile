@@ -27,6 +27,7 @@ test: $(READY) ## run every check: style, types, unit tests, notebooks compared
 	$(BIN)/python -m pytest
 	$(BIN)/hybrid scoreboard --check
 	$(BIN)/hybrid notebooks --profile smoke --out build/figures
+	$(BIN)/python -m tests.notebooks build/notebooks/smoke
 	$(BIN)/python -m pytest --nbval -p no:cacheprovider build/notebooks/smoke
 
 notebooks: $(READY) ## run the notebooks in place (smoke) and scrub their metadata
@@ -50,8 +51,8 @@ laptop: $(READY) ## run all experiments at laptop scale (hours; resumes where it
 	$(BIN)/hybrid run classification --profile laptop
 	$(BIN)/hybrid run few_shot --profile laptop
 	$(BIN)/hybrid run continual --profile laptop
-	$(BIN)/hybrid run event_tolerance --profile laptop
 	$(BIN)/hybrid run deployment --profile laptop
+	$(BIN)/hybrid run event_tolerance --profile laptop
 
 lint: $(READY) ## format and check the code
 	$(BIN)/ruff format .

@@ -38,7 +38,14 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets: what is here, fetch the rest.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}.")]
+
+def _known(profile: str | None) -> str | None:
+    if profile is not None and profile not in PROFILES:
+        raise typer.BadParameter(f"{profile!r} is unknown: choose one of {', '.join(PROFILES)}")
+    return profile
+
+
+Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}.", callback=_known)]
 Cluster = Annotated[
     str | None,
     typer.Option(help="Dask scheduler such as tcp://host:8786 that work is sent to."),
@@ -75,7 +82,7 @@ def run(
         list[str] | None,
         typer.Option(help="Only this, by its label such as a data set; may be repeated."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
     seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = os.cpu_count() or 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
@@ -135,9 +142,6 @@ def notebooks(
     experiments without any are skipped. They write their figures to <out>/<profile>, by default
     figures/<profile>.
     """
-    if profile not in PROFILES:
-        names = ", ".join(PROFILES)
-        raise typer.BadParameter(f"profile {profile!r} is unknown: choose one of {names}")
     root = project_root()
     sources = [
         source
@@ -167,7 +171,9 @@ def notebooks(
 
 @app.command()
 def figures(
-    profile: Annotated[str | None, typer.Option(help=f"Only one of {', '.join(PROFILES)}.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help=f"Only one of {', '.join(PROFILES)}.", callback=_known)
+    ] = None,
     only: Only = None,
     out: Out = None,
     jobs: Annotated[int, typer.Option(help="Notebooks at a time.")] = 1,
@@ -186,13 +192,14 @@ def _has_records(profile: str, experiment: str) -> bool:
 @app.command()
 def book(
     profile: Annotated[
-        str | None, typer.Option(help="Notebooks as they were run with it; default: as committed.")
+        str | None,
+        typer.Option(
+            help="Notebooks as they were run with it; default: as committed.", callback=_known
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: build/book.")] = None,
 ) -> None:
     """Make a static HTML book of executed notebooks, for readers without Jupyter."""
-    if profile is not None and profile not in PROFILES:
-        raise typer.BadParameter(f"profile {profile!r} is unknown: {', '.join(PROFILES)}")
     root = project_root()
     folder = root / "notebooks" if profile is None else root / "build" / "notebooks" / profile
     with _plainly():
@@ -286,6 +293,7 @@ def _states(names: list[str] | None, *, verify: bool) -> list[str]:
 def fetch(names: Sets = None) -> None:
     """Fetch what is missing; a download that was stopped goes on.
 
+    Without names, all that a mirror has: `hybrid data list` tells which files none has.
     Without a network: copy the files into the data directory by hand, or set HYBRID_DATA to a
     folder that has them. `hybrid data list` shows the names.
     """

@@ -58,8 +58,13 @@ def entries(names: list[str] | None, *, verify: bool) -> Iterator[Entry]:
 
 
 def fetch_all(names: list[str] | None) -> Iterator[tuple[str, Exception | None]]:
-    """Fetch what is missing, one file after the other; yield each with what went wrong, or None."""
+    """Fetch what is missing, one file after the other; yield each with what went wrong, or None.
+
+    Without names, files that no mirror has are left out: nothing can be done about them.
+    """
     for name in choose(names):
+        if names is None and not registry()[name].urls and not (data_directory() / name).exists():
+            continue
         try:
             fetch(name)
         except (OSError, ValueError) as error:

@@ -60,7 +60,9 @@ def _lock_of(path: Path) -> Path:
 def _append(url: str, partial: Path) -> None:
     """Bring what is missing of a file."""
     here = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={here}-"} if here else {}
+    headers = {"Accept-Encoding": "identity"}  # what arrives is counted as it is on disk
+    if here:
+        headers["Range"] = f"bytes={here}-"
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             return  # nothing is missing, or the part is of something else: its checksum will tell

@@ -95,11 +95,16 @@ def _download(source: Source, path: Path) -> Path:
             failures.append(f"  {url}: {_why(error)}")
         else:
             return path
-    tried = "\n".join(failures) or "  no public mirror is known"
+    by_hand = f"put the file there by hand, or set {SETTING} to a folder that has it."
+    if not source.urls:
+        raise MissingDataError(
+            f"{source.name} is not in {data_directory()}, and no public mirror is known: {by_hand}"
+        )
+    tried = "\n".join(failures)
     raise MissingDataError(
         f"{source.name} is not in {data_directory()} and could not be fetched:\n{tried}\n"
         "Connect to the network and run again: what has arrived is kept, and the rest is fetched. "
-        f"Offline, put the file there by hand, or set {SETTING} to a folder that has it."
+        f"Offline, {by_hand}"
     )
 
 

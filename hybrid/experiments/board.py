@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
+from hybrid import __version__
 from hybrid.experiments.base import Profile, results_folder
 from hybrid.experiments.records import Floats
 from hybrid.experiments.registry import EXPERIMENTS
@@ -13,7 +13,7 @@ from hybrid.experiments.trials import own_records
 from hybrid.report.scoreboard import Claim, Row, judge, load_claims
 from hybrid.runs.store import Json, read_record
 
-# Records of the larger scale speak first; smoke never speaks to a claim.
+# Records of the larger scale speak first, once there are enough; smoke never speaks to a claim.
 _SCALES: tuple[Profile, ...] = ("paper", "laptop")
 
 
@@ -28,16 +28,17 @@ def rows() -> list[Row]:
 
 def _row(claim: Claim) -> Row:
     experiment, label, *_, asked = claim.id.split("/")
-    for profile in _SCALES:
-        if claim.scale == "paper" and profile != "paper":
-            continue
-        samples = _measured(experiment, profile).get(claim.id)
-        if samples is not None and len(samples):
-            records = _behind(experiment, profile, label, asked.split("-"))
-            seeds = sorted({record["request"]["seed"] for record in records})
-            minutes = float(np.median([r["about"]["seconds"] for r in records])) / 60.0
-            return Row(judge(claim, samples), profile, tuple(seeds), minutes)
-    return Row(judge(claim, None), None, (), None)
+    scales = [s for s in _SCALES if s == "paper" or claim.scale != "paper"]
+    found = {scale: _measured(experiment, scale).get(claim.id, np.array([])) for scale in scales}
+    spoken = [scale for scale in scales if len(found[scale])]
+    if not spoken:
+        return Row(judge(claim, None), None, (), None)
+    enough = [scale for scale in spoken if len(found[scale]) >= claim.minimum]
+    profile = (enough or spoken)[0]
+    records = _behind(experiment, profile, label, asked.split("-"))
+    seeds = sorted({record["request"]["seed"] for record in records})
+    minutes = float(np.median([r["about"]["seconds"] for r in records])) / 60.0
+    return Row(judge(claim, found[profile]), profile, tuple(seeds), minutes)
 
 
 def _behind(experiment: str, profile: Profile, label: str, names: list[str]) -> list[Json]:
@@ -56,21 +57,20 @@ def label_of(record: Json) -> str:
 
 @cache
 def _measured(experiment: str, profile: Profile) -> Mapping[str, Floats]:
-    if not _paths(experiment, profile):
+    try:
+        return EXPERIMENTS[experiment].measured(profile)
+    except FileNotFoundError:  # nothing is finished, or nothing that could be compared
         return {}
-    return EXPERIMENTS[experiment].measured(profile)
 
 
 @cache
 def records_of(experiment: str, profile: Profile) -> list[Json]:
-    """Return the committed records of an experiment's profile that are of its present plan.
+    """Return an experiment's committed records of a profile, of its present plan and version.
 
     Raises:
         DamagedFileError: if one was changed by hand, or is damaged.
     """
     trials = EXPERIMENTS[experiment].trials(profile)
-    return list(own_records(trials, [read_record(p) for p in _paths(experiment, profile)]))
-
-
-def _paths(experiment: str, profile: Profile) -> list[Path]:
-    return sorted((results_folder(profile) / experiment).glob("*.json"))
+    paths = sorted((results_folder(profile) / experiment).glob("*.json"))
+    records = [r for r in map(read_record, paths) if r["request"]["version"] == __version__]
+    return list(own_records(trials, records))

@@ -144,7 +144,8 @@ def inspect(checkpoint: Path, tested: int) -> str:
     if not checkpoint.exists():
         raise FileNotFoundError(
             f"{checkpoint} is not there. Records are committed without weights: `hybrid run` an "
-            "experiment, and give a .safetensors file that it leaves beside its record."
+            "experiment with `--store` and a folder of your own, and give a .safetensors file that "
+            "it leaves there beside its record."
         )
     request = read_record(checkpoint.with_suffix(".json"))["request"]
     config, trained = _found(request, tested)

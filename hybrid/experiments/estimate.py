@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid import __version__
-from hybrid.experiments.base import PROFILES
+from hybrid.experiments.base import PROFILES, Profile
 from hybrid.experiments.board import records_of
 from hybrid.experiments.trials import Trial, own_records
 from hybrid.runs.files import DamagedFileError, canonical_json
@@ -32,13 +32,20 @@ def planned(trials: Sequence[Trial], store: Store) -> list[Planned]:
     name = trials[0].experiment.name
     same: dict[str, list[float]] = {}
     for profile in PROFILES:
-        for record in records_of(name, profile):
+        for record in _committed(name, profile):
             same.setdefault(_kind(record["request"]), []).append(record["about"]["seconds"] / 60.0)
     finished = {record["request"]["label"] for record in own_records(trials, _stored(name, store))}
     return [
         Planned(trial.title, trial.title in finished, _median(same.get(_kind(trial.request("")))))
         for trial in trials
     ]
+
+
+def _committed(experiment: str, profile: Profile) -> list[Json]:
+    """Return committed records, none if one is damaged: a guess is all they are needed for."""
+    with suppress(DamagedFileError):
+        return records_of(experiment, profile)
+    return []
 
 
 def _stored(experiment: str, store: Store) -> list[Json]:

@@ -166,7 +166,8 @@ def trials(
     for label in configs or ():
         if label not in known:
             raise ValueError(f"config {label!r} is unknown: choose among {', '.join(known)}")
-    kept = tuple(known.values()) if configs is None else tuple(known[label] for label in configs)
+    asked = known if configs is None else dict.fromkeys(configs)
+    kept = tuple(known[label] for label in asked)
     if not kept:
         raise ValueError("configs is empty: choose at least one, or None for all")
     return [

@@ -256,7 +256,10 @@ def load_network(trial: Trial, store: Store) -> nn.Module:
     """
     path = store.weights_path(_request(trial))
     if not path.exists():
-        raise FileNotFoundError(f"{path} is not here: run the trial in this store first")
+        raise FileNotFoundError(
+            f"{path} is not here: run the trial in this store first, with `--recompute` if its "
+            "record is there"
+        )
     tensors, about = load_tensors(path)
     if about["trial"] != trial.title:
         raise DamagedFileError(f"{path} holds {about['trial']}, not {trial.title}: delete it")

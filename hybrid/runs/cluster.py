@@ -108,6 +108,7 @@ def _check(client: "Client", address: str, code: Callable[[], str] | None) -> No
             f"workers at {address} have several threads each: start them with {advice}"
         )
     if code is not None:
-        other = [worker for worker, found in client.run(code).items() if found != code()]
+        answers = client.run(code, on_error="return")  # an error where the package is missing
+        other = [worker for worker, found in answers.items() if found != code()]
         if other:
             raise ValueError(f"{', '.join(other)} run other code: install this state of it there")

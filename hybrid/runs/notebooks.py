@@ -29,6 +29,10 @@ class Page(NamedTuple):
     parameters: dict[str, Any]
 
 
+class NotebookError(ValueError):
+    """Cells have failed; the message names them and where the notebooks lie."""
+
+
 class Executed(NamedTuple):
     """A notebook that was run."""
 
@@ -36,34 +40,45 @@ class Executed(NamedTuple):
     content: bytes
     figures: dict[str, bytes]  # by path below the folder of figures
     seconds: float
+    failed: str | None  # what went wrong in which cell
 
 
 def execute(page: Page) -> Executed:
-    """Run one notebook.
+    """Run one notebook, up to a cell that fails.
 
     Raises:
-        papermill.PapermillExecutionError: if a cell fails.
+        ValueError: if papermill is not installed.
     """
-    import papermill  # slow to import, and of no use to other commands
+    try:
+        import papermill  # slow to import, and of no use to other commands
+    except ImportError as error:
+        raise ValueError(
+            "notebooks need papermill and Jupyter: in a checkout, `pip install '.[notebooks]'`"
+        ) from error
 
+    failed = None
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, target = folder / page.name, folder / f"done-{page.name}"
         source.write_bytes(page.content)
-        papermill.execute_notebook(
-            source,
-            target,
-            parameters={**page.parameters, "out_dir": _FIGURES},
-            cwd=folder,
-            progress_bar=False,
-        )
+        try:
+            papermill.execute_notebook(
+                source,
+                target,
+                parameters={**page.parameters, "out_dir": _FIGURES},
+                cwd=folder,
+                progress_bar=False,
+            )
+        except papermill.PapermillExecutionError as error:
+            failed = f"cell {error.exec_count} raised {error.ename}: {error.evalue}"
         figures = {
             path.relative_to(folder / _FIGURES).as_posix(): path.read_bytes()
             for path in sorted((folder / _FIGURES).rglob("*"))
             if path.is_file()
         }
-        return Executed(page.name, target.read_bytes(), figures, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        return Executed(page.name, target.read_bytes(), figures, seconds, failed)
 
 
 def execute_all(
@@ -79,7 +94,7 @@ def execute_all(
         title: of the progress bar.
 
     Raises:
-        papermill.PapermillExecutionError: if a cell fails; what was finished before is kept.
+        NotebookError: if cells failed, after all notebooks; those with the errors are kept, too.
     """
     found = []
     for _, done in fan_out(execute, pages, jobs=jobs, title=title, unit="notebook"):
@@ -87,4 +102,7 @@ def execute_all(
         for name, content in done.figures.items():
             write_atomically(figures / name, content)
         found.append(done)
+    failed = [f"{folder / done.name}: {done.failed}" for done in found if done.failed]
+    if failed:
+        raise NotebookError("\n".join(failed))
     return sorted(found, key=lambda page: page.name)

@@ -2,8 +2,9 @@
 
 A trial is asked for by a description (experiment, method, config, seed, data, version). Its record
 is one JSON file under the hash of that description, so that a result can only be found by someone
-who asks for exactly what produced it. Records carry a checksum; one that does not match is
-reported and computed again, never used.
+who asks for what produced it. The package's version stands for the code: a change that alters
+results has to raise it; which code it was exactly, each record says. Records carry a checksum; one
+that does not match is reported and computed again, never used.
 """
 
 import json

@@ -27,7 +27,8 @@ _FLAGS = (
 )
 # What a page says of itself once it is there.
 _WATCH = """<script>window.failed = [];
-window.addEventListener('error', e => { if (e.message) window.failed.push(e.message); });
+window.addEventListener('error', e => { window.failed.push(
+  e.message || e.target.src || e.target.href || 'something'); }, true);
 window.addEventListener('load', () => { document.documentElement.dataset.seen = JSON.stringify({
   images: [...document.images].map(i => i.naturalWidth),
   formulas: [...document.querySelectorAll('math')].map(m => m.getBoundingClientRect().width),

@@ -149,8 +149,10 @@ def test_a_catalogue_tells_what_is_here_and_fetches_the_rest(toy: Path) -> None:
     (toy / "toy").mkdir()
     part_of(toy / "toy" / "one.bin").write_bytes(CONTENT[:7])
     assert states(["toy"]) == {"toy/one.bin": "partial"}
-    failed = {name: error for name, error in catalogue.fetch_all(None) if error is not None}
+    asked = ["toy", "other"]
+    failed = {name: error for name, error in catalogue.fetch_all(asked) if error is not None}
     assert list(failed) == ["other/two.bin"]
+    assert list(catalogue.fetch_all(None)) == [("toy/one.bin", None)], "what a mirror has"
     assert "no public mirror is known" in str(failed["other/two.bin"])
     assert states(["toy"]) == {"toy/one.bin": "here"}
     (toy / "toy" / "one.bin").write_bytes(b"changed")

@@ -179,6 +179,8 @@ def test_claims_are_well_formed() -> None:
     assert len({c.id for c in claims}) == len(claims)
     for c in claims:
         assert c.low < c.high
+        if c.reported is not None:
+            assert c.low <= c.reported <= c.high, f"{c.id}: what was reported would be refused"
         assert c.minimum >= (3 if c.scale == "paper" or c.id in LONG else 5)
         assert c.source
         if c.rule == "within":

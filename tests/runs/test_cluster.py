@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dask
@@ -16,7 +18,7 @@ from distributed import Client, LocalCluster
 from hybrid.experiments import fault_tolerance
 from hybrid.runs.cluster import away, connected
 from hybrid.runs.fanout import fan_out
-from hybrid.runs.notebooks import Page, execute_all
+from hybrid.runs.notebooks import NotebookError, Page, execute_all
 from hybrid.runs.store import Store, read_record
 
 SMALL = fault_tolerance.Config(
@@ -170,6 +172,35 @@ def test_workers_with_other_code_are_named(cluster: LocalCluster) -> None:
         pass
     with connected(cluster.scheduler_address, lambda: "the same"):
         assert away()
+
+
+def test_workers_without_the_code_are_named(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = ModuleType("only_here")
+    exec("def code():\n    return 'this'", elsewhere.__dict__)
+    monkeypatch.setitem(sys.modules, "only_here", elsewhere)
+    with (
+        pytest.raises(ValueError, match="run other code"),
+        connected(cluster.scheduler_address, elsewhere.code),
+    ):
+        pass
+
+
+def test_a_notebook_that_fails_is_kept_and_named(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [
+        nbformat.v4.new_code_cell('out_dir = "."', metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("1 / 0"),
+    ]
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "", "language": "python"}
+    }
+    page = Page("bad.ipynb", nbformat.writes(notebook).encode(), {})
+    with pytest.raises(NotebookError, match=r"bad.ipynb: cell 3 raised ZeroDivisionError"):
+        execute_all([page], folder=tmp_path, figures=tmp_path / "figures", jobs=1, title="it")
+    kept = nbformat.read(tmp_path / "bad.ipynb", 4)
+    assert "ZeroDivisionError" in str(kept.cells[-1].outputs)
 
 
 def test_workers_with_several_threads_are_refused() -> None:
