@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hybrid import __version__
-from hybrid.experiments.base import Method, results_folder, timed
+from hybrid.experiments.base import Method, results_folder, source_sha256, timed
 from hybrid.learning.schedule import Schedule
 from hybrid.model.networks import META_NAMES
 from hybrid.runs.cluster import away
@@ -154,7 +154,16 @@ def compute_task(task: Task) -> Computed:
 
 
 def _keep(task: Task, computed: Computed) -> Json:
-    """Return the record of a trial that another machine has computed, after keeping it."""
+    """Return the record of a trial that another machine has computed, after keeping it.
+
+    Raises:
+        ValueError: if it was computed by other code, as by a worker that came late.
+    """
+    if computed.about["source"] != source_sha256()[:16]:
+        raise ValueError(
+            f"a worker computed {task.trial.title} with other code: install this state of it on "
+            "all machines and run again; what was finished before is kept"
+        )
     request, store = _request(task.trial), task.store
     if store is None:
         return {"request": request, "result": computed.result, "about": computed.about}

@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hybrid.experiments import base, board, board_figure, estimate
+from hybrid.experiments import base, board, board_figure, estimate, fault_tolerance, trials
 from hybrid.experiments.base import PROFILES, project_root
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.report.scoreboard import (
@@ -49,6 +50,42 @@ def test_every_claim_has_a_row_from_an_experiment_that_exists() -> None:
             assert row.line.verdict.startswith("not run")
     assert any(row.line.verdict == "reproduced" for row in rows)
     assert any(row.line.verdict == "not reproduced" for row in rows)
+
+
+def test_the_paper_profile_speaks_once_it_has_enough_seeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claim = next(c for c in load_claims() if c.id == "fault_tolerance/fashion_mnist/clean/GP")
+    laptop = board._row(claim)
+    records = board.records_of("fault_tolerance", "laptop")
+    found = {"laptop": np.full(5, 88.0), "paper": np.full(claim.minimum - 1, 99.0)}
+    monkeypatch.setattr(board, "_measured", lambda _, profile: {claim.id: found[profile]})
+    monkeypatch.setattr(board, "records_of", lambda *_: records)
+    few = board._row(claim)
+    assert (few.profile, few.line.verdict, few.seeds) == ("laptop", "reproduced", laptop.seeds)
+    found["paper"] = np.full(claim.minimum, 99.0)
+    enough = board._row(claim)
+    assert (enough.profile, enough.line.verdict) == ("paper", "not reproduced")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_run_that_has_just_begun_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One record at paper scale, with which nothing can be compared yet, and a damaged one."""
+    one = next((ROOT / "data/results/laptop/fault_tolerance").glob("fashion_mnist-LP-*.json"))
+    for module in (base, board):
+        monkeypatch.setattr(module, "results_folder", lambda profile: tmp_path / profile)
+    for experiment in (fault_tolerance, trials):
+        monkeypatch.setattr(experiment, "results_folder", lambda profile: tmp_path / profile)
+    folder = tmp_path / "paper" / "fault_tolerance"
+    folder.mkdir(parents=True)
+    shutil.copy(one, folder)
+    assert all(row.line.verdict.startswith("not run") for row in board.rows())
+    (folder / one.name).write_bytes(one.read_bytes() + b"x")
+    board.records_of.cache_clear()
+    planned = estimate.planned(EXPERIMENTS["fault_tolerance"].trials("smoke"), Store(tmp_path))
+    assert not any(trial.finished for trial in planned)
 
 
 def test_the_readme_shows_what_the_records_say() -> None:

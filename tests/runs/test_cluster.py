@@ -187,6 +187,19 @@ def test_workers_without_the_code_are_named(
         pass
 
 
+@pytest.mark.usefixtures("plan")
+def test_what_other_code_computed_is_not_kept(
+    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hybrid.experiments.trials.source_sha256", lambda: "another state")
+    with (
+        pytest.raises(ValueError, match="with other code: install this state"),
+        connected(cluster.scheduler_address),
+    ):
+        fault_tolerance.run("smoke", store=Store(tmp_path), methods=["GP"], seeds=1)
+    assert not list(tmp_path.rglob("*.json"))
+
+
 def test_a_notebook_that_fails_is_kept_and_named(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [
