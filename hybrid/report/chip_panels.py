@@ -94,9 +94,10 @@ def bits(axes: Axes, widths: Series, curves: Mapping[str, tuple[Series, str]]) -
     axes.xaxis.set_minor_locator(NullLocator())
     for style, name in ((":", "one epoch more"), ("--", "one epoch more, rounded")):
         axes.plot([], [], style, color="#999999", label=name)
-    axes.set(xlabel="bits of a weight", title="Fewer bits", ylim=(0, 100))
+    # Room for the legend above all curves.
+    axes.set(xlabel="bits of a weight", title="Fewer bits", ylim=(0, 150), yticks=range(0, 101, 20))
     axes.set_ylabel("accuracy (%)")
-    axes.legend(loc="best")
+    axes.legend(loc="upper left", ncols=2, fontsize=4.5, columnspacing=0.8, handlelength=1.5)
 
 
 def energies(
