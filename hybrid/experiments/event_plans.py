@@ -22,7 +22,7 @@ _SMOKE = replace(
     _EVENTS,
     label="digits",
     recordings=1_200,
-    tested=160,
+    tested=100,
     validation=200,
     hidden=128,
     lr_weight=1e-3,
