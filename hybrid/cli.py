@@ -2,8 +2,6 @@
 
 import logging
 import os
-import runpy
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +9,16 @@ from typing import Annotated
 
 import typer
 
-from hybrid.data import catalogue
-from hybrid.data.sources import data_directory
-from hybrid.experiments import board, deployment, estimate
-from hybrid.experiments.base import PROFILES, project_root, results_folder, source_sha256
+from hybrid import __version__
+from hybrid.data import files
+from hybrid.experiments.core import dry_run as preview
+from hybrid.experiments.core.experiment import PROFILES
+from hybrid.experiments.core.trials import source_sha256
+from hybrid.experiments.deployment.inspect import inspect
 from hybrid.experiments.registry import EXPERIMENTS
+from hybrid.experiments.registry import experiment as experiment_of
+from hybrid.experiments.scoreboard.rows import rows as scoreboard_rows
+from hybrid.paths import project_root, results_folder
 from hybrid.report import scoreboard as claims
 from hybrid.report.book import write as write_book
 from hybrid.runs.cluster import connected
@@ -58,8 +61,19 @@ Out = Annotated[Path | None, typer.Option(help="Folder of figures.")]
 Sets = Annotated[list[str] | None, typer.Argument(help="Names of data sets; all by default.")]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hybrid {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _logging() -> None:
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which one."),
+    ] = False,
+) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
 
 
@@ -78,9 +92,13 @@ def run(
     experiment: Annotated[str, typer.Argument(help=f"One of: {', '.join(EXPERIMENTS)}.")],
     profile: Profile = "smoke",
     method: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
-    config: Annotated[
+    label: Annotated[
         list[str] | None,
-        typer.Option(help="Only this, by its label such as a data set; may be repeated."),
+        typer.Option(
+            "--label",
+            "--config",
+            help="Only settings of this label, such as a data set; may be repeated.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
     seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.")] = None,
@@ -97,30 +115,26 @@ def run(
     cluster from its last finished trials.
 
     Examples: `hybrid run continual` (smoke, seconds); `hybrid run fault_tolerance --profile laptop
-    --config mnist --method HP --seeds 1`; the same with `--dry-run` to see how long that takes.
+    --label mnist --method HP --seeds 1`; the same with `--dry-run` to see how long that takes.
     """
-    if experiment not in EXPERIMENTS:
-        names = ", ".join(EXPERIMENTS)
-        raise typer.BadParameter(f"{experiment!r} is unknown: choose one of {names}")
-    entry, folder = EXPERIMENTS[experiment], store or results_folder(profile)
+    try:
+        chosen = experiment_of(experiment)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    folder = store or results_folder(profile)
     kept = Store(folder, recompute=recompute)
     with _plainly():
         if dry_run:
-            trials = entry.trials(profile, seed=seed, seeds=seeds, methods=method, configs=config)
-            typer.echo(estimate.as_text(estimate.planned(trials, kept), jobs))
+            trials = chosen.trials(profile, seed=seed, seeds=seeds, methods=method, labels=label)
+            typer.echo(preview.as_text(preview.planned(trials, kept), jobs))
             return
-        if cluster is not None and experiment == deployment.EXPERIMENT.name:
-            raise ValueError(
-                "deployment takes trained networks from this machine's store, which a cluster has "
-                "not: run it without --cluster"
-            )
         with connected(cluster, source_sha256):
-            entry.run(
+            chosen.run(
                 profile,
                 seed=seed,
                 seeds=seeds,
                 methods=method,
-                configs=config,
+                labels=label,
                 store=kept,
                 jobs=jobs,
                 device=device,
@@ -219,10 +233,10 @@ def scoreboard(
     Verdicts are computed: `data/paper.toml` says what counts as reproducing a claim.
     """
     with _plainly():
-        rows = board.rows()
+        rows = scoreboard_rows()
         table = claims.as_markdown(rows, claims.load_unavailable())
         if not write and not check:
-            typer.echo(claims.as_text([row.line for row in rows]))
+            typer.echo(claims.as_text(rows))
             return
         readme = project_root() / "README.md"
         before = readme.read_text("utf-8")
@@ -248,17 +262,7 @@ def tianjic(
     fault_tolerance, few_shot or continual.
     """
     with _plainly():
-        typer.echo(deployment.inspect(checkpoint, tested))
-
-
-@app.command()
-def bench() -> None:
-    """Measure speed against the usual ways to code the equations, as ratios within one run."""
-    root = project_root()
-    if not (root / "tests" / "bench").is_dir():
-        raise typer.BadParameter(f"{root} has no tests/bench: run this in a checkout")
-    sys.path.insert(0, str(root))
-    runpy.run_module("tests.bench", run_name="__main__")
+        typer.echo(inspect(checkpoint, tested))
 
 
 @data_app.command("list")
@@ -279,9 +283,9 @@ def verify(names: Sets = None) -> None:
 
 def _states(names: list[str] | None, *, verify: bool) -> list[str]:
     """Print the state of files, and return the names of damaged ones."""
-    typer.echo(f"data directory: {data_directory()}")
+    typer.echo(f"data directory: {files.data_directory()}")
     damaged = []
-    for entry in catalogue.entries(names, verify=verify):
+    for entry in files.entries(names, verify=verify):
         size = f"{entry.size / 1e6:10.1f} MB" if entry.size else " " * 13
         typer.echo(f"{entry.name:50s} {size}  {entry.state}")
         if entry.state == "damaged":
@@ -299,7 +303,7 @@ def fetch(names: Sets = None) -> None:
     """
     failed = []
     with _plainly():
-        for name, error in catalogue.fetch_all(names):
+        for name, error in files.fetch_all(names):
             typer.echo(f"{name:50s} {'here' if error is None else f'failed: {error}'}")
             failed += [name] if error is not None else []
         if failed:

@@ -14,11 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybrid.model.coding import LastMembrane, Rank, Rate, drive_decay
+from hybrid.model.coding import LastMembrane, Rank, Rate
+from hybrid.model.drive import drive_decay
 from hybrid.model.neurons import LIF, NeuronState
 from hybrid.model.plasticity import Hebbian, LayerState, MetaLocal, Synapse, plastic_step
-from hybrid.model.surrogates import Rectangle
-from hybrid.model.windows import run_window
+from hybrid.model.neurons import Rectangle
+from hybrid.model.window.choice import run_window
 
 
 @pytest.fixture(autouse=True)

@@ -8,24 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hybrid.checks import choose
 from hybrid.data import atis, glyphs
-from hybrid.data.archives import checked_zip, reading
-from hybrid.data.sources import DamagedDataError, fetch
+from hybrid.data.files import checked_zip, fetch, reading
 
-CharacterName = Literal["glyphs", "few_glyphs", "omniglot", "atis"]
-CHARACTER_NAMES: tuple[CharacterName, ...] = ("glyphs", "few_glyphs", "omniglot", "atis")
+CHARACTER_NAMES = ("glyphs", "few_glyphs", "omniglot", "atis")
 SIZE = 31  # pixels a side, as the authors use Omniglot
 SIDES: dict[str, int] = {"atis": atis.SIZE}  # of the sets of another size
 GLYPH_DRAWINGS = 12
 FEW = 5  # each fifth code point makes up "few_glyphs"
 OMNIGLOT_DRAWINGS = 20
-_PNG = re.compile(r"images_(?:background|evaluation)/([^/]+)/(character\d+)/\d+_(\d+)\.png")
+_PNG = re.compile(r"images_(?:background|evaluation)/([^/]+/character\d+)/\d+_(\d+)\.png")
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,6 @@ class Characters:
 
     def __len__(self) -> int:
         return len(self.drawings)
-
-    def select(self, classes: NDArray[np.int64]) -> "Characters":
-        """Return some of the classes."""
-        return replace(
-            self,
-            drawings=self.drawings[classes],
-            alphabets=tuple(self.alphabets[i] for i in classes),
-            names=tuple(self.names[i] for i in classes),
-        )
 
     def with_rotations(self) -> "Characters":
         """Return each class four times: as it is, and turned by 90, 180 and 270 degrees.
@@ -80,22 +69,19 @@ def load_characters(name: str) -> Characters:
         ValueError: if the name is unknown.
         MissingDataError, DamagedDataError: see `fetch`, `read_omniglot` and `read_atis`.
     """
-    if name in ("glyphs", "few_glyphs"):
-        return render_glyphs(glyphs.code_points()[:: 1 if name == "glyphs" else FEW])
+    choose("character set", name, CHARACTER_NAMES)
     if name == "omniglot":
         archives = ("omniglot/images_background.zip", "omniglot/images_evaluation.zip")
-        parts = [read_omniglot(fetch(archive)) for archive in archives]
-        return Characters(
-            np.concatenate([part.drawings for part in parts]),
-            parts[0].alphabets + parts[1].alphabets,
-            parts[0].names + parts[1].names,
-        )
+        first, second = (read_omniglot(fetch(archive)) for archive in archives)
+        drawings = np.concatenate([first.drawings, second.drawings])
+        return Characters(drawings, first.alphabets + second.alphabets, first.names + second.names)
     if name == "atis":
         recordings = atis.read_atis(fetch("atis_alphabet/alphabet_ExtractedStabilized.mat"))
         alphabets = ("barrel",) * len(atis.BARREL)
-        drawings = atis.frames(recordings)
-        return Characters(drawings, alphabets, tuple(atis.BARREL), takes=atis.RECORDINGS)
-    raise ValueError(f"characters {name!r} are unknown: choose one of {', '.join(CHARACTER_NAMES)}")
+        return Characters(
+            atis.frames(recordings), alphabets, tuple(atis.BARREL), takes=atis.RECORDINGS
+        )
+    return render_glyphs(glyphs.code_points()[:: 1 if name == "glyphs" else FEW])
 
 
 def render_glyphs(codes: Sequence[int], drawings: int = GLYPH_DRAWINGS) -> Characters:
@@ -115,28 +101,21 @@ def read_omniglot(path: Path) -> Characters:
     Raises:
         DamagedDataError: if the archive is damaged, or has not 20 drawings of each character.
     """
-    advice = "Delete the file and run again to fetch it anew."
-    drawings: dict[tuple[str, str], dict[int, NDArray[np.uint8]]] = {}
-    with reading(path, advice), zipfile.ZipFile(path) as archive:
+    drawings: dict[str, dict[int, NDArray[np.uint8]]] = {}
+    with reading(path), zipfile.ZipFile(path) as archive:
         for entry in sorted(checked_zip(archive).namelist()):
             if match := _PNG.fullmatch(entry):
-                alphabet, character, number = match.groups()
-                own = drawings.setdefault((alphabet, character), {})
-                own[int(number)] = _ink(archive.read(entry))
-    if not drawings:
-        raise DamagedDataError(f"{path} holds no Omniglot drawings. {advice}")
-    for (alphabet, character), own in drawings.items():
-        if sorted(own) != list(range(1, OMNIGLOT_DRAWINGS + 1)):
-            raise DamagedDataError(
-                f"{path} holds {len(own)} drawings of {alphabet}/{character}, "
-                f"not {OMNIGLOT_DRAWINGS}. {advice}"
-            )
-    stacked = np.stack([np.stack([own[i] for i in sorted(own)]) for own in drawings.values()])
-    return Characters(
-        stacked,
-        tuple(alphabet for alphabet, _ in drawings),
-        tuple(character for _, character in drawings),
-    )
+                character, number = match.groups()
+                drawings.setdefault(character, {})[int(number)] = _ink(archive.read(entry))
+        if not drawings:
+            raise ValueError("it holds no Omniglot drawings")
+        for character, own in drawings.items():
+            if sorted(own) != list(range(1, OMNIGLOT_DRAWINGS + 1)):
+                count = f"{len(own)} drawings of {character}, not {OMNIGLOT_DRAWINGS}"
+                raise ValueError(f"it holds {count}")
+    alphabets, names = zip(*(character.split("/") for character in drawings), strict=True)
+    stacked = [np.stack([own[i] for i in sorted(own)]) for own in drawings.values()]
+    return Characters(np.stack(stacked), alphabets, names)
 
 
 def _ink(png: bytes) -> NDArray[np.uint8]:

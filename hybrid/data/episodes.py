@@ -1,12 +1,13 @@
 """N-way K-shot episodes: which drawings are shown with which label, and which are asked for."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-SplitName = Literal["pooled", "standard"]
-SPLITS: tuple[SplitName, ...] = ("pooled", "standard")
+from hybrid.checks import choose
+
+SPLITS = ("pooled", "standard")
 POOLED_TEST = 100  # unseen classes in the authors' split
 BACKGROUND = 964  # classes of Omniglot's background set, the first ones
 Integers = NDArray[np.int64]
@@ -57,13 +58,10 @@ def split_classes(
     Raises:
         ValueError: if the name is unknown, or too few classes are left to learn from.
     """
-    if name == "pooled":
-        order = generator.permutation(classes)
-        tested, rest = order[:test], order[test:]
-    elif name == "standard":
-        tested, rest = np.arange(BACKGROUND, classes), generator.permutation(BACKGROUND)
+    if choose("split", name, SPLITS) == "pooled":
+        tested, rest = np.split(generator.permutation(classes), [test])
     else:
-        raise ValueError(f"split {name!r} is unknown: choose one of {', '.join(SPLITS)}")
+        tested, rest = np.arange(BACKGROUND, classes), generator.permutation(BACKGROUND)
     if len(rest) <= validation or not len(tested):
         raise ValueError(
             f"{classes} classes are too few for split {name!r} with {validation} validation classes"

@@ -5,48 +5,40 @@ Level 0 is the clean image. Noise comes from scikit-image and is clipped to [0, 
 authors' test scripts.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.util import random_noise
 
+from hybrid.checks import choose
+
 Pictures = NDArray[np.float32]
+Change = TypeVar("Change")
 
 
 @dataclass(frozen=True)
-class Fault:
+class Fault(Generic[Change]):
     """One kind of fault: its name, what its level means, and the largest level that makes sense."""
 
     name: str
     axis: str  # label of the level axis, with unit
-    mode: str | None  # mode of skimage's random_noise; None for the crop
-    parameter: str = ""  # name of random_noise's level argument
+    change: Change  # what brings it about
     highest: float = float("inf")
 
-
-FAULTS: dict[str, Fault] = {
-    fault.name: fault
-    for fault in (
-        Fault("gaussian", "noise variance (intensity²)", "gaussian", "var"),
-        Fault("salt", "salted pixels (fraction)", "salt", "amount", 1.0),
-        Fault("pepper", "peppered pixels (fraction)", "pepper", "amount", 1.0),
-        Fault("salt_pepper", "salted or peppered pixels (fraction)", "s&p", "amount", 1.0),
-        Fault("speckle", "speckle variance (relative)", "speckle", "var"),
-        Fault("crop", "half-width of the blanked square (pixels)", None),
-    )
-}
+    def check(self, level: float) -> None:
+        """Raise ValueError, naming what is allowed, unless `level` is on the axis."""
+        if not 0.0 <= level <= self.highest:
+            limit = "" if self.highest == float("inf") else f" and <= {self.highest:g}"
+            raise ValueError(f"{self.name} level {level}: the {self.axis} must be >= 0{limit}")
 
 
 def check_level(name: str, level: float) -> None:
     """Raise ValueError, naming what is allowed, unless `level` is a level of fault `name`."""
-    if name not in FAULTS:
-        raise ValueError(f"fault {name!r} is unknown: choose one of {', '.join(FAULTS)}")
-    fault = FAULTS[name]
-    if not 0.0 <= level <= fault.highest:
-        limit = "" if fault.highest == float("inf") else f" and <= {fault.highest:g}"
-        raise ValueError(f"{name} level {level}: the {fault.axis} must be >= 0{limit}")
-    if fault.mode is None and level != int(level):
+    FAULTS[choose("fault", name, FAULTS)].check(level)
+    if name == "crop" and level != int(level):
         raise ValueError(f"{name} level {level}: the half-width is a whole number of pixels")
 
 
@@ -64,20 +56,24 @@ def corrupt(images: Pictures, name: str, level: float, rng: np.random.Generator)
             in [0, 1].
     """
     check_level(name, level)
-    fault = FAULTS[name]
     if images.ndim != 3 or images.min(initial=0.0) < 0.0 or images.max(initial=0.0) > 1.0:
         raise ValueError(
             f"images must be [N, H, W] with values in [0, 1], got shape {list(images.shape)}"
         )
-    if level == 0.0:
-        return images.copy()
-    if fault.mode is None:
-        return _blank_centre(images, level)
-    noisy = random_noise(images, mode=fault.mode, rng=rng, clip=True, **{fault.parameter: level})
-    return noisy.astype(np.float32)
+    return FAULTS[name].change(images, level, rng) if level else images.copy()
 
 
-def _blank_centre(images: Pictures, half_width: float) -> Pictures:
+def _noise(mode: str, parameter: str) -> Callable[..., Pictures]:
+    """Return noise of a mode of scikit-image, whose strength is a parameter of this name."""
+
+    def add(images: Pictures, level: float, rng: np.random.Generator) -> Pictures:
+        noisy = random_noise(images, mode=mode, rng=rng, clip=True, **{parameter: level})
+        return noisy.astype(np.float32)
+
+    return add
+
+
+def _blank_centre(images: Pictures, half_width: float, _: np.random.Generator) -> Pictures:
     """Set the central square of side 2 · half_width to 0 (all of the image if it is wider)."""
     blanked = images.copy()
     height, width = images.shape[1:]
@@ -86,3 +82,16 @@ def _blank_centre(images: Pictures, half_width: float) -> Pictures:
     columns = slice(max(width // 2 - reach, 0), width // 2 + reach)
     blanked[:, rows, columns] = 0.0
     return blanked
+
+
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        Fault("gaussian", "noise variance (intensity²)", _noise("gaussian", "var")),
+        Fault("salt", "salted pixels (fraction)", _noise("salt", "amount"), 1.0),
+        Fault("pepper", "peppered pixels (fraction)", _noise("pepper", "amount"), 1.0),
+        Fault("salt_pepper", "salted or peppered pixels (fraction)", _noise("s&p", "amount"), 1.0),
+        Fault("speckle", "speckle variance (relative)", _noise("speckle", "var")),
+        Fault("crop", "half-width of the blanked square (pixels)", _blank_centre),
+    )
+}

@@ -36,19 +36,13 @@ def code_points() -> tuple[int, ...]:
     signs that are nearly alike, and all but the first of those that share one shape (Latin A,
     Greek Alpha, Cyrillic A).
     """
-    faces = [_font_path(face) for face in _NEEDED]
-    everywhere = set.intersection(*(set(FT2Font(str(path)).get_charmap()) for path in faces))
-    font = ImageFont.truetype(str(faces[0]), _POINTS)
-    kept: list[int] = []
-    shapes = set()
-    for code in sorted(everywhere):
+    kept: dict[tuple[tuple[int, int], bytes], int] = {}  # by shape
+    for code in sorted(frozenset.intersection(*map(_charmap, _NEEDED))):
         if _is_simple(chr(code)):
-            mask = font.getmask(chr(code))
-            shape = (mask.size, bytes(mask))
-            if shape not in shapes and max(mask.size) <= _SIDE and min(mask.size) > 0:
-                shapes.add(shape)
-                kept.append(code)
-    return tuple(kept)
+            mask = _font(_NEEDED[0]).getmask(chr(code))
+            if max(mask.size) <= _SIDE and min(mask.size) > 0:
+                kept.setdefault((mask.size, bytes(mask)), code)
+    return tuple(kept.values())
 
 
 def script(code: int) -> str:
@@ -97,16 +91,13 @@ def _draw(code: int, face: str) -> Image.Image:
 
 @cache
 def _font(face: str) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_font_path(face)), _POINTS)
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"
+    return ImageFont.truetype(str(path), _POINTS)
 
 
 @cache
 def _charmap(face: str) -> frozenset[int]:
-    return frozenset(FT2Font(str(_font_path(face))).get_charmap())
-
-
-def _font_path(face: str) -> Path:
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"
+    return frozenset(FT2Font(str(_font(face).path)).get_charmap())
 
 
 def _is_simple(character: str) -> bool:

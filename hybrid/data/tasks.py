@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid.checks import choose
+
 Scenario = Literal["task-incremental", "domain-incremental", "class-incremental"]
 SCENARIOS: tuple[Scenario, ...] = ("task-incremental", "domain-incremental", "class-incremental")
 
@@ -55,15 +57,11 @@ def split(scenario: Scenario, classes: int, each: int = 2) -> tuple[Task, ...]:
     Raises:
         ValueError: if the scenario is unknown, or the classes cannot be split.
     """
-    if scenario not in SCENARIOS:
-        raise ValueError(f"scenario = {scenario!r}: choose one of {', '.join(SCENARIOS)}")
+    choose("scenario", scenario, SCENARIOS)
     if each < 2 or classes % each:
         raise ValueError(f"each = {each}: {classes} classes cannot be split so, or not worth it")
     whole = np.arange(classes)
-    shared = scenario == "domain-incremental"
-    answers = whole % each if shared else whole
-    tasks = []
-    for own in whole.reshape(-1, each):
-        known = own if scenario == "task-incremental" else np.unique(answers)
-        tasks.append(Task(None, own, answers, known))
-    return tuple(tasks)
+    answers = whole % each if scenario == "domain-incremental" else whole
+    told, all_answers = scenario == "task-incremental", np.unique(answers)
+    parts = whole.reshape(-1, each)
+    return tuple(Task(None, own, answers, own if told else all_answers) for own in parts)

@@ -17,6 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hybrid.checks import require
+
 SecondOrder = Literal["finite-difference", "exact", "first-order"]
 SECOND_ORDERS: tuple[SecondOrder, ...] = ("finite-difference", "exact", "first-order")
 
@@ -50,13 +52,11 @@ class Bilevel:
     max_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
-        if self.second_order not in SECOND_ORDERS:
-            names = ", ".join(SECOND_ORDERS)
-            raise ValueError(f"second_order = {self.second_order!r}: choose one of {names}")
+        known = self.second_order in SECOND_ORDERS
+        require(self, "second_order", known, f"one of {', '.join(SECOND_ORDERS)}")
         for name in ("rate", "difference", "clamp", "max_norm"):
             value = getattr(self, name)
-            if value is not None and value <= 0.0:
-                raise ValueError(f"Bilevel.{name} = {value}: it must be > 0")
+            require(self, name, value is None or value > 0.0, "> 0")
 
 
 def hypergradient(

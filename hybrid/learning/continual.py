@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hybrid.learning.consolidation import Consolidation
-from hybrid.learning.evaluation import Protocol
-from hybrid.learning.fisher import fisher_information
+from hybrid.checks import require
+from hybrid.learning.consolidation import Consolidation, fisher_information
+from hybrid.learning.evaluation import Protocol, accuracy
 from hybrid.learning.fitting import EpochLog, fit
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import Split, one_hot_mse
@@ -45,7 +45,7 @@ class Stream(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lessons:
+class StreamTraining:
     """How a stream is learned.
 
     Args:
@@ -69,10 +69,8 @@ class Lessons:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "fisher_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must be >= 1")
-        if self.meta not in META_EPOCHS:
-            raise ValueError(f"meta = {self.meta!r}: choose one of {', '.join(META_EPOCHS)}")
+            require(self, name, getattr(self, name) >= 1, ">= 1")
+        require(self, "meta", self.meta in META_EPOCHS, f"one of {', '.join(META_EPOCHS)}")
 
 
 class Learner(nn.Module):
@@ -122,7 +120,7 @@ class Learner(nn.Module):
 def learn_stream(
     learner: Learner,
     stream: Stream,
-    lessons: Lessons,
+    training: StreamTraining,
     schedule: Schedule,
     order: Callable[[int], torch.Generator],
     *,
@@ -138,50 +136,50 @@ def learn_stream(
         NonFiniteLossError: see `fit`.
         ValueError: if the schedule's epochs are not those of all tasks.
     """
-    if schedule.epochs != lessons.epochs * len(stream.views):
+    if schedule.epochs != training.epochs * len(stream.views):
         raise ValueError(
-            f"schedule.epochs = {schedule.epochs}: {len(stream.views)} tasks of {lessons.epochs} "
-            f"epochs take {lessons.epochs * len(stream.views)}"
+            f"schedule.epochs = {schedule.epochs}: {len(stream.views)} tasks of {training.epochs} "
+            f"epochs take {training.epochs * len(stream.views)}"
         )
     network = learner.network
-    course = _Course(
+    trainer = _Trainer(
         learner,
         stream,
-        lessons,
+        training,
         schedule,
         schedule.optimisers(network.weight_parameters(), []),
         schedule.optimisers([], network.meta_parameters()),
     )
     return fit(
         learner,
-        [*course.of_weights, *course.of_meta],
+        [*trainer.of_weights, *trainer.of_meta],
         schedule,
-        course.steps,
-        course.validate,
+        trainer.steps,
+        trainer.validate,
         order,
         checkpoint=checkpoint,
         title=title,
     )
 
 
-class _Course(NamedTuple):
+class _Trainer(NamedTuple):
     """All that the steps of an epoch need."""
 
     learner: Learner
     stream: Stream
-    lessons: Lessons
+    training: StreamTraining
     schedule: Schedule
     of_weights: list[torch.optim.Optimizer]
     of_meta: list[torch.optim.Optimizer]
 
     def steps(self, generator: torch.Generator) -> Iterator[float]:
         """Train for one epoch, and after the last one of a task end it."""
-        learner, epochs = self.learner, self.lessons.epochs
+        learner, epochs = self.learner, self.training.epochs
         task, epoch = divmod(int(learner.done), epochs)
         if epoch == 0:
             if task == 0:
                 self._test(0)
-            if self.lessons.fresh and not self.lessons.joint:
+            if self.training.fresh and not self.training.joint:
                 for optimiser in self.of_weights:
                     optimiser.state.clear()
         with _at_rest(self.of_meta):
@@ -189,13 +187,13 @@ class _Course(NamedTuple):
         if epoch == epochs - 1:
             learner.consolidation.end_task(lambda: self._fisher(task, generator))
             with _at_rest(self.of_weights):
-                yield from self._teach_meta(task, generator)
+                yield from self._train_meta(task, generator)
             self._test(task + 1)
         learner.done += 1
 
     def validate(self) -> float:
         """Return the accuracy on validation images of the task that was learned last."""
-        task = (int(self.learner.done) - 1) // self.lessons.epochs
+        task = (int(self.learner.done) - 1) // self.training.epochs
         numbers = self.stream.views[task].validation
         size = self.schedule.batch_size
         return accuracy_on(
@@ -209,7 +207,7 @@ class _Course(NamedTuple):
                 optimiser.zero_grad()
             loss = (
                 self._mixed_loss(batch, generator)
-                if self.lessons.joint
+                if self.training.joint
                 else (self._loss(task, batch))
             )
             yield loss.item()
@@ -220,11 +218,11 @@ class _Course(NamedTuple):
         for optimiser in self.of_weights:
             optimiser.step()
 
-    def _teach_meta(self, task: int, generator: torch.Generator) -> Iterator[float]:
+    def _train_meta(self, task: int, generator: torch.Generator) -> Iterator[float]:
         """Let θ alone learn for one epoch, from earlier tasks or from this one."""
-        wanted = self.lessons.meta
+        wanted = self.training.meta
         # Before the second task there is no earlier one to replay.
-        if wanted == "none" or not self.of_meta or task >= self.lessons.meta_tasks:
+        if wanted == "none" or not self.of_meta or task >= self.training.meta_tasks:
             return
         if wanted == "replay" and task == 0:
             return
@@ -288,7 +286,9 @@ class _Course(NamedTuple):
 
     def _fisher(self, task: int, generator: torch.Generator) -> list[Tensor]:
         view, data = self.stream.views[task], self.stream.train
-        chosen = torch.randperm(len(view.train), generator=generator)[: self.lessons.fisher_samples]
+        chosen = torch.randperm(len(view.train), generator=generator)[
+            : self.training.fisher_samples
+        ]
         images = view.inputs(data.inputs[view.train[chosen]])
         masks = self.learner.masks(task)
         return fisher_information(
@@ -340,15 +340,15 @@ def accuracy_on(
             of "frozen" stay empty. A network without traces is tested alike under all of them.
     """
     learner.eval()
-    view, masks, correct = stream.views[task], learner.masks(task), 0
-    for batch in numbers.split(batch_size):
-        inputs, labels = view.inputs(data.inputs[batch]), view.answers[data.labels[batch]]
+    view, masks = stream.views[task], learner.masks(task)
+
+    def answer(batch: Tensor) -> Tensor:
         output = learner.network(
-            inputs,
+            view.inputs(data.inputs[batch]),
             masks,
             pool="sample" if protocol == "sample" else "batch",
             adapt=protocol != "frozen",
         ).output
-        answers = view.choices[output[:, view.choices].argmax(-1)]
-        correct += int((answers == labels).sum())
-    return correct / len(numbers)
+        return view.choices[output[:, view.choices].argmax(-1)]
+
+    return accuracy(answer, numbers, view.answers[data.labels[numbers]], batch_size)

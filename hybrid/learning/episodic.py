@@ -1,4 +1,4 @@
-"""Training and testing on episodes: a few labelled looks, then queries.
+"""Training and testing on episodes: a labelled support, then queries.
 
 Weights descend the loss of the queries. θ either descends the same loss, or is taught by other
 drawings of the same classes, looking past the step of the weights (see `hybrid.learning.bilevel`).
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hybrid.checks import require
 from hybrid.learning.bilevel import Bilevel, hypergradient
 from hybrid.learning.checkpoint import BestState
 from hybrid.learning.fitting import EpochLog, fit
@@ -21,39 +22,40 @@ from hybrid.learning.maml import FirstOrderMAML
 from hybrid.learning.schedule import Schedule
 from hybrid.model.few_shot import FewShot, Support
 
-Learner = FewShot | FirstOrderMAML
+EpisodicNetwork = FewShot | FirstOrderMAML
 LossName = Literal["cross-entropy", "binary"]
 LOSSES: tuple[LossName, ...] = ("cross-entropy", "binary")
 
 
-class Lesson(NamedTuple):
-    """A batch of episodes; looks and queries are numbers of images."""
+class EpisodeBatch(NamedTuple):
+    """A batch of episodes; support and queries are numbers of images."""
 
     images: Tensor  # [N, channels, height, width]
-    support: Tensor  # [episodes, looks]
-    labels: Tensor  # [episodes, looks]
+    support: Tensor  # [episodes, support]
+    labels: Tensor  # [episodes, support]
     query: Tensor  # [episodes, queries]
     targets: Tensor  # [episodes, queries]
     ways: int
 
 
-class Exercise(NamedTuple):
-    """What one step learns from: lessons for the weights, one after the other, and one for θ."""
+class MetaBatch(NamedTuple):
+    """What one step learns from: batches for the weights, one after the other, and one for θ."""
 
-    lessons: Sequence[Lesson]
-    check: Lesson | None = None  # other drawings of the same classes; None: θ learns as w does
+    batches: Sequence[EpisodeBatch]
+    check: EpisodeBatch | None = (
+        None  # other drawings of the same classes; None: θ learns as w does
+    )
 
 
 @dataclass(frozen=True)
-class Teaching:
+class Objective:
     """How scores become a loss and the loss becomes steps."""
 
     loss: LossName = "cross-entropy"
     bilevel: Bilevel | None = None  # None: θ descends the loss of the weights
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss = {self.loss!r}: choose one of {', '.join(LOSSES)}")
+        require(self, "loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")
 
 
 def episode_loss(scores: Tensor, targets: Tensor, name: LossName) -> Tensor:
@@ -69,12 +71,12 @@ def episode_loss(scores: Tensor, targets: Tensor, name: LossName) -> Tensor:
 
 
 def train_on_episodes(
-    network: Learner,
-    exercises: Callable[[torch.Generator], Iterator[Exercise]],
+    network: EpisodicNetwork,
+    meta_batches: Callable[[torch.Generator], Iterator[MetaBatch]],
     validate: Callable[[], float],
     schedule: Schedule,
     order: Callable[[int], torch.Generator],
-    teaching: Teaching,
+    objective: Objective,
     *,
     checkpoint: Path | None = None,
     title: str = "training",
@@ -84,32 +86,32 @@ def train_on_episodes(
 
     Args:
         network: what is trained.
-        exercises: draws the exercises of one epoch.
+        meta_batches: draws the meta_batches of one epoch.
         validate: returns the accuracy on held-out classes.
         schedule: epochs and rates; its batch size is not used.
         order, checkpoint, title, best: see `fit`.
-        teaching: see `Teaching`.
+        objective: see `Objective`.
 
     Raises:
         NonFiniteLossError: see `fit`.
-        ValueError: if θ is to be checked, but an exercise brings nothing to check it with.
+        ValueError: if θ is to be checked, but an meta_batch brings nothing to check it with.
     """
     of_weights = schedule.optimisers(network.weight_parameters(), [])
     of_meta = schedule.optimisers([], network.meta_parameters())
-    together = of_weights if teaching.bilevel else of_weights + of_meta
+    together = of_weights if objective.bilevel else of_weights + of_meta
 
     def steps(generator: torch.Generator) -> Iterator[float]:
         network.train()
-        for exercise in exercises(generator):
-            for lesson in exercise.lessons:
+        for meta_batch in meta_batches(generator):
+            for batch in meta_batch.batches:
                 network.zero_grad()
-                loss = lesson_loss(network, lesson, teaching.loss)
+                loss = batch_loss(network, batch, objective.loss)
                 yield loss.item()
                 loss.backward()
                 for optimiser in together:
                     optimiser.step()
-            if teaching.bilevel is not None and of_meta:
-                teach_meta(network, exercise, of_meta[0], teaching)
+            if objective.bilevel is not None and of_meta:
+                meta_step(network, meta_batch, of_meta[0], objective)
         network.eval()
 
     return fit(
@@ -125,36 +127,39 @@ def train_on_episodes(
     )
 
 
-def lesson_loss(network: nn.Module, lesson: Lesson, name: LossName) -> Tensor:
-    """Return the loss of a network on the queries of a lesson."""
-    images, support, labels, query, targets, ways = lesson
+def batch_loss(network: nn.Module, batch: EpisodeBatch, name: LossName) -> Tensor:
+    """Return the loss of a network on the queries of a batch."""
+    images, support, labels, query, targets, ways = batch
     return episode_loss(network(images, support, labels, query, ways=ways), targets, name)
 
 
-def teach_meta(
-    network: Learner, exercise: Exercise, optimiser: torch.optim.Optimizer, teaching: Teaching
+def meta_step(
+    network: EpisodicNetwork,
+    meta_batch: MetaBatch,
+    optimiser: torch.optim.Optimizer,
+    objective: Objective,
 ) -> None:
     """Let θ take one step along its bilevel gradient."""
-    if exercise.check is None or teaching.bilevel is None:
-        raise ValueError("a bilevel step needs an exercise with a lesson to check θ with")
+    if meta_batch.check is None or objective.bilevel is None:
+        raise ValueError("a bilevel step needs an meta_batch with a batch to check θ with")
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     weights, meta = network.weight_parameters(), network.meta_parameters()
     keys = [names[id(parameter)] for parameter in (*weights, *meta)]
 
-    def loss_on(lesson: Lesson) -> Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]:
+    def loss_on(batch: EpisodeBatch) -> Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]:
         def loss(w: Sequence[Tensor], theta: Sequence[Tensor]) -> Tensor:
             # Copies of the buffers, too: what is only tried out must not move running statistics.
             state = {name: buffer.clone() for name, buffer in network.named_buffers()}
             state |= dict(zip(keys, (*w, *theta), strict=True))
-            images, support, labels, query, targets, ways = lesson
+            images, support, labels, query, targets, ways = batch
             arguments = (images, support, labels, query)
             scores: Tensor = functional_call(network, state, arguments, {"ways": ways})
-            return episode_loss(scores, targets, teaching.loss)
+            return episode_loss(scores, targets, objective.loss)
 
         return loss
 
     gradients = hypergradient(
-        loss_on(exercise.lessons[-1]), loss_on(exercise.check), weights, meta, teaching.bilevel
+        loss_on(meta_batch.batches[-1]), loss_on(meta_batch.check), weights, meta, objective.bilevel
     )
     for parameter, gradient in zip(meta, gradients, strict=True):
         parameter.grad = gradient
@@ -162,22 +167,22 @@ def teach_meta(
 
 
 @torch.no_grad()
-def answer_episodes(
-    head: nn.Module, features: Tensor, lesson: Lesson, *, at_once: int = 500
+def correct_queries(
+    head: nn.Module, features: Tensor, batch: EpisodeBatch, *, at_once: int = 500
 ) -> Tensor:
     """Return which queries were answered rightly, as booleans [episodes, queries].
 
     Args:
         head: maps support and queries to scores, in evaluation mode.
-        features: of all images that the lesson numbers [N, features]; each is embedded once.
-        lesson: the episodes; its images are not used.
+        features: of all images that the batch numbers [N, features]; each is embedded once.
+        batch: the episodes; its images are not used.
         at_once: episodes computed together, which does not change the result.
     """
     right = []
-    for rows in torch.arange(len(lesson.support)).split(at_once):
-        support = Support(features[lesson.support[rows]], lesson.labels[rows])
-        scores = head(support, features[lesson.query[rows]], ways=lesson.ways)
-        right.append(scores.argmax(-1) == lesson.targets[rows])
+    for rows in torch.arange(len(batch.support)).split(at_once):
+        support = Support(features[batch.support[rows]], batch.labels[rows])
+        scores = head(support, features[batch.query[rows]], ways=batch.ways)
+        right.append(scores.argmax(-1) == batch.targets[rows])
     return torch.cat(right)
 
 

@@ -6,19 +6,45 @@
           this is the only protocol.
 "sample"  As "batch", with a trace of its own for each sample: no sample can help another.
 "stream"  One sample at a time, in order; the trace is carried on and moves slowly, see
-          `hybrid.model.stream`. No labels, no batch.
+          `hybrid.model.streams`. No labels, no batch.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hybrid.model.networks import FullyConnected, HybridNetwork
-from hybrid.model.stream import run_stream
+from hybrid.checks import choose
+from hybrid.model.networks import Activity, FullyConnected, HybridNetwork
+from hybrid.model.streams import run_stream
 
 Protocol = Literal["batch", "frozen", "sample", "stream"]
 PROTOCOLS: tuple[Protocol, ...] = ("batch", "frozen", "sample", "stream")
+# Windows longer than this are asked for an answer at as many steps, evenly spread.
+_ASKED = 28
+
+
+@torch.no_grad()
+def accuracy(
+    answer: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor, batch_size: int
+) -> float:
+    """Return the fraction of samples that are answered correctly.
+
+    Args:
+        answer: maps inputs [n, *] to classes [n].
+        inputs: [N, *].
+        labels: [N].
+        batch_size: samples asked at a time.
+    """
+    answers = torch.cat([answer(part) for part in inputs.split(batch_size)])
+    return int((answers == labels).sum()) / len(labels)
+
+
+def confusion(answers: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return counts [true class, predicted class] of answers [N] to samples with labels [N]."""
+    cells = labels * classes + answers
+    return torch.bincount(cells, minlength=classes**2).view(classes, classes)
 
 
 class Outcome(NamedTuple):
@@ -44,8 +70,7 @@ def evaluate(
     Raises:
         ValueError: if the protocol is unknown, or "stream" and the network not fully connected.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {protocol!r} is unknown: choose one of {', '.join(PROTOCOLS)}")
+    choose("protocol", protocol, PROTOCOLS)
     was_training = network.training
     network.eval()
     if protocol == "stream":
@@ -58,10 +83,8 @@ def evaluate(
         outputs = torch.stack([output for output, _ in tested])
         rates = torch.stack([rate for _, rate in tested])
     network.train(was_training)
-    classes = outputs.shape[-1]
-    cells = labels * classes + outputs.argmax(-1)  # [S, N]
-    counts = [torch.bincount(row, minlength=classes**2) for row in cells]
-    return Outcome(torch.stack(counts).view(-1, classes, classes), rates)
+    counts = [confusion(row, labels, outputs.shape[-1]) for row in outputs.argmax(-1)]
+    return Outcome(torch.stack(counts), rates)
 
 
 def _test_set(
@@ -80,3 +103,60 @@ def _test_set(
         counts = activity.spike_counts()[-len(spikes) :]  # those of dense layers
         spikes += torch.stack([count.mean(-1).sum() for count in counts])
     return torch.cat(outputs), spikes / (steps * len(inputs))
+
+
+class AnswerCurve(NamedTuple):
+    """What a network would answer at each step, and what that costs in spikes."""
+
+    confusion: Tensor  # [true class, predicted class], counts
+    asked: Tensor  # steps at which it was asked, counted from 1 [K]
+    correct: Tensor  # right answers, had each sample to answer at that step at the latest [K]
+    spikes: Tensor  # spikes of a sample up to its answer, by layer, up to that step [K, layers]
+    latency: float  # mean number of steps until the answer
+
+
+@torch.no_grad()
+def answer_curve(
+    network: HybridNetwork, inputs: Tensor, labels: Tensor, batch_size: int, *, adapt: bool = True
+) -> AnswerCurve:
+    """Test a network and follow its answers step by step; the network is left unchanged.
+
+    A sample's spikes count until it has its answer (see `ReadOut.answered`).
+
+    Args:
+        network: trained network.
+        inputs, labels: test samples.
+        batch_size: samples that share a moving trace, where the network's pool is "batch".
+        adapt: whether traces move during the test; no mark is left either way.
+    """
+    was_training = network.training
+    network.eval()
+    asked = torch.linspace(1, network.steps, min(network.steps, _ASKED)).round().int()
+    parts = [
+        _curve_of_batch(network, network(x, adapt=adapt), y, asked)
+        for x, y in zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
+    ]
+    network.train(was_training)
+    counted = [torch.stack(column).sum(0) for column in zip(*parts, strict=True)]
+    counts, correct, spikes, latency = counted
+    return AnswerCurve(counts, asked, correct, spikes / len(labels), latency.item() / len(labels))
+
+
+def _curve_of_batch(
+    network: HybridNetwork, activity: Activity, labels: Tensor, asked: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return confusion, right answers and spikes at each step asked, and the sum of latencies."""
+    states, v_th = activity.windows[-1].states, network.v_th
+    # Who still works on an answer at each step; a batch may end before T.
+    waiting = torch.stack(
+        [torch.ones_like(labels, dtype=torch.bool)]
+        + [~network.readout.answered(states[:t], v_th) for t in range(1, len(states))]
+    )
+    fired = (activity.spikes() * waiting).cumsum(1)  # [layers, T, N]
+    correct, spikes = [], []
+    for step in asked.tolist():
+        t = min(step, len(states))
+        correct.append((network.readout(states[:t], v_th).argmax(-1) == labels).sum())
+        spikes.append(fired[:, t - 1].sum(-1))
+    counts = confusion(activity.output.argmax(-1), labels, activity.output.shape[-1])
+    return counts, torch.stack(correct), torch.stack(spikes), waiting.sum()

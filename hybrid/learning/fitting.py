@@ -71,10 +71,12 @@ def fit(
     for epoch in bar:
         schedule.set_rates(optimisers, epoch)
         generator = order(epoch)
-        lesson = steps(generator)  # may draw from it before torch's global generator is seeded
+        losses_of_epoch = steps(
+            generator
+        )  # may draw from it before torch's global generator is seeded
         with seeded(generator):
             losses: list[float] = []
-            for loss in lesson:
+            for loss in losses_of_epoch:
                 losses.append(loss)
                 if not math.isfinite(loss):
                     what = f"the loss became {loss} in epoch {epoch + 1}, batch {len(losses)}"

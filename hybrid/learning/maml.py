@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hybrid.model.embedding import Embedding
+from hybrid.model.networks import MetaLearner
 
 
-class FirstOrderMAML(nn.Module):
+class FirstOrderMAML(MetaLearner):
     """An embedding and a linear read-out that learn an episode by gradient descent.
 
     Each episode starts from the same weights, takes `steps` gradient steps on the cross-entropy
@@ -61,16 +62,18 @@ class FirstOrderMAML(nn.Module):
         """Return scores [episodes, queries, ways]; arguments as of `FewShot`."""
         graded = torch.is_grad_enabled()
         scores = []
-        for looks, label, asked in zip(support, labels, query, strict=True):
-            own = self._episode(images[looks], label, images[asked], ways)
+        for shown, label, asked in zip(support, labels, query, strict=True):
+            own = self._episode(images[shown], label, images[asked], ways)
             scores.append(own if graded else own.detach())
         return torch.stack(scores)
 
     @torch.enable_grad()
-    def _episode(self, looks: Tensor, labels: Tensor, queries: Tensor, ways: int | None) -> Tensor:
+    def _episode(
+        self, support: Tensor, labels: Tensor, queries: Tensor, ways: int | None
+    ) -> Tensor:
         adapted: dict[str, Tensor] = dict(self.named_parameters())
         for _ in range(self.steps):
-            loss = F.cross_entropy(self._scores(adapted, looks, ways), labels)
+            loss = F.cross_entropy(self._scores(adapted, support, ways), labels)
             gradients = torch.autograd.grad(loss, list(adapted.values()))
             moved = zip(adapted.items(), gradients, strict=True)
             adapted = {name: value - self.rate * g for (name, value), g in moved}
@@ -80,11 +83,3 @@ class FirstOrderMAML(nn.Module):
         inner = {k.removeprefix("embedding."): v for k, v in state.items() if "embedding." in k}
         features: Tensor = functional_call(self.embedding, inner, (images,))
         return F.linear(features, state["weight"][:ways], state["bias"][:ways])
-
-    def weight_parameters(self) -> list[nn.Parameter]:
-        """Return all trained parameters."""
-        return list(self.parameters())
-
-    def meta_parameters(self) -> list[nn.Parameter]:
-        """Return nothing: there is no local rule."""
-        return []

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from hybrid.checks import require
+
 Decay = Literal["none", "steps", "cosine", "halves"]
 
 
@@ -45,25 +47,18 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must be >= 1")
+            require(self, name, getattr(self, name) >= 1, ">= 1")
         for name in ("lr_weight", "lr_meta", "halving", "eps"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must be > 0")
+            require(self, name, getattr(self, name) > 0.0, "> 0")
         for name, allowed in (
             ("optimiser", ("adam", "sgd")),
             ("decay", ("none", "steps", "cosine", "halves")),
         ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} = {getattr(self, name)!r}: choose one of {', '.join(allowed)}"
-                )
-        if self.weight_decay < 0.0 or (self.weight_decay and self.optimiser == "adam"):
-            raise ValueError(f"weight_decay = {self.weight_decay}: it must be >= 0, and 0 for adam")
-        if (self.decay == "steps") != bool(self.milestones):
-            raise ValueError(
-                f"milestones = {self.milestones}: give them with decay = 'steps' alone"
-            )
+            require(self, name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        decays = self.weight_decay == 0.0 or (self.weight_decay > 0.0 and self.optimiser == "sgd")
+        require(self, "weight_decay", decays, ">= 0, and 0 for adam")
+        stepped = (self.decay == "steps") == bool(self.milestones)
+        require(self, "milestones", stepped, "given with decay = 'steps' alone")
 
     def optimisers(
         self, weights: Sequence[nn.Parameter], meta: Sequence[nn.Parameter]

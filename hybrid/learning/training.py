@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybrid.learning.checkpoint import BestState
+from hybrid.learning.evaluation import accuracy
 from hybrid.learning.fitting import EpochLog, fit
 from hybrid.learning.schedule import Schedule
+from hybrid.model.layers import meta_parameters, weight_parameters
 
 # Changes a batch of training inputs at random, from a generator.
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -49,8 +51,8 @@ def train(
     """Train a network in place and return one log per epoch.
 
     Args:
-        network: a module whose call returns an `Activity`, and whose `weight_parameters()` and
-            `meta_parameters()` are trained at their own rates.
+        network: a module whose call returns an `Activity`; its weights and its θ are trained at
+            rates of their own.
         data: training samples.
         validation: held-out training samples, looked at once per epoch, never learned from.
         schedule: epochs, batch size and learning rates.
@@ -66,19 +68,24 @@ def train(
     """
     if len(data.inputs) != len(data.labels):
         raise ValueError(f"{len(data.inputs)} samples but {len(data.labels)} labels")
-    weights, meta = network.weight_parameters(), network.meta_parameters()  # type: ignore[operator]
-    optimisers = schedule.optimisers(weights, meta)
+    optimisers = schedule.optimisers(weight_parameters(network), meta_parameters(network))
 
     def steps(generator: torch.Generator) -> Iterator[float]:
         batches = _batches(data, schedule.batch_size, generator, augment)
         return _steps(network, batches, schedule, optimisers, loss)
+
+    def validate() -> float:
+        network.eval()
+        return accuracy(
+            lambda inputs: network(inputs).output.argmax(-1), *validation, schedule.batch_size
+        )
 
     return fit(
         network,
         optimisers,
         schedule,
         steps,
-        lambda: accuracy(network, validation, schedule.batch_size),
+        validate,
         order,
         checkpoint=checkpoint,
         title=title,
@@ -119,15 +126,3 @@ def _steps(
         value.backward()
         for optimiser in optimisers:
             optimiser.step()
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, data: Split, batch_size: int) -> float:
-    """Return the fraction of samples classified correctly, in evaluation mode."""
-    network.eval()
-    correct = 0
-    for inputs, labels in zip(
-        data.inputs.split(batch_size), data.labels.split(batch_size), strict=True
-    ):
-        correct += int((network(inputs).output.argmax(-1) == labels).sum())
-    return correct / len(data.labels)

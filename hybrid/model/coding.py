@@ -1,116 +1,83 @@
-"""Spike codes: how a value becomes a drive over T steps, and how spikes become an output.
+"""Codes: how a value becomes the inputs of T steps, and how spikes become an output.
 
-Layout is [T, N, *]. A drive is either `Static`, one value repeated with a gain per step, or a
-sequence of T tensors [N, in] (a tensor [T, N, in] is one).
+Layout is [T, N, *].
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from hybrid.checks import require
+from hybrid.model.drive import Source
 from hybrid.model.neurons import NeuronState
 
 
-class Static(NamedTuple):
-    """A drive x_t = gain_t · value: an image shown for T steps without T copies of it."""
+class Encode(Protocol):
+    """How a batch of inputs [N, *] becomes what the first layer is shown in T steps."""
 
-    value: Tensor  # [N, in]
-    gain: tuple[float, ...]  # T gains
-
-
-Drive = Static | Sequence[Tensor] | Tensor
+    def __call__(self, value: Tensor, steps: int) -> Source: ...
 
 
-def drive_decay(steps: int, tau: float | None) -> tuple[float, ...]:
-    """Return the T gains e^{-t/tau} of a fading drive, t = 0 … T-1 (all 1 if `tau` is None).
+@dataclass(frozen=True)
+class Poisson:
+    """Poisson rate code: spikes [T, N, in] with probability `value` [N, in] at every step."""
 
-    Args:
-        steps: T, the number of steps.
-        tau: time constant τ_w in steps, or None for a drive that does not fade.
+    def __call__(
+        self, value: Tensor, steps: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw the spikes, without a generator from torch's global one.
 
-    Raises:
-        ValueError: if `steps` < 1 or `tau` <= 0.
-
-    Source: paper Eq. 8, factor e^{-(t-t_n0)/τ_w}; the authors' code applies it to the layer input.
-    """
-    if steps < 1:
-        raise ValueError(f"steps = {steps}: a window needs at least one step")
-    if tau is None:
-        return (1.0,) * steps
-    if tau <= 0.0:
-        raise ValueError(f"tau = {tau}: the time constant must be > 0 steps, or None")
-    # Single precision as in the reference implementation, so that gains agree to the last bit.
-    return tuple(torch.exp(-torch.arange(steps, dtype=torch.float32) / tau).tolist())
-
-
-def direct(value: Tensor, steps: int) -> Static:
-    """Direct code: the analogue value [N, in] drives the layer at each of `steps` steps."""
-    return Static(value, drive_decay(steps, None))
+        Raises:
+            ValueError: if a value lies outside [0, 1].
+        """
+        if value.min() < 0.0 or value.max() > 1.0:
+            raise ValueError(
+                f"Poisson: values span [{value.min():.3g}, {value.max():.3g}]; "
+                "they are probabilities and must lie in [0, 1]"
+            )
+        draws = torch.rand((steps, *value.shape), generator=generator, device=value.device)
+        return (draws < value).to(value.dtype)
 
 
-def poisson(value: Tensor, steps: int, generator: torch.Generator | None = None) -> Tensor:
-    """Poisson rate code: spikes [T, N, in] with probability `value` [N, in] at every step.
-
-    Without a generator, torch's global one is drawn from.
-
-    Raises:
-        ValueError: if a value lies outside [0, 1].
-    """
-    if value.min() < 0.0 or value.max() > 1.0:
-        raise ValueError(
-            f"poisson: values span [{value.min():.3g}, {value.max():.3g}]; "
-            "they are probabilities and must lie in [0, 1]"
-        )
-    draws = torch.rand((steps, *value.shape), generator=generator, device=value.device)
-    return (draws < value).to(value.dtype)
-
-
-def in_parts(value: Tensor, steps: int) -> tuple[Tensor, ...]:
-    """Sequential code: cut each input [N, steps · in] into `steps` parts [N, in], shown in order.
+@dataclass(frozen=True)
+class InParts:
+    """Sequential code: each input [N, steps · in] in `steps` parts [N, in], shown in order.
 
     With 28 steps an image of 28 rows is shown row by row, with 784 pixel by pixel.
-
-    Raises:
-        ValueError: if the inputs cannot be cut into equal parts.
     """
-    if steps < 1 or value.shape[-1] % steps:
-        raise ValueError(f"inputs of {value.shape[-1]} values cannot be cut into {steps} parts")
-    return value.unflatten(-1, (steps, -1)).unbind(-2)
+
+    def __call__(self, value: Tensor, steps: int) -> tuple[Tensor, ...]:
+        """Cut the inputs.
+
+        Raises:
+            ValueError: if they cannot be cut into equal parts.
+        """
+        if steps < 1 or value.shape[-1] % steps:
+            raise ValueError(f"inputs of {value.shape[-1]} values cannot be cut into {steps} parts")
+        return value.unflatten(-1, (steps, -1)).unbind(-2)
 
 
-def counts_in_parts(counts: Tensor, steps: int, ceiling: int) -> tuple[Tensor, ...]:
-    """Event frames as inputs: counts [N, steps · in] are cut at `ceiling`, scaled to at most 1,
-    and shown step by step, see `in_parts`.
-
-    Raises:
-        ValueError: if the ceiling is not at least 1, or the counts cannot be cut into equal parts.
-    """
-    if ceiling < 1:
-        raise ValueError(f"ceiling = {ceiling}: it must be >= 1")
-    return in_parts(counts.clamp(max=ceiling).float() / ceiling, steps)
-
-
-def fade(source: Static | Tensor | Sequence[Tensor], gain: tuple[float, ...]) -> Drive:
-    """Multiply a drive step by step with `gain` (T values).
+@dataclass(frozen=True, kw_only=True)
+class EventCounts:
+    """Event frames as inputs: counts [N, steps · in], shown step by step, see `InParts`.
 
     Args:
-        source: a `Static` drive, one value [N, in] to be shown at each step, or T tensors [N, in].
-        gain: T gains, see `drive_decay`.
+        ceiling: counts are cut here, and scaled to at most 1.
 
-    Raises:
-        ValueError: if the number of steps of `source` is not that of `gain`.
+    Raises ValueError if the ceiling is not at least 1.
     """
-    if isinstance(source, Tensor) and source.ndim == 2:
-        return Static(source, gain)
-    steps = len(source.gain if isinstance(source, Static) else source)
-    if steps != len(gain):
-        raise ValueError(f"the drive has {steps} steps, the network {len(gain)}: make them equal")
-    if isinstance(source, Static):
-        return Static(source.value, tuple(a * b for a, b in zip(source.gain, gain, strict=True)))
-    return tuple(x * g for x, g in zip(source, gain, strict=True))
+
+    ceiling: int
+
+    def __post_init__(self) -> None:
+        require(self, "ceiling", self.ceiling >= 1, ">= 1")
+
+    def __call__(self, value: Tensor, steps: int) -> tuple[Tensor, ...]:
+        """Scale and cut the counts; ValueError if they cannot be cut into equal parts."""
+        return InParts()(value.clamp(max=self.ceiling).float() / self.ceiling, steps)
 
 
 class ReadOut(Protocol):
@@ -147,6 +114,9 @@ class LastMembrane:
 
     ceiling: float | None = None
 
+    def __post_init__(self) -> None:
+        require(self, "ceiling", self.ceiling is None or self.ceiling > 0.0, "> 0, or None")
+
     def __call__(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
         return _relative(states[-1].v, v_th, self.ceiling)
 
@@ -174,10 +144,10 @@ class Rank:
     fraction: float | None = None
 
     def __post_init__(self) -> None:
-        if self.earliest < 0:
-            raise ValueError(f"Rank.earliest = {self.earliest}: it must be >= 0")
-        if self.fraction is not None and not 0.0 <= self.fraction < 1.0:
-            raise ValueError(f"Rank.fraction = {self.fraction}: it must lie in [0, 1), or be None")
+        require(self, "earliest", self.earliest >= 0, ">= 0")
+        share = self.fraction is None or 0.0 <= self.fraction < 1.0
+        require(self, "fraction", share, "in [0, 1), or None")
+        require(self, "ceiling", self.ceiling is None or self.ceiling > 0.0, "> 0, or None")
 
     def _fired(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
         """Return at which steps samples may stop, as booleans [T, N]."""

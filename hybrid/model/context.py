@@ -6,13 +6,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from hybrid.model.coding import Drive, Static, drive_decay, fade
-from hybrid.model.layers import HybridLinear, InitialMeta
-from hybrid.model.masks import SparseMask
+from hybrid.model.drive import Drive, Static, drive_decay, fade
+from hybrid.model.layers import HybridLinear, InitialMeta, uniform_parameter
 from hybrid.model.networks import Activity, MetaLearner
 from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import LocalRule, Pool
-from hybrid.model.windows import Evaluation, Window
+from hybrid.model.window.choice import Evaluation, Window
+from hybrid.model.window.sparse import SparseMask
 
 Masks = Sequence[SparseMask]
 
@@ -66,9 +66,7 @@ class ContextGated(MetaLearner):
             )
             for inputs, outputs in pairwise(sizes[:-1])
         )
-        bound = sizes[-2] ** -0.5  # as torch's own linear layer
-        weight = torch.empty(sizes[-1], sizes[-2])
-        self.readout_weight = nn.Parameter(weight.uniform_(-bound, bound, generator=generator))
+        self.readout_weight = uniform_parameter(sizes[-2], generator, sizes[-1], sizes[-2])
 
     @property
     def weights(self) -> list[Tensor]:

@@ -4,20 +4,22 @@ All layers advance together, step by step, because the read-out decides when to 
 first-spike code most windows end long before T, and no layer works beyond.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybrid.model.coding import ReadOut, drive_decay
+from hybrid.checks import require
+from hybrid.model.coding import Encode, ReadOut
+from hybrid.model.drive import as_drive, drive_decay
 from hybrid.model.embedding import convolution
 from hybrid.model.layers import HybridLinear, InitialMeta, Lifetime
 from hybrid.model.networks import Activity, HybridNetwork
 from hybrid.model.neurons import Neuron, NeuronState
 from hybrid.model.plasticity import LayerState, LocalRule, Pool
-from hybrid.model.windows import Window
+from hybrid.model.window.choice import Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +31,8 @@ class Convolution:
     dropout: float = 0.0  # share of its inputs dropped at each step of training
 
     def __post_init__(self) -> None:
-        if self.channels < 1:
-            raise ValueError(f"Convolution.channels = {self.channels}: it must be >= 1")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"Convolution.dropout = {self.dropout}: it must lie in [0, 1)")
+        require(self, "channels", self.channels >= 1, ">= 1")
+        require(self, "dropout", 0.0 <= self.dropout < 1.0, "in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +46,8 @@ class Dense:
     neuron: Neuron | None = None  # None: the network's
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"Dense.size = {self.size}: it must be >= 1")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"Dense.dropout = {self.dropout}: it must lie in [0, 1)")
+        require(self, "size", self.size >= 1, ">= 1")
+        require(self, "dropout", 0.0 <= self.dropout < 1.0, "in [0, 1)")
 
 
 class Convolutional(HybridNetwork):
@@ -89,7 +87,7 @@ class Convolutional(HybridNetwork):
         pool: Pool = "batch",
         initial_meta: InitialMeta = InitialMeta.up_to(0.01),  # noqa: B008 (immutable)
         nonnegative_rate: bool = False,
-        encode: Callable[[Tensor], Sequence[Tensor]] | None = None,
+        encode: Encode | None = None,
     ) -> None:
         super().__init__()
         if not convolutions or not dense:
@@ -145,14 +143,14 @@ class Convolutional(HybridNetwork):
         Raises:
             ValueError: if the images do not have the network's shape.
         """
-        looks = self._look(images)
+        currents = self._first_currents(images)
         neurons: list[NeuronState | None] = [None] * len(self.convolutions)
         layers = [layer.stored() for layer in self.layers]  # type: ignore[operator]
         history: list[list[NeuronState]] = [[] for _ in (*neurons, *layers)]
-        awake: Tensor | None = None
-        for first, gain in zip(looks, self.gain, strict=True):
-            z = self._see(first, gain, neurons).flatten(1)
-            self._think(z, awake, gain, layers, pool, adapt)
+        unanswered: Tensor | None = None
+        for first, gain in zip(currents, self.gain, strict=True):
+            z = self._convolve(first, gain, neurons).flatten(1)
+            self._connect(z, unanswered, gain, layers, pool, adapt)
             for states, state in zip(history, [*neurons, *(s.neuron for s in layers)], strict=True):
                 assert state is not None
                 states.append(state)
@@ -160,21 +158,22 @@ class Convolutional(HybridNetwork):
             if answered.all():
                 break
             if answered.any():
-                awake = (~answered).unsqueeze(1).to(z.dtype)
+                unanswered = (~answered).unsqueeze(1).to(z.dtype)
         for module, state in zip(self.layers, layers, strict=True):
             module.finish(state, pool=pool, adapt=adapt)  # type: ignore[operator]
         finals = [*(LayerState(state) for state in neurons), *layers]
         windows = [Window(tuple(s), final) for s, final in zip(history, finals, strict=True)]
         return Activity(self.readout(history[-1], self.v_th), tuple(windows))
 
-    def _look(self, images: Tensor) -> Sequence[Tensor]:
+    def _first_currents(self, images: Tensor) -> Sequence[Tensor]:
         """Return the currents of the first convolution at each step."""
         if self.encode is None:
             return (self.convolutions[0](self._shaped(images)),) * self.steps
-        shown = [self._shaped(image) for image in self.encode(images)]
-        if len(shown) != self.steps:
-            raise ValueError(f"{len(shown)} images for {self.steps} steps: make them equal")
-        currents: Tensor = self.convolutions[0](torch.cat(shown))
+        shown = as_drive(self.encode(images, self.steps))
+        if shown.steps != self.steps:
+            raise ValueError(f"{shown.steps} images for {self.steps} steps: make them equal")
+        parts = [self._shaped(shown.at(t)) for t in range(self.steps)]
+        currents: Tensor = self.convolutions[0](torch.cat(parts))
         return currents.chunk(self.steps)
 
     def _shaped(self, images: Tensor) -> Tensor:
@@ -184,7 +183,7 @@ class Convolutional(HybridNetwork):
             raise ValueError(f"images must have shape [N, {self.image}], got {list(images.shape)}")
         return images
 
-    def _see(self, first: Tensor, gain: float, neurons: list[NeuronState | None]) -> Tensor:
+    def _convolve(self, first: Tensor, gain: float, neurons: list[NeuronState | None]) -> Tensor:
         """Advance the convolutional layers one step and return the last one's pooled spikes."""
         z = first
         for i, (spec, convolve) in enumerate(
@@ -196,18 +195,18 @@ class Convolutional(HybridNetwork):
             z = F.avg_pool2d(state.z, 2) if spec.pooled else state.z
         return z
 
-    def _think(
+    def _connect(
         self,
         z: Tensor,
-        awake: Tensor | None,
+        unanswered: Tensor | None,
         gain: float,
         layers: list[LayerState],
         pool: Pool | None,
         adapt: bool,
     ) -> None:
-        """Advance the dense layers one step; inputs of samples that are not awake are zero."""
+        """Advance the dense layers one step; inputs of samples with an answer are zero."""
         for i, (spec, layer) in enumerate(zip(self._dense, self.layers, strict=True)):
-            x = self._drop(z if awake is None else z * awake, spec.dropout)
+            x = self._drop(z if unanswered is None else z * unanswered, spec.dropout)
             layers[i] = layer.step(  # type: ignore[operator]
                 gain * x if spec.faded else x, layers[i], pool=pool, adapt=adapt
             )

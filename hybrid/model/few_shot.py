@@ -13,9 +13,12 @@ has a trace of its own, so any number of them run side by side. Source: paper Eq
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybrid.model.embedding import Embedding, Pixels
+from hybrid.model.layers import Theta, uniform_parameter
+from hybrid.model.networks import MetaLearner
 from hybrid.model.neurons import LIF, NeuronState
 from hybrid.model.plasticity import (
     Hebbian,
@@ -25,7 +28,7 @@ from hybrid.model.plasticity import (
     global_weight,
     hybrid_weight,
 )
-from hybrid.model.windows import Evaluation, Window, run_window
+from hybrid.model.window.choice import Evaluation, Window, run_window
 
 
 class Support(NamedTuple):
@@ -82,39 +85,32 @@ class FewShotReadOut(nn.Module):
             raise ValueError(f"features = {features}, ways = {ways}: give >= 1 and >= 2")
         self.neuron, self.rule, self.label_current = neuron, rule, label_current
         self.largest_rate = largest_rate
-        bound = features**-0.5
-        weight = torch.empty(ways, features).uniform_(-bound, bound, generator=generator)
-        self.weight = nn.Parameter(weight)
+        self.weight = uniform_parameter(features, generator, ways, features)
         mixing = torch.empty(features, ways).uniform_(*initial.mixing, generator=meta_generator)
-        self.mixing = nn.Parameter(mixing)
-        if rule is not None:
-            threshold = torch.empty(ways).uniform_(
-                *initial.sliding_threshold, generator=meta_generator
-            )
-            self.sliding_threshold = nn.Parameter(threshold)
-            self.local_rate = nn.Parameter(torch.tensor(initial.local_rate))
+        if rule is None:  # then it only scales the weights, and learns as they do
+            self.mixing = nn.Parameter(mixing)
+        else:
+            threshold = torch.empty(ways)
+            threshold.uniform_(*initial.sliding_threshold, generator=meta_generator)
+            rate = torch.tensor(initial.local_rate)
+            self.theta = Theta(mixing=mixing, local_rate=rate, sliding_threshold=threshold)
 
     @property
     def ways(self) -> int:
         """Classes of an episode, at most."""
         return self.weight.shape[0]
 
-    def meta_parameters(self) -> list[nn.Parameter]:
-        """Return θ; without a rule nothing: `mixing` then only scales the weights."""
-        if self.rule is None:
-            return []
-        return [self.mixing, self.local_rate, self.sliding_threshold]
-
     def synapse(self, ways: int) -> Synapse:
         """Return the synapses of the first `ways` neurons."""
-        meta = None
-        if self.rule is not None:
-            meta = MetaLocal(
-                local_gain=self.weight.new_ones(()),
-                local_rate=self.local_rate.clamp(max=self.largest_rate),
-                sliding_threshold=self.sliding_threshold[:ways],
-            )
-        return Synapse(self.weight[:ways], None, meta, mask=self.mixing[:, :ways])
+        if self.rule is None:
+            return Synapse(self.weight[:ways], None, mask=self.mixing[:, :ways])
+        theta = self.theta
+        meta = MetaLocal(
+            local_gain=self.weight.new_ones(()),
+            local_rate=theta.local_rate.clamp(max=self.largest_rate),
+            sliding_threshold=theta.sliding_threshold[:ways],
+        )
+        return Synapse(self.weight[:ways], None, meta, mask=theta.mixing[:, :ways])
 
     def bind(
         self, support: Support, *, ways: int | None = None, evaluation: Evaluation = "auto"
@@ -181,13 +177,63 @@ class FewShotReadOut(nn.Module):
         return ways
 
 
-class FewShot(nn.Module):
+class Prototypes(nn.Module):
+    """Minus the squared distance to the mean of each class (Snell et al., NeurIPS 2017).
+
+    A class without a look scores minus infinity.
+
+    Args:
+        scale: factor of the distances, learned.
+    """
+
+    def __init__(self, scale: float = 0.1) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, support: Support, query: Tensor, *, ways: int | None = None) -> Tensor:
+        """Return scores of queries [episodes, queries, features]."""
+        members = _members(support, ways)
+        looks = members.sum(1).unsqueeze(-1)
+        means = members.mT @ support.features / looks.clamp(min=1.0)
+        scores = -self.scale * (query.unsqueeze(2) - means.unsqueeze(1)).square().sum(-1)
+        return scores.masked_fill((looks == 0.0).mT, float("-inf"))
+
+
+class Matching(nn.Module):
+    """Attention over the looks by cosine, summed by class (Vinyals et al., NeurIPS 2016).
+
+    Scores are log probabilities. Without the full-context embeddings of that paper.
+
+    Args:
+        sharpness: factor of the cosines, learned.
+    """
+
+    def __init__(self, sharpness: float = 10.0) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.tensor(sharpness))
+
+    def forward(self, support: Support, query: Tensor, *, ways: int | None = None) -> Tensor:
+        """Return scores of queries [episodes, queries, features]."""
+        looks = F.normalize(support.features, dim=-1)
+        similarity = self.sharpness * F.normalize(query, dim=-1) @ looks.mT
+        attention = torch.log_softmax(similarity, dim=-1)  # [episodes, queries, looks]
+        members = _members(support, ways).unsqueeze(1)
+        return (attention.unsqueeze(-1) + members.log()).logsumexp(2)
+
+
+def _members(support: Support, ways: int | None) -> Tensor:
+    """Return which look is of which class, as 0 and 1 [episodes, looks, ways]."""
+    ways = int(support.labels.max()) + 1 if ways is None else ways
+    return F.one_hot(support.labels, ways).to(support.features.dtype)
+
+
+class FewShot(MetaLearner):
     """An embedding and a head that learns the classes of an episode from its support.
 
     Args:
         embedding: images to features: an `Embedding`, or `Pixels`.
         head: maps (support, query features, ways) to scores [episodes, queries, ways]: a
-            `FewShotReadOut`, or one of `hybrid.model.heads`.
+            `FewShotReadOut`, or one without spikes: `Prototypes`, `Matching`.
     """
 
     def __init__(self, embedding: Embedding | Pixels, head: nn.Module) -> None:
@@ -216,14 +262,3 @@ class FewShot(nn.Module):
         features = self.embedding(images)
         scores: Tensor = self.head(Support(features[support], labels), features[query], ways=ways)
         return scores
-
-    def weight_parameters(self) -> list[nn.Parameter]:
-        """Return the global parameters, the embedding's and the head's."""
-        meta = {id(parameter) for parameter in self.meta_parameters()}
-        return [p for p in self.parameters() if p.requires_grad and id(p) not in meta]
-
-    def meta_parameters(self) -> list[nn.Parameter]:
-        """Return the trained meta-local parameters θ."""
-        if not isinstance(self.head, FewShotReadOut):
-            return []
-        return [p for p in self.head.meta_parameters() if p.requires_grad]

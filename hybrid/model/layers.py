@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hybrid.model.coding import Drive
-from hybrid.model.masks import SparseMask
+from hybrid.checks import choose
+from hybrid.model.drive import Source
 from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import (
     LayerState,
@@ -16,10 +16,42 @@ from hybrid.model.plasticity import (
     Synapse,
     plastic_step,
 )
-from hybrid.model.windows import Evaluation, Window, run_window
+from hybrid.model.window.choice import Evaluation, Window, run_window
+from hybrid.model.window.sparse import SparseMask
 
-Lifetime = Literal["call", "task", "carry"]
-LIFETIMES: tuple[Lifetime, ...] = ("call", "task", "carry")
+Lifetime = Literal["call", "carry"]
+LIFETIMES: tuple[Lifetime, ...] = ("call", "carry")
+
+
+class Theta(nn.Module):
+    """θ, the meta-local parameters of a layer, by name: what training tells from weights."""
+
+    local_gain: nn.Parameter
+    local_rate: nn.Parameter
+    sliding_threshold: nn.Parameter
+    mixing: nn.Parameter  # of the few-shot read-out, in the place of the local gain
+
+    def __init__(self, **values: Tensor) -> None:
+        super().__init__()
+        for name, value in values.items():
+            self.register_parameter(name, nn.Parameter(value))
+
+
+def meta_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Return the trained meta-local parameters θ of all layers of a network."""
+    return [
+        p
+        for module in network.modules()
+        if isinstance(module, Theta)
+        for p in module.parameters()
+        if p.requires_grad
+    ]
+
+
+def weight_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Return the trained global parameters of a network: all that are not θ."""
+    theta = {id(p) for p in meta_parameters(network)}
+    return [p for p in network.parameters() if p.requires_grad and id(p) not in theta]
 
 
 class InitialMeta(NamedTuple):
@@ -43,8 +75,8 @@ class HybridLinear(nn.Module):
         neuron: neuron model.
         rule: local rule; None gives a layer that learns by gradients alone (GP).
         bias: whether the neurons have a bias.
-        lifetime: how long the trace lives. "call": it starts at zero in each call. "task": it is
-            carried from call to call until `begin_task`. "carry": it is carried for good.
+        lifetime: how long the trace lives. "call": it starts at zero in each call. "carry": it is
+            carried from call to call.
         pool: how a batch shares the trace, see `Pooling.of`; "sample" and "stream" keep traces
             per sample, which only a "call" lifetime can hold.
         initial_meta: distribution of the initial θ.
@@ -76,9 +108,7 @@ class HybridLinear(nn.Module):
         nonnegative_rate: bool = False,
     ) -> None:
         super().__init__()
-        if lifetime not in LIFETIMES:
-            names = ", ".join(LIFETIMES)
-            raise ValueError(f"lifetime = {lifetime!r}: choose one of {names}")
+        choose("lifetime", lifetime, LIFETIMES)
         if pool != "batch" and lifetime != "call":
             raise ValueError(
                 f"pool = {pool!r} keeps one trace per sample, which cannot outlive a call: "
@@ -87,28 +117,28 @@ class HybridLinear(nn.Module):
         self.neuron, self.rule, self.lifetime, self.pool = neuron, rule, lifetime, pool
         self.nonnegative_rate = nonnegative_rate
 
-        def global_values(*shape: int) -> nn.Parameter:
-            bound = in_features**-0.5  # as torch's own linear layer
-            return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
-
-        def meta_values(bounds: tuple[float, float], *shape: int) -> nn.Parameter:
-            source = meta_generator or generator
-            return nn.Parameter(torch.empty(shape).uniform_(*bounds, generator=source))
-
-        self.weight = global_values(out_features, in_features)
-        self.bias = global_values(out_features) if bias else None
+        self.weight = uniform_parameter(in_features, generator, out_features, in_features)
+        self.bias = uniform_parameter(in_features, generator, out_features) if bias else None
         if rule is not None:
-            self.local_gain = meta_values(initial_meta.local_gain)
-            self.local_rate = meta_values(initial_meta.local_rate, in_features)
-            self.sliding_threshold = meta_values(initial_meta.sliding_threshold, out_features)
+            source = meta_generator or generator
+
+            def drawn(bounds: tuple[float, float], *shape: int) -> Tensor:
+                return torch.empty(shape).uniform_(*bounds, generator=source)
+
+            self.theta = Theta(
+                local_gain=drawn(initial_meta.local_gain),
+                local_rate=drawn(initial_meta.local_rate, in_features),
+                sliding_threshold=drawn(initial_meta.sliding_threshold, out_features),
+            )
             self.register_buffer("trace", torch.zeros(in_features, out_features))
 
     def synapse(self, mask: Tensor | None = None) -> Synapse:
         """Return the layer's synapses, with an optional mask [in, out] for the global weights."""
         meta = None
         if self.rule is not None:
-            rate = self.local_rate.clamp(min=0.0) if self.nonnegative_rate else self.local_rate
-            meta = MetaLocal(self.local_gain, rate, self.sliding_threshold)
+            theta = self.theta
+            rate = theta.local_rate.clamp(min=0.0) if self.nonnegative_rate else theta.local_rate
+            meta = MetaLocal(theta.local_gain, rate, theta.sliding_threshold)
         return Synapse(self.weight, self.bias, meta, mask)
 
     def stored(self) -> LayerState:
@@ -119,7 +149,7 @@ class HybridLinear(nn.Module):
 
     def forward(
         self,
-        drive: Drive,
+        source: Source,
         start: LayerState | None = None,
         *,
         mask: Tensor | SparseMask | None = None,
@@ -131,7 +161,7 @@ class HybridLinear(nn.Module):
         """Run a window of T steps.
 
         Args:
-            drive: `Static` value [N, in] or T tensors [N, in].
+            source: a drive, or T tensors [N, in].
             start: state to start from; None for `stored()`.
             mask: [in, out], 1 where the global weight acts, 0 where the trace does; where it has
                 few ones, a sparse one is faster.
@@ -150,13 +180,13 @@ class HybridLinear(nn.Module):
         can_store = self._can_store(pool, adapt)
         if store and not can_store:
             raise ValueError(
-                "store=True needs a rule, a lifetime of 'task' or 'carry', pool='batch' and "
+                "store=True needs a rule, lifetime='carry', pool='batch' and "
                 "adapt=True: nothing else leaves one trace for all samples"
             )
         store = can_store and (self.training if store is None else store)
         sparse = mask if isinstance(mask, SparseMask) else None
         window = run_window(
-            drive,
+            source,
             self.synapse(None if isinstance(mask, SparseMask) else mask),
             self.neuron,
             self.rule,
@@ -199,7 +229,8 @@ class HybridLinear(nn.Module):
             # precision of the weights, whatever the window was computed in.
             self.trace = trace.detach().to(self.weight.dtype).contiguous()
 
-    def begin_task(self) -> None:
-        """Clear the trace if its lifetime is one task."""
-        if self.rule is not None and self.lifetime == "task":
-            self.trace = torch.zeros_like(self.trace)
+
+def uniform_parameter(fan_in: int, generator: torch.Generator, *shape: int) -> nn.Parameter:
+    """Return a parameter drawn as those of torch's own linear layer."""
+    bound = fan_in**-0.5
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))

@@ -1,24 +1,24 @@
 """Networks of plastic layers, each layer processing its whole window before the next begins."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hybrid.model.coding import Drive, ReadOut, Static, drive_decay, fade
-from hybrid.model.layers import HybridLinear, InitialMeta, Lifetime
+from hybrid.model.coding import Encode, ReadOut
+from hybrid.model.drive import Drive, Source, drive_decay, fade
+from hybrid.model.layers import (
+    HybridLinear,
+    InitialMeta,
+    Lifetime,
+    meta_parameters,
+    weight_parameters,
+)
 from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import LocalRule, Pool
-from hybrid.model.windows import Evaluation, Window
-
-META_NAMES = ("local_gain", "local_rate", "sliding_threshold")
-
-
-Source = Tensor | Static | Sequence[Tensor]
-# Turns a batch of inputs [N, in] into what the first layer is shown.
-Encode = Callable[[Tensor], Source]
+from hybrid.model.window.choice import Evaluation, Window
 
 
 class Activity(NamedTuple):
@@ -41,14 +41,11 @@ class MetaLearner(nn.Module):
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """Return the trained global parameters: weights and biases."""
-        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] not in META_NAMES]
+        return weight_parameters(self)
 
     def meta_parameters(self) -> list[nn.Parameter]:
         """Return the trained meta-local parameters θ of all layers."""
-        return [p for name, p in self._trained() if name.rsplit(".", 1)[-1] in META_NAMES]
-
-    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+        return meta_parameters(self)
 
 
 class HybridNetwork(MetaLearner):
@@ -154,7 +151,7 @@ class FullyConnected(HybridNetwork):
         if self.encode is not None:
             if not isinstance(source, Tensor):
                 raise ValueError("a network that encodes its inputs needs one tensor [N, *]")
-            source = self.encode(source)
+            source = self.encode(source, self.steps)
         drive: Drive = fade(source, self.gain)
         windows: list[Window] = []
         for layer in self.layers:

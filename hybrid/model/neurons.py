@@ -2,18 +2,95 @@
 
 A neuron is a frozen set of constants with one method, `step`. Tensors are [N, out]: N samples of
 `out` neurons. Potentials and thresholds are dimensionless, time counts in steps.
+
+A spike z = H(v - v_th) has derivative zero almost everywhere. In the backward pass a surrogate
+replaces dH/dv by a bump around the threshold (paper, Methods; Fig. 1).
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from hybrid.model.surrogates import Rectangle, Surrogate, spike
+from hybrid.checks import require
 
 Reset = Literal["subtract", "zero", "none"]
 RESETS: tuple[Reset, ...] = ("subtract", "zero", "none")
+
+
+class Surrogate(Protocol):
+    """The derivative that the backward pass uses in place of dH/dv."""
+
+    def backward(self, grad: Tensor, v: Tensor, v_th: float) -> Tensor:
+        """Return grad · dH/dv at membrane potential `v`; all tensors share one shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """dH/dv = 1 where |v - v_th| < half_width, else 0: the paper's choice, not rescaled.
+
+    A half width of 0 gives the true derivative of a step, zero everywhere.
+    """
+
+    half_width: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(self, "half_width", self.half_width >= 0.0, ">= 0")
+
+    def backward(self, grad: Tensor, v: Tensor, v_th: float) -> Tensor:
+        # The derivative of a hard tanh is this very window: one fused pass instead of four.
+        low, high = v_th - self.half_width, v_th + self.half_width
+        return torch.ops.aten.hardtanh_backward(grad, v, low, high)
+
+
+@dataclass(frozen=True)
+class FastSigmoid:
+    """dH/dv = 1 / (1 + slope |v - v_th|)² (Zenke and Ganguli, Neural Comput. 30, 2018)."""
+
+    slope: float = 10.0
+
+    def __post_init__(self) -> None:
+        require(self, "slope", self.slope > 0.0, "> 0")
+
+    def backward(self, grad: Tensor, v: Tensor, v_th: float) -> Tensor:
+        return grad / (1.0 + self.slope * (v - v_th).abs()).square()
+
+
+@dataclass(frozen=True)
+class ArcTan:
+    """dH/dv = 1 / (1 + (π slope (v - v_th) / 2)²) (Fang et al., ICCV 2021), peak height 1."""
+
+    slope: float = 2.0
+
+    def __post_init__(self) -> None:
+        require(self, "slope", self.slope > 0.0, "> 0")
+
+    def backward(self, grad: Tensor, v: Tensor, v_th: float) -> Tensor:
+        return grad / (1.0 + (torch.pi / 2 * self.slope * (v - v_th)).square())
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, v_th: float, surrogate: Surrogate) -> Tensor:
+        ctx.save_for_backward(v)
+        ctx.v_th, ctx.surrogate = v_th, surrogate
+        # Writing the comparison into a float buffer skips a slow conversion from bool.
+        return torch.gt(v, v_th, out=torch.empty_like(v))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
+        (v,) = ctx.saved_tensors
+        return ctx.surrogate.backward(grads[0], v, ctx.v_th), None, None
+
+
+def spike(v: Tensor, v_th: float, surrogate: Surrogate) -> Tensor:
+    """Return z = H(v - v_th) as floats of `v`'s shape, with `surrogate` as its derivative.
+
+    Source: paper Eq. 8, third line.
+    """
+    return cast(Tensor, _Spike.apply(v, v_th, surrogate))
 
 
 class NeuronState(NamedTuple):
@@ -35,155 +112,90 @@ class Neuron(Protocol):
         ...
 
 
-def lif_step(
-    current: Tensor,
-    state: NeuronState | None,
-    *,
-    decay: float,
-    v_th: float,
-    reset: Reset,
-    surrogate: Surrogate,
-) -> NeuronState:
-    """One step of leaky integrate-and-fire neurons.
+@dataclass(frozen=True, kw_only=True)
+class LIF:
+    """Leaky integrate-and-fire neuron, the paper's model (Eq. 8).
 
     v_t = decay · reset(v_{t-1}, z_{t-1}) + I_t and z_t = H(v_t - v_th), where reset is
     v - v_th z ("subtract"), v (1 - z) ("zero") or v ("none": spikes leave the membrane alone).
 
     Args:
-        current: input current I_t [N, out].
-        state: state after the previous step, or None for neurons at rest.
-        decay: membrane decay per step, 1 - k_u in the paper.
-        v_th: spike threshold.
-        reset: what a spike does to the membrane.
+        decay: membrane decay per step in [0, 1], 1 - k_u in the paper.
+        v_th: spike threshold, > 0.
+        reset: what a spike does to the membrane. The authors' networks use "subtract" save for the
+            convolutional Fashion-MNIST network and few-shot learning ("zero") and the CIFAR-10
+            read-out ("none").
         surrogate: derivative used for z in the backward pass.
 
-    Returns:
-        State after this step.
-
-    Source: paper Eq. 8; the authors' networks use "subtract" save for the convolutional
-    Fashion-MNIST network and few-shot learning ("zero") and the CIFAR-10 read-out ("none").
+    Raises ValueError, naming the constant, if one makes no sense.
     """
-    if state is None:
-        v = current
-    elif reset == "subtract":
-        v = torch.add(current, torch.sub(state.v, state.z, alpha=v_th), alpha=decay)
-    elif reset == "zero":
-        v = torch.add(current, state.v * (1.0 - state.z), alpha=decay)
-    else:
-        v = torch.add(current, state.v, alpha=decay)
-    return NeuronState(v, spike(v, v_th, surrogate))
+
+    decay: float
+    v_th: float
+    reset: Reset = "subtract"
+    surrogate: Surrogate = field(default_factory=Rectangle)
+
+    def __post_init__(self) -> None:
+        require(self, "decay", 0.0 <= self.decay <= 1.0, "in [0, 1]")
+        require(self, "v_th", self.v_th > 0.0, "> 0")
+        require(self, "reset", self.reset in RESETS, f"one of {', '.join(RESETS)}")
+
+    def step(self, current: Tensor, state: NeuronState | None) -> NeuronState:
+        """Return the state after one step under I_t [N, out]; None for neurons at rest."""
+        if state is None:
+            v = current
+        elif self.reset == "subtract":
+            spent = torch.sub(state.v, state.z, alpha=self.v_th)
+            v = torch.add(current, spent, alpha=self.decay)
+        elif self.reset == "zero":
+            v = torch.add(current, state.v * (1.0 - state.z), alpha=self.decay)
+        else:
+            v = torch.add(current, state.v, alpha=self.decay)
+        return NeuronState(v, spike(v, self.v_th, self.surrogate))
 
 
-def adaptive_lif_step(
-    current: Tensor,
-    state: NeuronState | None,
-    *,
-    decay: float,
-    v_th: float,
-    reset: Reset,
-    surrogate: Surrogate,
-    adaptation_decay: float,
-    adaptation_gain: float,
-) -> NeuronState:
-    """One step of LIF neurons whose threshold rises with their own spikes.
+@dataclass(frozen=True, kw_only=True)
+class IF(LIF):
+    """Integrate-and-fire neuron: a LIF neuron that does not leak, its decay is 1."""
+
+    decay: float = field(default=1.0, init=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveLIF(LIF):
+    """LIF neuron whose threshold rises with its own spikes.
 
     a_t = adaptation_decay · a_{t-1} + z_{t-1}; the threshold is v_th + adaptation_gain · a_t, for
-    spiking and for a subtractive reset alike. Arguments and returns as in `lif_step`.
+    spiking and for a subtractive reset alike.
+
+    Args:
+        adaptation_decay: in [0, 1].
+        adaptation_gain: >= 0.
 
     Source: Bellec et al., NeurIPS 2018 (adaptive threshold).
     """
-    if state is None:
-        adaptation, v = torch.zeros_like(current), current
-    else:
-        previous = torch.zeros_like(current) if state.adaptation is None else state.adaptation
-        adaptation = adaptation_decay * previous + state.z
-        if reset == "subtract":
-            v = decay * (state.v - (v_th + adaptation_gain * previous) * state.z) + current
-        elif reset == "zero":
-            v = decay * state.v * (1.0 - state.z) + current
-        else:
-            v = decay * state.v + current
-    return NeuronState(v, spike(v - adaptation_gain * adaptation, v_th, surrogate), adaptation)
 
-
-@dataclass(frozen=True, kw_only=True)
-class LIF:
-    """Leaky integrate-and-fire neuron, the paper's model (Eq. 8). Raises ValueError if invalid."""
-
-    decay: float
-    v_th: float
-    reset: Reset = "subtract"
-    surrogate: Surrogate = field(default_factory=Rectangle)
-
-    def __post_init__(self) -> None:
-        _validate(self.decay, self.v_th, self.reset)
-
-    def step(self, current: Tensor, state: NeuronState | None) -> NeuronState:
-        """See `lif_step`."""
-        return lif_step(
-            current,
-            state,
-            decay=self.decay,
-            v_th=self.v_th,
-            reset=self.reset,
-            surrogate=self.surrogate,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class IF:
-    """Integrate-and-fire neuron: a LIF neuron that does not leak. Raises ValueError if invalid."""
-
-    v_th: float
-    reset: Reset = "subtract"
-    surrogate: Surrogate = field(default_factory=Rectangle)
-
-    def __post_init__(self) -> None:
-        _validate(1.0, self.v_th, self.reset)
-
-    def step(self, current: Tensor, state: NeuronState | None) -> NeuronState:
-        """See `lif_step`, with decay 1."""
-        return lif_step(
-            current, state, decay=1.0, v_th=self.v_th, reset=self.reset, surrogate=self.surrogate
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptiveLIF:
-    """LIF neuron with a threshold that adapts to its activity. Raises ValueError if invalid."""
-
-    decay: float
-    v_th: float
     adaptation_decay: float = 0.9
     adaptation_gain: float = 0.1
-    reset: Reset = "subtract"
-    surrogate: Surrogate = field(default_factory=Rectangle)
 
     def __post_init__(self) -> None:
-        _validate(self.decay, self.v_th, self.reset)
-        if not 0.0 <= self.adaptation_decay <= 1.0:
-            raise ValueError(f"adaptation_decay = {self.adaptation_decay}: it must lie in [0, 1]")
-        if self.adaptation_gain < 0.0:
-            raise ValueError(f"adaptation_gain = {self.adaptation_gain}: it must be >= 0")
+        super().__post_init__()
+        require(self, "adaptation_decay", 0.0 <= self.adaptation_decay <= 1.0, "in [0, 1]")
+        require(self, "adaptation_gain", self.adaptation_gain >= 0.0, ">= 0")
 
     def step(self, current: Tensor, state: NeuronState | None) -> NeuronState:
-        """See `adaptive_lif_step`."""
-        return adaptive_lif_step(
-            current,
-            state,
-            decay=self.decay,
-            v_th=self.v_th,
-            reset=self.reset,
-            surrogate=self.surrogate,
-            adaptation_decay=self.adaptation_decay,
-            adaptation_gain=self.adaptation_gain,
-        )
-
-
-def _validate(decay: float, v_th: float, reset: str) -> None:
-    if not 0.0 <= decay <= 1.0:
-        raise ValueError(f"decay = {decay}: the membrane decay must lie in [0, 1]")
-    if v_th <= 0.0:
-        raise ValueError(f"v_th = {v_th}: the threshold must be > 0")
-    if reset not in RESETS:
-        raise ValueError(f"reset = {reset!r}: choose one of {', '.join(RESETS)}")
+        """See `LIF.step`."""
+        if state is None:
+            adaptation, v = torch.zeros_like(current), current
+        else:
+            previous = torch.zeros_like(current) if state.adaptation is None else state.adaptation
+            adaptation = self.adaptation_decay * previous + state.z
+            if self.reset == "subtract":
+                threshold = self.v_th + self.adaptation_gain * previous
+                v = self.decay * (state.v - threshold * state.z) + current
+            elif self.reset == "zero":
+                v = self.decay * state.v * (1.0 - state.z) + current
+            else:
+                v = self.decay * state.v + current
+        raised = v - self.adaptation_gain * adaptation
+        return NeuronState(v, spike(raised, self.v_th, self.surrogate), adaptation)

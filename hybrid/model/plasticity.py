@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hybrid.checks import require
 from hybrid.model.neurons import Neuron, NeuronState
 
 Pool = Literal["batch", "sample", "stream"]
@@ -82,7 +83,7 @@ class LocalRule(Protocol):
         memory: Eligibility | None,
         meta: MetaLocal,
         v_th: float,
-    ) -> tuple[tuple[tuple[Tensor, Tensor], ...], Eligibility | None]:
+    ) -> tuple[Pairs, Eligibility | None]:
         """Return the signals of this step, from x [N, in] and what it evoked, and the memory."""
         ...
 
@@ -107,11 +108,9 @@ class Hebbian:
     nominal_batch: int = 100
 
     def __post_init__(self) -> None:
-        _validate(self.trace_decay, self.trace_clip, self.nominal_batch)
-        if self.post not in POSTS:
-            raise ValueError(f"post = {self.post!r}: choose one of {', '.join(POSTS)}")
-        if self.sign not in (1, -1):
-            raise ValueError(f"sign = {self.sign}: choose 1 (Hebbian) or -1 (anti-Hebbian)")
+        _check(self)
+        require(self, "post", self.post in POSTS, f"one of {', '.join(POSTS)}")
+        require(self, "sign", self.sign in (1, -1), "1 (Hebbian) or -1 (anti-Hebbian)")
 
     def post_signal(self, v: Tensor, sliding_threshold: Tensor, v_th: float) -> Tensor:
         """Return y = sign · post(v / v_th - sliding_threshold) [N, out]."""
@@ -129,7 +128,7 @@ class Hebbian:
         memory: Eligibility | None,
         meta: MetaLocal,
         v_th: float,
-    ) -> tuple[tuple[tuple[Tensor, Tensor], ...], Eligibility | None]:
+    ) -> tuple[Pairs, Eligibility | None]:
         return ((x, self.post_signal(state.v, meta.sliding_threshold, v_th)),), memory
 
 
@@ -159,10 +158,9 @@ class STDP:
     depression: float = 1.0
 
     def __post_init__(self) -> None:
-        _validate(self.trace_decay, self.trace_clip, self.nominal_batch)
+        _check(self)
         for name in ("pre_decay", "post_decay"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must lie in [0, 1]")
+            require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
 
     def correlate(
         self,
@@ -171,7 +169,7 @@ class STDP:
         memory: Eligibility | None,
         meta: MetaLocal,
         v_th: float,
-    ) -> tuple[tuple[tuple[Tensor, Tensor], ...], Eligibility | None]:
+    ) -> tuple[Pairs, Eligibility | None]:
         earlier = memory or Eligibility(torch.zeros_like(x), torch.zeros_like(state.z))
         pre = self.pre_decay * earlier.pre + x
         post = self.post_decay * earlier.post
@@ -340,10 +338,9 @@ def plastic_step(
     )
 
 
-def _validate(trace_decay: float, trace_clip: float | None, nominal_batch: int) -> None:
-    if not 0.0 <= trace_decay <= 1.0:
-        raise ValueError(f"trace_decay = {trace_decay}: it must lie in [0, 1]")
-    if trace_clip is not None and trace_clip <= 0.0:
-        raise ValueError(f"trace_clip = {trace_clip}: it must be > 0, or None for no clip")
-    if nominal_batch < 1:
-        raise ValueError(f"nominal_batch = {nominal_batch}: it must be >= 1")
+def _check(rule: LocalRule) -> None:
+    """Refuse constants that no rule can have."""
+    require(rule, "trace_decay", 0.0 <= rule.trace_decay <= 1.0, "in [0, 1]")
+    clip = rule.trace_clip
+    require(rule, "trace_clip", clip is None or clip > 0.0, "> 0, or None for no clip")
+    require(rule, "nominal_batch", rule.nominal_batch >= 1, ">= 1")

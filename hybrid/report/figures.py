@@ -13,12 +13,64 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from hybrid import __version__
 from hybrid.runs.files import canonical_json, sha256, write_atomically
 
-Series = NDArray[np.float64]
+# Wong, Nat. Methods 8 (2011), safe for colour-blind readers, and greys.
+BLACK, BLUE, GREEN, VERMILION = "#000000", "#0072B2", "#009E73", "#D55E00"
+ORANGE, SKY, YELLOW, PURPLE = "#E69F00", "#56B4E9", "#F0E442", "#CC79A7"
+BROWN, INDIGO, GREY, PALE, FAINT = "#8C6D31", "#5B5BA5", "#999999", "#CCCCCC", "#EEEEEE"
+# One colour for one thing, in every figure.
+COLOURS = {
+    # methods
+    "LP": GREEN,
+    "GP": BLUE,
+    "HP": VERMILION,
+    "HP-sample": PURPLE,
+    "HP-own": PURPLE,
+    "Hebbian": ORANGE,
+    "prototypes": SKY,
+    "matching": GREY,
+    "MAML": YELLOW,
+    "nearest": BROWN,
+    "joint": BLACK,
+    "sparse GP": SKY,
+    "EWC": ORANGE,
+    "online EWC": BROWN,
+    "SI": YELLOW,
+    "EWC + gating": GREY,
+    "SI + gating": INDIGO,
+    # what a trace may do in a test
+    "batch": VERMILION,
+    "stream": ORANGE,
+    "frozen": SKY,
+    "sample": GREY,
+    # codes
+    "membrane": BLACK,
+    "rate": ORANGE,
+    "first spike": SKY,
+    "first spike (batch)": PURPLE,
+    "Poisson": INDIGO,
+    # cores by what they do, and models of energy
+    "synapses": BLUE,
+    "carried": SKY,
+    "sums": GREY,
+    "copies": PURPLE,
+    "coincidences": ORANGE,
+    "scores": YELLOW,
+    "products": GREEN,
+    "busy": INDIGO,
+    "activity": BROWN,
+    "naive": GREY,
+    # verdicts
+    "reproduced": GREEN,
+    "not reproduced": VERMILION,
+    "undecided": ORANGE,
+    "too few seeds": GREY,
+    "not run": PALE,
+    "not run at paper scale": PALE,
+}
 
 _MM = 1.0 / 25.4
 WIDTHS = {"single": 89.0, "double": 183.0}  # mm
@@ -71,30 +123,6 @@ def letter(axes: Axes, name: str) -> None:
         fontweight="bold",
         annotation_clip=False,
     )
-
-
-def band(axes: Axes, x: Series, samples: Series, *, colour: str, label: str, **line: Any) -> None:
-    """Draw the mean of `samples` [seeds, x] with a band of one standard error of the mean.
-
-    With one seed there is no band.
-    """
-    mean, sem = samples.mean(0), standard_error(samples)
-    axes.plot(x, mean, color=colour, label=label, **{"marker": "o", **line})
-    if sem is not None:
-        axes.fill_between(x, mean - sem, mean + sem, color=colour, alpha=0.25, linewidth=0)
-
-
-def absent(axes: Axes, why: str) -> None:
-    """Say why there is nothing to draw."""
-    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color="#999999")
-    axes.set_axis_off()
-
-
-def standard_error(samples: Series) -> Series | None:
-    """Return the standard error of the mean over seeds, the first axis; None for one seed."""
-    if len(samples) < 2:
-        return None
-    return np.asarray(samples.std(0, ddof=1) / np.sqrt(len(samples)))
 
 
 def versions() -> dict[str, str]:

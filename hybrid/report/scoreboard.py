@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
+from hybrid.paths import shipped
+from hybrid.report.estimate import Estimate, Floats
 
 Verdict = Literal[
     "reproduced",
@@ -43,27 +42,6 @@ class Claim:
     scale: Literal["laptop", "paper"] = "laptop"  # what it takes to speak to the claim
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its uncertainty."""
-
-    n: int
-    mean: float
-    sem: float  # standard error of the mean; NaN for n = 1
-    low: float  # 95 % confidence interval (Student's t)
-    high: float
-
-    @classmethod
-    def of(cls, samples: NDArray[np.float64]) -> "Estimate":
-        """Estimate from one value per seed [n]."""
-        n, mean = len(samples), float(np.mean(samples))
-        if n < 2:
-            return cls(n, mean, float("nan"), float("-inf"), float("inf"))
-        sem = float(stats.sem(samples))
-        reach = float(stats.t.ppf(0.975, n - 1)) * sem
-        return cls(n, mean, sem, mean - reach, mean + reach)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Unavailable:
     """What the paper shows without a number that could be read."""
@@ -73,12 +51,15 @@ class Unavailable:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of the scoreboard."""
+class Row:
+    """One row of the scoreboard: a claim, what was found, and the runs behind it."""
 
     claim: Claim
     estimate: Estimate | None
     verdict: Verdict
+    profile: str | None = None  # None: no record speaks to it, or nobody asked where from
+    seeds: tuple[int, ...] = ()
+    minutes: float | None = None  # of a trial, the median
 
     @property
     def reason(self) -> str:
@@ -95,16 +76,6 @@ class Line:
         return f"{reached}, needed above {claim.low:g}"
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the scoreboard, and the runs behind it."""
-
-    line: Line
-    profile: str | None  # None: no record speaks to it
-    seeds: tuple[int, ...]
-    minutes: float | None  # of a trial, the median
-
-
 def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
     """Read the claims, by default from `data/paper.toml`."""
     return tuple(Claim(**entry) for entry in _paper(path)["claim"])
@@ -116,74 +87,58 @@ def load_unavailable(path: Path | None = None) -> tuple[Unavailable, ...]:
 
 
 def _paper(path: Path | None) -> dict[str, Any]:
-    here = Path(__file__).resolve()
-    candidates = (here.parents[2] / "data" / "paper.toml", here.parent / "paper.toml")
-    path = path or next(candidate for candidate in candidates if candidate.exists())
-    return tomllib.loads(path.read_text("utf-8"))
+    return tomllib.loads((path or shipped("paper.toml")).read_text("utf-8"))
 
 
-def reported_gaps(dataset: str) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
-    """Return what others found for HP minus GP under noise: (who, variances, points)."""
-    claims = {claim.id: claim for claim in load_claims()}
-    clean = claims.get(f"fault_tolerance/{dataset}/clean/HP-GP")
-    noisy = claims.get(f"fault_tolerance/{dataset}/gaussian-0.06/HP-GP")
-    if clean is None or noisy is None:
-        return []
-    variances = np.array([0.0, 0.06])
-    pairs = {
-        "authors": (clean.reported, noisy.reported),
-        "rerun": (clean.rerun, noisy.rerun),
-    }
-    return [(who, variances, np.array(pair, dtype=float)) for who, pair in pairs.items()]
-
-
-def judge(claim: Claim, samples: NDArray[np.float64] | None) -> Line:
+def judge(claim: Claim, samples: Floats | None) -> Row:
     """Compare one claim with one value per seed, or with None if it was not run."""
     if samples is None or len(samples) == 0:
-        return Line(claim, None, "not run" if claim.scale == "laptop" else "not run at paper scale")
+        return Row(claim, None, "not run" if claim.scale == "laptop" else "not run at paper scale")
     estimate = Estimate.of(samples)
     if estimate.n < claim.minimum:
-        return Line(claim, estimate, "too few seeds")
+        return Row(claim, estimate, "too few seeds")
     if claim.rule == "within":
         inside = claim.low <= estimate.mean <= claim.high
-        return Line(claim, estimate, "reproduced" if inside else "not reproduced")
+        return Row(claim, estimate, "reproduced" if inside else "not reproduced")
     if estimate.low > claim.low:
-        return Line(claim, estimate, "reproduced")
+        return Row(claim, estimate, "reproduced")
     reached = estimate.high > claim.low
-    return Line(claim, estimate, "undecided" if reached else "not reproduced")
+    return Row(claim, estimate, "undecided" if reached else "not reproduced")
 
 
-def scoreboard(measured: Mapping[str, NDArray[np.float64]], prefix: str = "") -> list[Line]:
+def scoreboard(measured: Mapping[str, Floats], prefix: str = "") -> list[Row]:
     """Judge all claims whose id begins with `prefix`."""
     claims = [claim for claim in load_claims() if claim.id.startswith(prefix)]
     return [judge(claim, measured.get(claim.id)) for claim in claims]
 
 
-def as_text(lines: list[Line]) -> str:
+def as_text(rows: Sequence[Row]) -> str:
     """Format a scoreboard for a notebook or a terminal, rounded."""
-    rows = [("claim", "unit", "paper", "rerun", "accepted", "ours ± s.e.m. (n)", "verdict")]
-    rows += [
+    head = ("claim", "unit", "paper", "rerun", "accepted", "ours ± s.e.m. (n)", "verdict")
+    table = [
         (
-            line.claim.text,
-            line.claim.unit,
-            _number(line.claim.reported),
-            _number(line.claim.rerun),
-            _accepted(line.claim),
-            _estimate(line.estimate),
-            line.verdict if line.claim.confidence != "shape" else f"{line.verdict} (no number)",
+            row.claim.text,
+            row.claim.unit,
+            _number(row.claim.reported),
+            _number(row.claim.rerun),
+            f"CI > {row.claim.low:g}"
+            if row.claim.rule == "above"
+            else f"{row.claim.low:g} to {row.claim.high:g}",
+            "-" if row.estimate is None else str(row.estimate),
+            row.verdict if row.claim.confidence != "shape" else f"{row.verdict} (no number)",
         )
-        for line in lines
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *table, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in (head, *table)
     )
 
 
 def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
     """Format all rows as a table for the README, and list what has no number."""
-    counts = Counter(row.line.verdict for row in rows)
+    counts = Counter(row.verdict for row in rows)
     head = ("claim", "reported", "rerun", "ours", "profile, seeds, min", "verdict", "source")
     table = [head, tuple("---" for _ in head), *map(_cells, rows)]
     return "\n".join(
@@ -200,18 +155,18 @@ def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    claim, estimate = row.line.claim, row.line.estimate
+    claim, estimate = row.claim, row.estimate
     runs = "-"
     if row.profile is not None and row.minutes is not None:
         runs = f"{row.profile}, {_range(row.seeds)}, {row.minutes:.0f}"
-    ours = "-" if estimate is None else f"{_estimate(estimate)} {claim.unit}".strip()
+    ours = "-" if estimate is None else f"{estimate} {claim.unit}".strip()
     return (
         claim.text,
         _number(claim.reported),
         _number(claim.rerun),
         ours,
         runs,
-        f"**{row.line.verdict}**: {row.line.reason}",
+        f"**{row.verdict}**: {row.reason}",
         f"{claim.source} ({_CONFIDENCE[claim.confidence]})",
     )
 
@@ -235,17 +190,3 @@ def between_markers(text: str, table: str) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
-
-
-def _accepted(claim: Claim) -> str:
-    if claim.rule == "above":
-        return f"CI > {claim.low:g}"
-    return f"{claim.low:g} to {claim.high:g}"
-
-
-def _estimate(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "-"
-    digits = 3 if abs(estimate.mean) < 0.1 else 2 if abs(estimate.mean) < 2.0 else 1
-    spread = f" ± {estimate.sem:.{digits}f}" if estimate.n > 1 else ""
-    return f"{estimate.mean:.{digits}f}{spread} ({estimate.n})"

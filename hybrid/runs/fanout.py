@@ -1,60 +1,65 @@
-"""Fan-out of independent pieces of work over processes, with joblib; see `cluster` for more."""
+"""Fan out pieces of work: over processes of this machine, or over a cluster (see `cluster`)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
-from typing import TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from hybrid.runs.cluster import away
+from hybrid.runs.cluster import on_cluster
 
-Task = TypeVar("Task")
-Outcome = TypeVar("Outcome")
+if TYPE_CHECKING:
+    from distributed import Client
+
+Piece = TypeVar("Piece")
+Done = TypeVar("Done")
 
 
 def fan_out(
-    work: Callable[[Task], Outcome],
-    tasks: Iterable[Task],
+    work: Callable[[Piece], Done],
+    pieces: Iterable[Piece],
     *,
     jobs: int,
     title: str,
     unit: str = "trial",
-) -> Iterator[tuple[int, Outcome]]:
-    """Yield (i, work(tasks[i])) as they are finished, `jobs` at a time, with a progress bar.
+) -> Iterator[tuple[int, Done]]:
+    """Yield (i, work(pieces[i])) as they are finished, `jobs` at a time, with a progress bar.
 
     Each process computes with one thread: results do not depend on `jobs`, and neighbours on the
     same cores do not slow each other down.
 
     Args:
-        work: a picklable function of one task.
-        tasks: picklable tasks.
+        work: a picklable function of one piece.
+        pieces: picklable.
         jobs: number of processes; 1 stays in this one. On a cluster: as many as it has.
         title, unit: of the progress bar.
 
     Raises:
-        ValueError: if `jobs` < 1. An error in a trial is raised here, with its traceback.
-        ChildProcessError: if a process was killed.
+        ValueError: if `jobs` < 1. An error in a piece of work is raised here, with its traceback.
+        ChildProcessError: if a process was killed, or one piece of work was lost with several
+            workers of a cluster, one after the other.
     """
-    tasks = list(tasks)
+    pieces = list(pieces)
     if jobs < 1:
         raise ValueError(f"jobs = {jobs}: give at least one process")
-    many = -1 if away() else min(jobs, max(len(tasks), 1))
-    # A cluster gets everything at once: workers that come later find something to do.
-    parallel = Parallel(
-        n_jobs=many,
-        return_as="generator_unordered",
-        batch_size=1,
-        pre_dispatch="all" if away() else "2*n_jobs",
-    )
-    outcomes = parallel(delayed(_single_threaded)(work, i, task) for i, task in enumerate(tasks))
-    return _watched(tqdm(outcomes, total=len(tasks), desc=title, unit=unit))
+    client = on_cluster()
+    done = _on(client, work, pieces) if client is not None else _here(work, pieces, jobs)
+    return iter(tqdm(done, total=len(pieces), desc=title, unit=unit))
 
 
-def _watched(outcomes: Iterable[tuple[int, Outcome]]) -> Iterator[tuple[int, Outcome]]:
+def _here(
+    work: Callable[[Piece], Done], pieces: list[Piece], jobs: int
+) -> Iterator[tuple[int, Done]]:
+    """Compute in processes of this machine."""
+    many = min(jobs, max(len(pieces), 1))
+    parallel = Parallel(n_jobs=many, return_as="generator_unordered", batch_size=1)
     try:
-        yield from outcomes
+        yield from parallel(
+            delayed(_single_threaded)(work, i, piece) for i, piece in enumerate(pieces)
+        )
     except BrokenExecutor as error:
         raise ChildProcessError(
             "a process was killed, most often for want of memory: run again with fewer jobs; what "
@@ -62,15 +67,34 @@ def _watched(outcomes: Iterable[tuple[int, Outcome]]) -> Iterator[tuple[int, Out
         ) from error
 
 
-def _single_threaded(
-    work: Callable[[Task], Outcome], number: int, task: Task
-) -> tuple[int, Outcome]:
+def _on(
+    client: "Client", work: Callable[[Piece], Done], pieces: list[Piece]
+) -> Iterator[tuple[int, Done]]:
+    """Compute on a cluster, which gets everything at once: workers that come later find work."""
+    from distributed import KilledWorker, as_completed
+
+    futures = client.map(partial(_single_threaded, work), range(len(pieces)), pieces, pure=False)
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+            future.release()
+    except KilledWorker as error:
+        raise ChildProcessError(
+            f"{error.last_worker.address} and workers before it were lost at the same piece of "
+            "work, most often for want of memory: start workers with more (--memory-limit) and "
+            "run again; what is finished is kept"
+        ) from error
+    finally:
+        client.cancel(futures)
+
+
+def _single_threaded(work: Callable[[Piece], Done], number: int, piece: Piece) -> tuple[int, Done]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     # Traces of inputs that fell silent decay into denormal numbers, which slow every product.
     torch.set_flush_denormal(True)
     try:
-        return number, work(task)
+        return number, work(piece)
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)

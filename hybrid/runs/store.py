@@ -9,7 +9,6 @@ that does not match is reported and computed again, never used.
 
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,21 @@ class Store:
     """Records under one folder, `<folder>/<experiment>/<label>-<key>.json`."""
 
     def __init__(self, folder: Path, *, recompute: bool = False) -> None:
-        """Open a store; with `recompute`, `get` ignores finished records and replaces them."""
+        """Open a store; with `recompute`, a run ignores finished records and replaces them."""
         self.folder, self.recompute = folder, recompute
+
+    @staticmethod
+    def key(request: Json) -> str:
+        """Return the hash that a record of `request` lies under."""
+        return sha256(canonical_json(request))[:16]
 
     def path(self, request: Json) -> Path:
         """Return where the record of `request` lies, or would lie.
 
         `request` must hold "experiment" and "label"; all of it goes into the key.
         """
-        key = sha256(canonical_json(request))[:16]
-        return self.folder / request["experiment"] / f"{request['label']}-{key}.json"
+        name = f"{request['label']}-{self.key(request)}.json"
+        return self.folder / request["experiment"] / name
 
     def checkpoint_path(self, request: Json) -> Path:
         """Return where the unfinished trial `request` keeps its last epoch."""
@@ -66,11 +70,6 @@ class Store:
         record = {**body, "sha256": sha256(canonical_json(body))}
         write_atomically(self.path(request), (_pretty(record) + "\n").encode())
         return record
-
-    def get(self, request: Json, compute: Callable[[], tuple[Json, Json]]) -> Json:
-        """Return the record of `request`, calling `compute() -> (result, about)` if need be."""
-        found = None if self.recompute else self.load(request)
-        return found or self.save(request, *compute())
 
 
 def read_record(path: Path) -> Json:

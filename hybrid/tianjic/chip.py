@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
+
+from hybrid.checks import require
 
 Confidence = Literal["high", "medium", "low"]
 Generation = Literal["Tianjic", "TianjicX", "assumed"]
@@ -36,21 +38,22 @@ class Constant:
 
     def __post_init__(self) -> None:
         for name in ("unit", "source"):
-            if not str(getattr(self, name)).strip():
-                raise ValueError(f"it has no {name}: say where the number is from")
+            given = bool(str(getattr(self, name)).strip())
+            require(self, name, given, "given: say where the number is from")
         for name, kind in (("confidence", Confidence), ("generation", Generation)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"its {name} must be one of {', '.join(get_args(kind))}")
-        if (self.low is None) != (self.high is None):
-            raise ValueError("a range needs both low and high")
-        if self.low is not None and not self.low <= self.value <= cast(float, self.high):
-            raise ValueError(f"its value {self.value} lies outside {self.low} to {self.high}")
+            choices = get_args(kind)
+            require(self, name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        if self.low is None or self.high is None:
+            require(self, "low", self.low == self.high, "given together with high, or not at all")
+        else:
+            within = self.low <= self.value <= self.high
+            require(self, "value", within, f"within its range, {self.low} to {self.high}")
 
     def drawn(self, source: np.random.Generator) -> "Constant":
         """Return the constant with a value drawn from its range, if it has one."""
-        if self.low is None:
+        if self.low is None or self.high is None:
             return self
-        return replace(self, value=float(source.uniform(self.low, cast(float, self.high))))
+        return replace(self, value=float(source.uniform(self.low, self.high)))
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,10 @@ class Chip:
 
     def __post_init__(self) -> None:
         for name in self.names():
-            whole = type(self).__annotations__[name] is int
-            value = self.constants[name].value
-            if whole and value != int(value):
+            kind, value = type(self).__annotations__[name], self.constants[name].value
+            object.__setattr__(self, name, kind(value))
+            if getattr(self, name) != value:
                 raise ValueError(f"{name} = {value}: it must be a whole number")
-            object.__setattr__(self, name, int(value) if whole else float(value))
         if self.mesh_width * self.mesh_height != self.cores:
             raise ValueError(
                 f"a mesh of {self.mesh_width} x {self.mesh_height} has not {self.cores} cores"
@@ -177,20 +179,18 @@ def load_chip(path: Path | None = None) -> Chip:
         table = tomllib.loads(path.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is no TOML: {error}") from error
-    for name in Chip.names():
+    names = Chip.names()
+    for name in (*names, *table):
         if name not in table:
             raise ValueError(f"{path} has no constant {name!r}")
-    constants = {name: _constant(path, name, entry) for name, entry in table.items()}
+        if name not in names:
+            raise ValueError(f"{path}: {name!r} is no constant of a chip")
+    constants, place = {}, str(path)
     try:
+        for name, entry in table.items():
+            place = f"{path}, constant {name!r}"
+            constants[name] = Constant(**entry)
+        place = str(path)
         return Chip(constants)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _constant(path: Path, name: str, entry: Any) -> Constant:
-    if name not in Chip.names():
-        raise ValueError(f"{path}: {name!r} is no constant of a chip")
-    try:
-        return Constant(**entry)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}, constant {name!r}: {error}") from error
+        raise ValueError(f"{place}: {error}") from error

@@ -13,32 +13,19 @@ from torch import Tensor
 
 from hybrid.model.coding import LastMembrane
 from hybrid.model.context import ContextGated, Masks
-from hybrid.model.layers import HybridLinear
-from hybrid.tianjic.cores import WIDE, Limits, Local, Outcome, SpikingLayer, dendrite, run
-from hybrid.tianjic.fixed import Overflows, multiplier_for, quantized, scale_of, shifted
-from hybrid.tianjic.quantize import (
-    DEFAULT,
-    PEAK,
-    ChipNetwork,
-    Options,
-    integer_layer,
-)
+from hybrid.tianjic.cores import WIDE, Limits, Local, Outcome, dendrite, run
+from hybrid.tianjic.fixed import Overflows, multiplier_for, shifted, weights_of
+from hybrid.tianjic.quantize import DEFAULT, PEAK, ChipNetwork, Options, dense_shape, integer_layer
 from hybrid.tianjic.shapes import DenseShape
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChipContext:
-    """A network as one task sees it.
+    """A network as one task sees it."""
 
-    Args:
-        hidden: its spiking layers.
-        weight: of the read-out [hidden, classes], 8 bits.
-        sent: (multiplier, shift) from potentials to the 8 bits that are sent.
-    """
-
-    hidden: ChipNetwork
-    weight: Tensor
-    sent: tuple[int, int]
+    hidden: ChipNetwork  # its spiking layers
+    weight: Tensor  # of the read-out [hidden, classes], 8 bits
+    sent: tuple[int, int]  # (multiplier, shift) from potentials to the 8 bits that are sent
 
     def scores(
         self, images: Tensor, *, local: Local = "history", limits: Limits = WIDE
@@ -58,16 +45,7 @@ class ChipContext:
 
     def shapes(self) -> tuple[DenseShape, ...]:
         """Return what the mapper has to know."""
-        inputs, outputs = self.weight.shape
-        density = round(float((self.weight != 0).float().mean()), 4)
-        last = DenseShape(
-            name="read-out",
-            inputs=inputs,
-            outputs=outputs,
-            graded=True,
-            density=density,
-            once=True,
-        )
+        last = dense_shape("read-out", self.weight, graded=True, once=True)
         return (*self.hidden.shapes(), last)
 
 
@@ -83,30 +61,14 @@ def quantize_context(
         images: of training [N, in], from which the range of potentials is taken.
         options: see there; there is no carried trace.
     """
-    layers: list[SpikingLayer] = []
-    for number, module in enumerate(network.layers):
-        assert isinstance(module, HybridLinear)
-        payload = tuple(round(PEAK * g) for g in network.gain) if number else None
-        layers.append(
-            integer_layer(
-                module,
-                f"layer {number + 1}",
-                graded=True,
-                payload=payload,
-                steps=len(network.gain),
-                options=options,
-                mask=None if masks is None else masks[number].dense(),
-            )
-        )
-    hidden = ChipNetwork(layers=tuple(layers), gain=network.gain, readout=LastMembrane())
-    found = run(layers, hidden.encode(images)).potentials.abs().flatten()
-    peak = int(found.kthvalue(math.ceil(options.kept * len(found))).values)
-    weight = network.readout_weight.T
-    if masks is not None:
-        weight = weight * masks[-1].dense()
-    scale = scale_of(weight, options.weight_bits)
-    return ChipContext(
-        hidden=hidden,
-        weight=quantized(weight, scale, options.weight_bits).to(torch.int8),
-        sent=multiplier_for(PEAK / max(peak, 1)),
+    *dense, last = [None for _ in network.weights] if masks is None else [m.dense() for m in masks]
+    layers = tuple(
+        integer_layer(module, number, network.gain, options, graded=True, mask=mask)
+        for number, (module, mask) in enumerate(zip(network.layers, dense, strict=True))
     )
+    hidden = ChipNetwork(layers=layers, gain=network.gain, readout=LastMembrane())
+    potentials = run(layers, hidden.encode(images)).potentials.abs().flatten()
+    peak = int(potentials.kthvalue(math.ceil(options.kept * len(potentials))).values)
+    weight = network.readout_weight.T
+    static, _ = weights_of(weight if last is None else weight * last, options.weight_bits)
+    return ChipContext(hidden=hidden, weight=static, sent=multiplier_for(PEAK / max(peak, 1)))

@@ -6,60 +6,40 @@ from that and from the mapping.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from hybrid.tianjic.chip import Chip
 from hybrid.tianjic.fixed import Overflows, exact_product, shifted, signed_range
-from hybrid.tianjic.history import History, LocalModule
-from hybrid.tianjic.host import HostRule, WrittenSynapses
+from hybrid.tianjic.history import History, HostRule, LocalModule, WrittenSynapses
 from hybrid.tianjic.mapping import tiles
-from hybrid.tianjic.soma import Activator, Soma
+from hybrid.tianjic.soma import Soma
 
 Local = Literal["off", "history", "write-back"]
-LOCALS: tuple[Local, ...] = ("off", "history", "write-back")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Carried:
-    """The trace that training has left, as a second matrix of weights that fades.
+class Carried(NamedTuple):
+    """The trace that training has left, as a second matrix of weights that fades."""
 
-    Args:
-        weight: [in, out], 8 bits.
-        gains: (multiplier, shift) to units of the potential for each step [T].
-    """
-
-    weight: Tensor
-    gains: tuple[tuple[int, int], ...]
+    weight: Tensor  # [in, out], 8 bits
+    gains: tuple[tuple[int, int], ...]  # (multiplier, shift) to units of the potential [T]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpikingLayer:
-    """A fully connected layer of spiking neurons in whole numbers.
-
-    Args:
-        name: of the layer.
-        weight: [in, out], 8 bits.
-        bias: added in each step [out], in units of the potential.
-        soma: of its neurons.
-        unit: what one unit of the potential is worth.
-        payload: numbers that its input spikes carry, one for each step; None for bare spikes.
-        local: its local module, or None.
-        carried: the trace left by training, or None.
-        host: what a host needs to rewrite its synapses, or None.
-    """
+    """A fully connected layer of spiking neurons in whole numbers."""
 
     name: str
-    weight: Tensor
-    bias: Tensor
+    weight: Tensor  # [in, out], 8 bits
+    bias: Tensor  # added in each step [out], in units of the potential
     soma: Soma
-    unit: float
-    payload: tuple[int, ...] | None = None
+    unit: float  # what one unit of the potential is worth
+    payload: tuple[int, ...] | None = None  # what spikes carry, by step; None for bare ones
     local: LocalModule | None = None
-    carried: Carried | None = None
-    host: HostRule | None = None
+    carried: Carried | None = None  # the trace left by training
+    host: HostRule | None = None  # what a host needs to rewrite its synapses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,82 +110,68 @@ def run(
         ValueError: if shapes do not fit, inputs exceed 8 bits, or a name is unknown.
         SaturationError: if a number does not fit, and the limits are strict.
     """
-    if local not in LOCALS:
-        raise ValueError(f"local = {local!r}: choose one of {', '.join(LOCALS)}")
+    if local not in get_args(Local):
+        raise ValueError(f"local = {local!r}: it must be one of {', '.join(get_args(Local))}")
     _check(layers, inputs)
     overflows = Overflows(strict=limits.strict)
     done: dict[str, Layered] = {}
-    shown = list(inputs)
-    spikes: list[Tensor] = []
-    v = shown[0]
+    signals = spikes = v = torch.stack(tuple(inputs))
     for layer in layers:
-        if layer is not layers[0]:
-            shown = _shown(layer, spikes)
-        spikes, v, largest = _window(layer, shown, local, limits, overflows, noise)
-        active = torch.stack([(x != 0).sum(0) for x in shown]).sum(0)
-        done[layer.name] = Layered(active, torch.stack(spikes).sum((0, 1)), largest)
-    counts = torch.stack(spikes).sum(0)
-    return Outcome(v, counts, len(v), len(inputs), done, dict(overflows.counts))
+        if layer is not layers[0]:  # spikes, or the numbers that they carry
+            payload = (layer.payload or (1,) * len(inputs))[: len(inputs)]
+            signals = spikes * torch.tensor(payload, device=spikes.device).view(-1, 1, 1)
+        spikes, v, largest = _window(layer, signals, local, limits, overflows, noise)
+        done[layer.name] = Layered((signals != 0).sum((0, 1)), spikes.sum((0, 1)), largest)
+    return Outcome(v, spikes.sum(0), len(v), len(inputs), done, dict(overflows.counts))
 
 
 def _check(layers: Sequence[SpikingLayer], inputs: Sequence[Tensor]) -> None:
     if not layers or not len(inputs):
         raise ValueError("give at least one layer and one step")
-    size = inputs[0].shape[-1]
     for x in inputs:
         if x.is_floating_point() or x.ndim != 2 or x.shape != inputs[0].shape:
             raise ValueError("inputs must be whole numbers, T tensors [N, in] of one shape")
         low, high = signed_range(8)
-        if x.numel() and not low <= int(x.min()) <= int(x.max()) <= high:
+        if ((x < low) | (x > high)).any():
             raise ValueError(f"inputs must lie in {low} to {high}: quantise them first")
+    size = inputs[0].shape[1]
     for layer in layers:
-        if layer.weight.shape[0] != size:
-            raise ValueError(
-                f"layer {layer.name!r} takes {layer.weight.shape[0]} inputs, it is given {size}"
-            )
-        for known in (layer.payload, layer.carried.gains if layer.carried else None):
+        takes, gives = layer.weight.shape
+        if takes != size:
+            raise ValueError(f"layer {layer.name!r} takes {takes} inputs, it is given {size}")
+        for known in (layer.payload, layer.carried and layer.carried.gains):
             if known is not None and len(known) < len(inputs):
                 raise ValueError(f"layer {layer.name!r} knows {len(known)} steps only")
-        size = layer.weight.shape[1]
-
-
-def _shown(layer: SpikingLayer, spikes: Sequence[Tensor]) -> list[Tensor]:
-    """Return what a layer is shown: spikes, or the numbers that they carry."""
-    if layer.payload is None:
-        return list(spikes)
-    return [z * carried for z, carried in zip(spikes, layer.payload, strict=False)]
+        size = gives
 
 
 def _window(
     layer: SpikingLayer,
-    shown: Sequence[Tensor],
+    signals: Tensor,
     local: Local,
     limits: Limits,
     overflows: Overflows,
     noise: torch.Generator | None,
-) -> tuple[list[Tensor], Tensor, int]:
-    """Run a layer over all steps; return its spikes, last potential, and largest magnitude."""
-    state = layer.soma.at_rest(len(shown[0]), layer.weight.shape[1], shown[0].device)
-    history = _memory(layer, len(shown[0]), local, overflows)
+) -> tuple[Tensor, Tensor, int]:
+    """Return a layer's spikes [T, N, out], last potential [N, out], and largest magnitude."""
+    state = layer.soma.at_rest(signals.shape[1], layer.weight.shape[1], signals.device)
+    trace = _trace(layer, local, overflows)
     spikes, largest, v = [], 0, state.v
-    for t, x in enumerate(shown):
-        current = dendrite(x, layer.weight, limits, overflows, layer.name) + layer.bias
+    for t, x in enumerate(signals):
+        current = current_of(layer, x, trace, limits, overflows)
         if layer.carried is not None:
             faded = dendrite(x, layer.carried.weight, limits, overflows, layer.name)
             current = current + shifted(faded, *layer.carried.gains[t])
-        if history is not None:
-            current = current + history.current(x)
-        step = layer.soma.step(current, state, overflows, f"{layer.name}: potentials", noise)
-        if history is not None:
-            history.learn(x, step.v)
-        state, v = step.state, step.v
-        spikes.append(step.z)
+        state, v, z = layer.soma.step(current, state, overflows, f"{layer.name}: potentials", noise)
+        if trace is not None:
+            trace.learn(x, v)
+        spikes.append(z)
         largest = max(largest, int(v.abs().max()) if v.numel() else 0)
-    return spikes, v, largest
+    return torch.stack(spikes), v, largest
 
 
-def _memory(
-    layer: SpikingLayer, samples: int, local: Local, overflows: Overflows
+def _trace(
+    layer: SpikingLayer, local: Local, overflows: Overflows
 ) -> History | WrittenSynapses | None:
     """Return what stands for a layer's trace, or None."""
     if layer.local is None or local == "off":
@@ -214,7 +180,19 @@ def _memory(
         return History(layer.local, overflows, layer.name)
     if layer.host is None:
         raise ValueError(f"layer {layer.name!r} has no rule of a host: give it carried='none'")
-    return WrittenSynapses(layer.weight, layer.host, layer.local, samples, overflows, layer.name)
+    return WrittenSynapses(layer.weight, layer.host, layer.local, overflows, layer.name)
+
+
+def current_of(
+    layer: SpikingLayer,
+    x: Tensor,
+    trace: History | WrittenSynapses | None,
+    limits: Limits,
+    overflows: Overflows,
+) -> Tensor:
+    """Return what inputs x [N, in] send into neurons: through weights, bias and trace [N, out]."""
+    current = dendrite(x, layer.weight, limits, overflows, layer.name) + layer.bias
+    return current if trace is None else current + trace.current(x)
 
 
 def dendrite(x: Tensor, weight: Tensor, limits: Limits, overflows: Overflows, name: str) -> Tensor:
@@ -234,37 +212,9 @@ def dendrite(x: Tensor, weight: Tensor, limits: Limits, overflows: Overflows, na
         peak = 1 if int(x.abs().max()) <= 1 else signed_range(8)[1]
         largest = max(int(weight[row].long().abs().sum(0).max()) for row in rows)
         shift = max(0, (peak * largest).bit_length() - (limits.partial_sum_bits - 1))
-    total: Tensor | int = 0
+    total = torch.zeros(len(x), weight.shape[1], dtype=torch.int64, device=x.device)
     for row in rows:
-        part = slice(int(row[0]), int(row[-1]) + 1)
-        own = shifted(exact_product(x[:, part], weight[part]), 1, shift)
-        own = overflows.saturate(own, limits.partial_sum_bits, f"{name}: partial sums")
-        total = total + (own << shift)
-    assert isinstance(total, Tensor)
+        sums = shifted(exact_product(x[:, row], weight[row]), 1, shift)
+        sums = overflows.saturate(sums, limits.partial_sum_bits, f"{name}: partial sums")
+        total += sums << shift
     return total
-
-
-def activations(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    soma: Activator,
-    *,
-    stride: int,
-    overflows: Overflows,
-    place: str,
-) -> Tensor:
-    """Return a convolution in ANN mode: 8-bit images [N, C, H, W] to 8-bit images.
-
-    Args:
-        x: whole numbers.
-        weight: [out, C, 3, 3], 8 bits.
-        bias: [out].
-        soma: of its neurons.
-        stride: of the kernel; the border is padded with zeros.
-        overflows, place: where activations that do not fit are counted.
-    """
-    bound = int(x.long().abs().max()) * int(weight.long().abs().sum((1, 2, 3)).max())
-    kind = torch.float32 if bound < 1 << 24 else torch.float64
-    sums = torch.nn.functional.conv2d(x.to(kind), weight.to(kind), stride=stride, padding=1)
-    return soma.activation(sums.long() + bias.view(-1, 1, 1), overflows, place)

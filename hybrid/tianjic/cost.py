@@ -6,22 +6,26 @@ whole chip, and the naive count of operations that papers often give, which leav
 dominates small networks. Energy reads counts and never changes what is computed. Not in it: loading
 weights, and what no core was given to (a root, a division, a host). Energies of packets and updates
 are drawn on top of what full load was calibrated to, so ranges reach too high rather than too low.
-Source: `chip.toml` for
-constants; the efficiency at full load is published, everything below full load is a model of ours.
+Source: `chip.toml` for constants; the efficiency at full load is published, everything below full
+load is a model of ours.
 """
 
 from collections.abc import Mapping as Table
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.tianjic.chip import Chip
-from hybrid.tianjic.mapping import Mapping, Role, busy_clocks
+from hybrid.tianjic.mapping import Mapping, busy_clocks
 from hybrid.tianjic.routing import INPUT, Traffic, traffic
 from hybrid.tianjic.shapes import DenseShape, Shape
 
+HEADER = """\
+Simulator or chip?            a simulator; nothing was measured on a chip
+Energy or operation counts?   both: three models of energy, and the operations they start from
+Latency in seconds or steps?  phases of fixed length, and seconds that follow from them"""
 Rates = Table[str, NDArray[np.float64]]  # of each layer, how often inputs are active in a step
 
 
@@ -57,25 +61,27 @@ class Energy(NamedTuple):
 class Cost:
     """What one inference costs."""
 
+    chip: Chip
     timing: Timing
     operations: Operations
-    energy: Energy
     traffic: Traffic
     cores: int
     core_phases: int  # phases in which cores compute, all together
     chips: int
     steps: int
 
+    @property
+    def energy(self) -> Energy:
+        """J of an inference on the chip it was mapped to."""
+        return self.energy_on(self.chip)
+
     def energy_on(self, chip: Chip) -> Energy:
         """Return the energy if constants were those of another chip; its time stays."""
-        naive = (
-            self.operations.macs * chip.energy_per_mac + self.operations.acs * chip.energy_per_sop
-        )
+        done = self.operations
+        naive = done.macs * chip.energy_per_mac + done.acs * chip.energy_per_sop
         static = self.chips * chip.static_power * self.timing.latency
-        extra = (
-            self.operations.updates * chip.update_energy
-            + self.steps * self.traffic.hops * chip.packet_energy
-        )
+        packets = self.steps * self.traffic.hops * chip.packet_energy
+        extra = done.updates * chip.update_energy + packets
         dynamic = 1.0 - chip.static_share
         full = self.core_phases * chip.core_phase_energy
         return Energy(static + dynamic * full, static + dynamic * naive + extra, naive)
@@ -90,36 +96,21 @@ def timing(mapping: Mapping, steps: int) -> Timing:
     newest steps are left out, that loop need not close in time.
     """
     if steps < 1:
-        raise ValueError(f"steps = {steps}: give at least one")
-    depth = sum(_depth(mapping, shape) for shape in mapping.shapes)
+        raise ValueError(f"steps = {steps}: it must be >= 1")
     passes = max(core.passes for core in mapping.cores)
-    per_step = max([passes, *(_loop(shape) for shape in mapping.shapes)])
-    depth += passes - 1
-    phases = depth + (steps - 1) * per_step
-    phase = mapping.chip.phase
-    return Timing(
-        depth,
-        per_step,
-        phases,
-        phases * phase,
-        1.0 / (steps * per_step * phase),
-        1.0 / (phases * phase),
-    )
+    loops = [2 - shape.local.delay for shape in mapping.shapes if shape.local is not None]
+    per_step = max([passes, *loops])
+    depth = sum(_depth(mapping, shape) for shape in mapping.shapes) + passes - 1
+    phases, phase = depth + (steps - 1) * per_step, mapping.chip.phase
+    apart = 1.0 / (steps * per_step * phase)
+    return Timing(depth, per_step, phases, phases * phase, apart, 1.0 / (phases * phase))
 
 
 def _depth(mapping: Mapping, shape: Shape) -> int:
     """Return the phases from a layer's input to its spikes."""
     plain = 1 + (mapping.count(shape.name, "sums") > 0)
-    if not isinstance(shape, DenseShape) or shape.local is None:
-        return plain
-    scores = 1 + (mapping.count(shape.name, "scores") > 0)
-    return max(plain, scores + 2)
-
-
-def _loop(shape: Shape) -> int:
-    """Return the phases between two steps that a layer's local module asks for."""
-    local = shape.local if isinstance(shape, DenseShape) else None
-    return 1 if local is None else max(1, 2 - local.delay)
+    scored = 3 + (mapping.count(shape.name, "scores") > 0)
+    return plain if shape.local is None else max(plain, scored)
 
 
 def operations(mapping: Mapping, rates: Rates, steps: int) -> Operations:
@@ -132,35 +123,21 @@ def operations(mapping: Mapping, rates: Rates, steps: int) -> Operations:
     """
     macs = acs = updates = dense = 0.0
     for shape in mapping.shapes:
-        active = float(rates[shape.name].mean())
-        met = shape.synapses * (1 + _repeated(mapping, shape))
-        weights = shape.density if isinstance(shape, DenseShape) else 1.0
-        effective = steps * met * active * weights
+        active, times = float(rates[shape.name].mean()), 1 if shape.once else steps
+        copies = [c for c in mapping.cores if (c.layer, c.role) == (shape.name, "copies")]
+        met = shape.synapses * (1 + any(core.weights for core in copies))
+        carried = steps * shape.synapses * shape.carried
+        effective = steps * met * active * shape.density
         macs += effective if shape.graded else 0.0
         acs += 0.0 if shape.graded else effective
-        shown = _shown(shape, steps)
-        dense += shown * met
-        updates += shown * shape.outputs * (1 + (mapping.count(shape.name, "copies") > 0))
-        if isinstance(shape, DenseShape):
-            carried = steps * shape.synapses * shape.carried
-            macs += active * carried + _local_macs(shape, active, steps)
-            dense += carried + _local_macs(shape, 1.0, steps)
+        macs += active * carried + _local_macs(shape, active, steps)
+        dense += times * met
+        dense += carried + _local_macs(shape, 1.0, steps)
+        updates += times * shape.outputs * (1 + bool(copies))
     return Operations(dense, macs, acs, updates)
 
 
-def _shown(shape: Shape, steps: int) -> int:
-    """Return the steps in which a layer has anything to do."""
-    return 1 if isinstance(shape, DenseShape) and shape.once else steps
-
-
-def _repeated(mapping: Mapping, shape: Shape) -> bool:
-    """Return whether copies of a layer's neurons have synapses of their own."""
-    return any(
-        core.weights for core in mapping.cores if (core.layer, core.role) == (shape.name, "copies")
-    )
-
-
-def _local_macs(shape: DenseShape, active: float, steps: int) -> float:
+def _local_macs(shape: Shape, active: float, steps: int) -> float:
     """Return multiplications of a local module's history over T steps, at most.
 
     As if all inputs that are active now had been active then.
@@ -185,33 +162,29 @@ def cost(mapping: Mapping, rates: Rates, steps: int) -> Cost:
         steps: T.
     """
     shapes = {shape.name: shape for shape in mapping.shapes}
-    names = list(shapes)
-    leaving = dict(zip(names, [*(rates[name] for name in names[1:]), rates["output"]], strict=True))
-    found = Cost(
-        timing(mapping, steps),
-        operations(mapping, rates, steps),
-        Energy(0.0, 0.0, 0.0),
-        traffic(mapping, leaving | {INPUT: rates[names[0]]}),
-        len(mapping.cores),
-        sum(_shown(shapes[core.layer], steps) * core.passes for core in mapping.cores),
-        mapping.chips,
-        steps,
+    first, *later = (rates[name] for name in shapes)
+    leaving = dict(zip(shapes, [*later, rates["output"]], strict=True))
+    return Cost(
+        chip=mapping.chip,
+        timing=timing(mapping, steps),
+        operations=operations(mapping, rates, steps),
+        traffic=traffic(mapping, leaving | {INPUT: first}),
+        cores=len(mapping.cores),
+        core_phases=sum((1 if shapes[c.layer].once else steps) * c.passes for c in mapping.cores),
+        chips=mapping.chips,
+        steps=steps,
     )
-    return replace(found, energy=found.energy_on(mapping.chip))
 
 
 def energy_range(
-    found: Cost, chip: Chip, *, draws: int, source: np.random.Generator
+    spent: Cost, chip: Chip, *, draws: int, source: np.random.Generator
 ) -> dict[str, tuple[float, float, float]]:
     """Return (5 %, median, 95 %) of each energy, uncertain constants drawn from their ranges."""
     if draws < 1:
-        raise ValueError(f"draws = {draws}: give at least one")
-    drawn = np.array([found.energy_on(chip.drawn(source)) for _ in range(draws)])
-    quantiles = np.quantile(drawn, (0.05, 0.5, 0.95), axis=0)
-    return {
-        name: (float(q[0]), float(q[1]), float(q[2]))
-        for name, q in zip(Energy._fields, quantiles.T, strict=True)
-    }
+        raise ValueError(f"draws = {draws}: it must be >= 1")
+    drawn = np.array([spent.energy_on(chip.drawn(source)) for _ in range(draws)])
+    low, middle, high = np.quantile(drawn, (0.05, 0.5, 0.95), axis=0).tolist()
+    return dict(zip(Energy._fields, zip(low, middle, high, strict=True), strict=True))
 
 
 def core_events(mapping: Mapping, rates: Rates) -> NDArray[np.float64]:
@@ -279,9 +252,39 @@ def loading(mapping: Mapping) -> dict[str, float]:
     return {"bytes": moved, "packets": packets, "seconds": packets / chip.clock}
 
 
-def roles(mapping: Mapping) -> dict[Role, int]:
-    """Return how many cores have each role."""
-    found: dict[Role, int] = {}
-    for core in mapping.cores:
-        found[core.role] = found.get(core.role, 0) + 1
-    return found
+Energies = Table[str, tuple[float, float, float]]
+
+
+def as_text(mapping: Mapping, spent: Cost, rates: Rates, energies: Energies) -> str:
+    """Return in words what a network takes: cores, time, operations, energy.
+
+    Args:
+        mapping: cores and places.
+        spent: what an inference takes.
+        rates: how often inputs of layers are active in a step.
+        energies: (5 %, median, 95 %) of each model in J.
+    """
+    time, done, used = spent.timing, spent.operations, phase_use(mapping, spent.traffic)
+    over = "" if used["together"] <= 1 else ": more than one phase may hold"
+    moved = loading(mapping)
+    lines = [
+        f"cores: {len(mapping.cores)} occupied of {mapping.chips * mapping.chip.cores} on "
+        f"{mapping.chips} chip(s), {mapping.needed} needed for the weights alone; "
+        f"{int(mapping.fits_sram().sum())} of them within 22 KB",
+        f"time: {time.phases} phases, {1e6 * time.latency:.0f} µs; per s "
+        f"{time.unpipelined:,.0f} inferences one after the other, "
+        f"{time.throughput:,.0f} in a pipeline",
+        f"operations: {done.dense:,.0f} dense; not zero: {done.macs:,.0f} MAC, "
+        f"{done.acs:,.0f} AC; {done.updates:,.0f} updates of neurons",
+        f"a step, on average: the busiest core meets {core_events(mapping, rates).max():,.0f} "
+        f"synapses, the busiest link carries {spent.traffic.busiest:,.0f} of "
+        f"{spent.traffic.packets:,.0f} packets",
+        f"of a phase, on average: computing {used['computing']:.0%}, "
+        f"routing {used['routing']:.0%}{over}",
+        f"to load the weights: {moved['bytes']:,.0f} bytes, {1e6 * moved['seconds']:,.0f} µs "
+        "through one port; not counted below",
+    ]
+    for model, (low, middle, high) in energies.items():
+        extent = "" if low == high else f" ({1e6 * low:.2f} to {1e6 * high:.2f})"
+        lines.append(f"{model:9s} {1e6 * middle:8.2f} µJ{extent}")
+    return "\n".join(f"    {line}" for line in lines)

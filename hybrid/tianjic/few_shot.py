@@ -12,55 +12,68 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, FewShotReadOut
 from hybrid.tianjic.chip import tianjic
-from hybrid.tianjic.cores import WIDE, Limits, activations, dendrite
-from hybrid.tianjic.fixed import Overflows, multiplier_for, quantized, scale_of, shifted
-from hybrid.tianjic.history import History, LocalModule
+from hybrid.tianjic.cores import WIDE, Limits, SpikingLayer, current_of
+from hybrid.tianjic.fixed import (
+    Overflows,
+    multiplier_for,
+    quantized,
+    scale_of,
+    shifted,
+    weights_of,
+)
+from hybrid.tianjic.history import History
 from hybrid.tianjic.quantize import (
     ARGUMENT,
     DEFAULT,
     PEAK,
     Options,
     integer_soma,
-    score_shift,
+    local_module,
     tanh_table,
 )
-from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Fold, LocalShape, Shape
-from hybrid.tianjic.soma import Activator, Rectifier, SoftMaximum, Soma, TableSoma, exponentials
+from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Fold, Shape
+from hybrid.tianjic.soma import Activator
 
 _ROOT_BITS = 16
+_STRIDE = 2  # of all convolutions
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChipConvolution:
-    """A convolution of 3 x 3 with stride 2 in whole numbers."""
+    """A convolution of 3 x 3 with stride 2 in whole numbers, in ANN mode."""
 
     weight: Tensor  # [out, in, 3, 3], 8 bits
     bias: Tensor  # [out]
     soma: Activator
 
+    def activations(self, x: Tensor, overflows: Overflows, place: str) -> Tensor:
+        """Return 8-bit images [N, out, ...] of 8-bit images [N, in, ...], padded with zeros.
+
+        Args:
+            x: whole numbers.
+            overflows, place: where activations that do not fit are counted.
+        """
+        bound = int(x.long().abs().max()) * int(self.weight.long().abs().sum((1, 2, 3)).max())
+        kind = torch.float32 if bound < 1 << 24 else torch.float64  # sums are exact
+        sums = F.conv2d(x.to(kind), self.weight.to(kind), stride=_STRIDE, padding=1)
+        return self.soma.activation(sums.long() + self.bias.view(-1, 1, 1), overflows, place)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChipEmbedding:
-    """Images to feature vectors.
+    """Images to feature vectors."""
 
-    Args:
-        image: shape of the images.
-        convolutions: in the order of signals.
-        input_scale: what one unit of an image is worth.
-        feature_scale: what one unit of a feature is worth.
-        length: of feature vectors in their units; None leaves them as they are.
-    """
-
-    image: tuple[int, int, int]
-    convolutions: tuple[ChipConvolution, ...]
-    input_scale: float
-    feature_scale: float
-    length: float | None
+    image: tuple[int, int, int]  # channels, height, width
+    convolutions: tuple[ChipConvolution, ...]  # in the order of signals
+    input_scale: float  # what one unit of an image is worth
+    feature_scale: float  # what one unit of a feature is worth
+    length: float | None  # of feature vectors in their units; None leaves them as they are
 
     def features(self, images: Tensor, overflows: Overflows) -> Tensor:
         """Return 8-bit features [N, features] of images [N, channels, height, width].
@@ -80,28 +93,16 @@ class ChipEmbedding:
         """Yield what enters the first convolution, and what each of them leads to."""
         x = quantized(images, self.input_scale, 8)
         yield x
-        for number, layer in enumerate(self.convolutions, 1):
-            x = activations(
-                x,
-                layer.weight,
-                layer.bias,
-                layer.soma,
-                stride=2,
-                overflows=overflows,
-                place=f"convolution {number}",
-            )
+        for number, convolution in enumerate(self.convolutions, 1):
+            x = convolution.activations(x, overflows, f"convolution {number}")
             yield x
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChipReadOut:
-    """Neurons that bind features to labels in one look."""
+class ChipReadOut(SpikingLayer):
+    """Neurons that bind features to labels in one step, and the current of a label."""
 
-    weight: Tensor  # [features, ways], 8 bits
-    soma: Soma
-    unit: float
     label_current: int
-    local: LocalModule | None
 
     def potentials(
         self,
@@ -116,8 +117,8 @@ class ChipReadOut:
         """Return the potentials that queries evoke after the support, each query on its own.
 
         Args:
-            support: features in the order of the looks [episodes, looks, features].
-            labels: [episodes, looks].
+            support: features in the order they are shown [episodes, support, features].
+            labels: [episodes, support].
             query: [episodes, queries, features].
             ways: neurons that take part.
             limits: of the cores.
@@ -127,33 +128,34 @@ class ChipReadOut:
             Integers [episodes, queries, ways].
 
         Raises:
-            ValueError: if the support has more looks than the local module has lags.
+            ValueError: if the support has more samples than the local module has lags.
         """
-        if self.local is not None and support.shape[1] > len(self.local.lags):
-            raise ValueError(
-                f"{support.shape[1]} looks: the local module remembers {len(self.local.lags)}"
-            )
-        weight, local = self.weight[:, :ways], _of_ways(self.local, ways)
-        history = None if local is None else History(local, overflows, "read-out")
-        state = self.soma.at_rest(len(support), ways, support.device)
-        teacher = self.label_current * torch.eye(ways, dtype=torch.int64, device=support.device)
+        layer, place = self._first(ways), f"{self.name}: potentials"
+        size, history = support.shape[1], None
+        if layer.local is not None:
+            if size > (most := len(layer.local.lags)):
+                raise ValueError(f"support of {size} samples: the local module remembers {most}")
+            history = History(layer.local, overflows, self.name)
+        state = layer.soma.at_rest(len(support), ways, support.device)
+        currents = self.label_current * torch.eye(ways, dtype=torch.int64, device=support.device)
         for x, label in zip(support.unbind(1), labels.unbind(1), strict=True):
-            current = dendrite(x, weight, limits, overflows, "read-out") + teacher[label]
+            current = current_of(layer, x, history, limits, overflows) + currents[label]
+            state, v, _ = layer.soma.step(current, state, overflows, place)
             if history is not None:
-                current = current + history.current(x)
-            step = self.soma.step(current, state, overflows, "read-out: potentials")
-            state = step.state
-            if history is not None:
-                history.learn(x, step.v)
+                history.learn(x, v)
         count = query.shape[1]
-        asked = query.flatten(0, 1)
-        current = dendrite(asked, weight, limits, overflows, "read-out")
-        if history is not None:
-            current = current + history.repeated(count).current(asked)
-        found = state.v.repeat_interleave(count, 0) + current
-        return overflows.saturate(found, self.soma.bits, "read-out: potentials").unflatten(
-            0, (-1, count)
-        )
+        remembered = None if history is None else history.repeated(count)
+        current = current_of(layer, query.flatten(0, 1), remembered, limits, overflows)
+        v = state.v.repeat_interleave(count, 0) + current
+        return overflows.saturate(v, layer.soma.bits, place).unflatten(0, (-1, count))
+
+    def _first(self, ways: int) -> SpikingLayer:
+        """Return the layer with its first neurons alone."""
+        local = self.local
+        if local is not None:
+            lags, thresholds = local.lags[:, :, :ways], local.thresholds[:ways]
+            local = replace(local, lags=lags, thresholds=thresholds)
+        return replace(self, weight=self.weight[:, :ways], bias=self.bias[:ways], local=local)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,40 +165,35 @@ class ChipFewShot:
     embedding: ChipEmbedding
     readout: ChipReadOut
 
-    def shapes(self, ways: int, looks: int, fold: Fold = "unfolded") -> tuple[Shape, ...]:
-        """Return what the mapper has to know for episodes of so many ways and looks."""
+    def shapes(self, ways: int, support: int, fold: Fold = "unfolded") -> tuple[Shape, ...]:
+        """Return what the mapper has to know for episodes of so many ways and support samples."""
         image = self.embedding.image
         shapes: list[Shape] = []
-        for number, layer in enumerate(self.embedding.convolutions):
-            channels = len(layer.weight)
+        for number, layer in enumerate(self.embedding.convolutions, 1):
+            name, channels = f"convolution {number}", len(layer.weight)
             shape = ConvolutionShape(
-                name=f"convolution {number + 1}",
-                image=image,
-                channels=channels,
-                stride=2,
-                fold=fold,
+                name=name, image=image, channels=channels, stride=_STRIDE, fold=fold
             )
             shapes.append(shape)
             image = (channels, *shape.positions)
-        local = (
-            None
-            if self.readout.local is None
-            else LocalShape(lags=looks, per_synapse=True, filled=True)
-        )
-        inputs = len(self.readout.weight)
-        last = DenseShape(name="read-out", inputs=inputs, outputs=ways, graded=True, local=local)
-        return (*shapes, last)
+        last, local = self.readout, None
+        if last.local is not None:
+            local = replace(last.local.shape, lags=support, filled=True)
+        size = len(last.weight)
+        dense = DenseShape(name=last.name, inputs=size, outputs=ways, graded=True, local=local)
+        return (*shapes, dense)
 
 
+@torch.no_grad()
 def quantize_few_shot(
-    network: FewShot, images: Tensor, looks: int, options: Options = DEFAULT
+    network: FewShot, images: Tensor, support: int, options: Options = DEFAULT
 ) -> ChipFewShot:
     """Return a trained few-shot network in whole numbers.
 
     Args:
         network: with a convolutional embedding and a spiking read-out.
         images: of training, from which the ranges of activations are taken [N, 1, height, width].
-        looks: that episodes have at most: lags of the local module.
+        support: samples that an episode shows at most: lags of the local module.
         options: bits; a carried trace there is none.
 
     Raises:
@@ -206,46 +203,58 @@ def quantize_few_shot(
     if not isinstance(embedding, Embedding) or not isinstance(head, FewShotReadOut):
         raise ValueError("the chip needs a convolutional embedding and a spiking read-out")
     made = quantize_embedding(embedding, images, options)
-    return ChipFewShot(embedding=made, readout=_readout(head, made.feature_scale, looks, options))
+    synapse = head.synapse(head.ways)
+    assert synapse.mask is not None
+    weight, scale = weights_of(synapse.weight.T * synapse.mask, options.weight_bits)
+    unit, local = scale * made.feature_scale, None
+    if head.rule is not None:
+        assert synapse.meta is not None
+        local = local_module(
+            head.rule,
+            synapse.meta,
+            head.neuron,
+            options,
+            mask=synapse.mask,
+            lags=support,
+            unit=unit,
+            input_scale=made.feature_scale,
+        )
+    readout = ChipReadOut(
+        name="read-out",
+        weight=weight,
+        bias=torch.zeros(head.ways, dtype=torch.int32),
+        soma=integer_soma(head.neuron, unit),
+        unit=unit,
+        local=local,
+        label_current=round(head.label_current / unit),
+    )
+    return ChipFewShot(embedding=made, readout=readout)
 
 
 @torch.no_grad()
 def quantize_embedding(embedding: Embedding, images: Tensor, options: Options) -> ChipEmbedding:
     """Return an embedding in whole numbers, its ranges taken from some images."""
-    folded = [
-        _folded(convolve, normalise)
-        for convolve, normalise in zip(
-            embedding.convolutions, embedding.normalisations, strict=True
-        )
-    ]
-    x = images
+    pairs = zip(embedding.convolutions, embedding.normalisations, strict=True)
+    folded = [_folded(convolve, normalise) for convolve, normalise in pairs]
+    x, table = images, None if embedding.rectified else tanh_table()
     scales = [scale_of(images, 8)]
     for weight, bias in folded:
-        x = nn.functional.conv2d(x, weight, bias, stride=2, padding=1)
+        x = F.conv2d(x, weight, bias, stride=_STRIDE, padding=1)
         x = torch.relu(x) if embedding.rectified else torch.tanh(x)
         largest = float(x.flatten().kthvalue(math.ceil(options.kept * x.numel())).values)
         scales.append((largest if embedding.rectified else 1.0) / PEAK)
     layers = []
     for (weight, bias), (before, after) in zip(folded, pairwise(scales), strict=True):
-        scale = scale_of(weight, options.weight_bits)
-        soma: Activator
-        if embedding.rectified:
-            multiplier, shift = multiplier_for(scale * before / after)
-            soma = Rectifier(multiplier=multiplier, shift=shift)
-        else:
-            multiplier, shift = multiplier_for(scale * before * ARGUMENT)
-            soma = TableSoma(table=tanh_table(), multiplier=multiplier, shift=shift)
-        layers.append(
-            ChipConvolution(
-                weight=quantized(weight, scale, options.weight_bits).to(torch.int8),
-                bias=quantized(bias, scale * before, tianjic().partial_sum_bits),
-                soma=soma,
-            )
-        )
+        static, scale = weights_of(weight, options.weight_bits)
+        unit = scale * before
+        multiplier, shift = multiplier_for(unit / after if table is None else unit * ARGUMENT)
+        soma = Activator(multiplier=multiplier, shift=shift, table=table)
+        whole = quantized(bias, unit, tianjic().partial_sum_bits)
+        layers.append(ChipConvolution(weight=static, bias=whole, soma=soma))
     feature_scale, length = scales[-1], None
     if embedding.length is not None:
-        unit = torch.nn.functional.normalize(x.flatten(1), dim=1)
-        feature_scale = embedding.length * float(unit.abs().max()) / PEAK
+        largest = float(F.normalize(x.flatten(1), dim=1).abs().max())
+        feature_scale = embedding.length * largest / PEAK
         length = embedding.length / feature_scale
     return ChipEmbedding(
         image=embedding.image,
@@ -267,49 +276,3 @@ def _folded(convolve: nn.Module, normalise: nn.Module) -> tuple[Tensor, Tensor]:
     factor = normalise.weight / (normalise.running_var + normalise.eps).sqrt()
     bias = (convolve.bias - normalise.running_mean) * factor + normalise.bias
     return convolve.weight * factor.view(-1, 1, 1, 1), bias
-
-
-@torch.no_grad()
-def _readout(
-    head: FewShotReadOut, feature_scale: float, looks: int, options: Options
-) -> ChipReadOut:
-    synapse = head.synapse(head.ways)
-    assert synapse.mask is not None
-    weight = synapse.weight.T * synapse.mask
-    scale = scale_of(weight, options.weight_bits)
-    unit = scale * feature_scale
-    soma = integer_soma(head.neuron, unit)
-    local = None
-    if head.rule is not None:
-        assert synapse.meta is not None
-        decays = head.rule.trace_decay ** torch.arange(looks, dtype=torch.float64)
-        rated = (1.0 - synapse.mask).double() * synapse.meta.local_rate.double()
-        lags = decays.view(-1, 1, 1) * rated
-        lag_scale = scale_of(lags, options.weight_bits)
-        static = quantized(lags, lag_scale, options.weight_bits).to(torch.int8)
-        shift = score_shift(static, PEAK, options.score_bits)
-        worth = feature_scale**2 * 128 * lag_scale * 2**shift / PEAK
-        local = LocalModule(
-            lags=static,
-            table=SoftMaximum(exponentials(1.0 / ARGUMENT)),
-            argument=multiplier_for(ARGUMENT * unit),
-            thresholds=quantized(synapse.meta.sliding_threshold, unit, soma.bits),
-            coincidence_shift=7,
-            score_shift=shift,
-            score_bits=options.score_bits,
-            gain=multiplier_for(worth / unit),
-        )
-    return ChipReadOut(
-        weight=quantized(weight, scale, options.weight_bits).to(torch.int8),
-        soma=soma,
-        unit=unit,
-        label_current=round(head.label_current / unit),
-        local=local,
-    )
-
-
-def _of_ways(local: LocalModule | None, ways: int) -> LocalModule | None:
-    """Return a local module with the first neurons alone."""
-    if local is None:
-        return None
-    return replace(local, lags=local.lags[:, :, :ways], thresholds=local.thresholds[:ways])

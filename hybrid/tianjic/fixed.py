@@ -57,6 +57,18 @@ def scale_of(values: Tensor, bits: int) -> float:
     return peak / signed_range(bits)[1] if peak > 0.0 else 1.0
 
 
+def weights_of(values: Tensor, bits: int, *, headroom: float = 1.0) -> tuple[Tensor, float]:
+    """Return values as whole numbers of at most 8 bits, and what one unit of them is worth.
+
+    Args:
+        values: such as the weights of a layer.
+        bits: of each number.
+        headroom: largest number that bits hold, in units of the largest value.
+    """
+    scale = headroom * scale_of(values, bits)
+    return quantized(values, scale, bits).to(torch.int8), scale
+
+
 def coded(values: Tensor, count: int) -> Tensor:
     """Return whole numbers, each replaced by the nearest of `count` that serve them best.
 
@@ -71,9 +83,9 @@ def coded(values: Tensor, count: int) -> Tensor:
     if len(different) <= count:
         return values
     column = different.double().unsqueeze(1).numpy()
-    found = KMeans(count, n_init=1, random_state=0).fit(column, sample_weight=often.numpy())
-    book = torch.from_numpy(found.cluster_centers_.round()).squeeze(1).to(values.dtype)
-    return book[torch.from_numpy(found.labels_).long()][place]
+    fitted = KMeans(count, n_init=1, random_state=0).fit(column, sample_weight=often.numpy())
+    book = torch.from_numpy(fitted.cluster_centers_.round()).squeeze(1).to(values.dtype)
+    return book[torch.from_numpy(fitted.labels_).long()][place]
 
 
 def shifted(values: Tensor, multiplier: int, shift: int) -> Tensor:

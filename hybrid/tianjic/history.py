@@ -10,13 +10,23 @@ each synapse has a factor of its own (a gain, a mask), lag_l is a matrix, and sc
 Exact but for rounding while no clip acts on the trace; with fewer lags than steps the oldest ones
 are missing, with a delay the newest. Source: DESIGN §4, *factored*; the mapping to vector
 operations is a model of ours.
+
+Its baseline is a host that keeps P in floating point, learns from the inputs and from the 8-bit
+potentials that the chip sends, and rewrites synapses after each step: round((W + local_gain ∘ P) /
+scale) in 8 bits. Each sample has weights of its own: on a chip samples would have to come one after
+the other.
 """
 
+from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from hybrid.checks import require
 from hybrid.tianjic.fixed import Overflows, exact_product, shifted
+from hybrid.tianjic.shapes import LocalShape
 from hybrid.tianjic.soma import SoftMaximum, Table
 
 
@@ -24,37 +34,29 @@ from hybrid.tianjic.soma import SoftMaximum, Table
 class LocalModule:
     """Constants of a local module in whole numbers.
 
-    Args:
-        lags: static weights [lags, in] or [lags, in, out], 8 bits.
-        table: post factor of the potential's argument.
-        thresholds: subtracted from potentials [out].
-        argument: (multiplier, shift) from what is left to the table's argument.
-        coincidence_shift: bits that products of two inputs lose.
-        score_shift: bits that scores lose before they are cut to `score_bits`.
-        score_bits: of scores.
-        gain: (multiplier, shift) from sums of score · post factor to potentials.
-        delay: newest steps that are left out: lags begin with the one of that age.
+    Raises ValueError for lags of another shape, or a negative delay.
     """
 
-    lags: Tensor
-    table: Table | SoftMaximum
-    thresholds: Tensor
-    argument: tuple[int, int]
-    coincidence_shift: int
-    score_shift: int
+    lags: Tensor  # static weights [lags, in] or [lags, in, out], 8 bits
+    table: Table | SoftMaximum  # post factor of the potential's argument
+    thresholds: Tensor  # subtracted from potentials [out]
+    argument: tuple[int, int]  # (multiplier, shift) from what is left to the table's argument
+    coincidence_shift: int  # bits that products of two inputs lose
+    score_shift: int  # bits that scores lose before they are cut to `score_bits`
     score_bits: int
-    gain: tuple[int, int]
-    delay: int = 0
+    gain: tuple[int, int]  # (multiplier, shift) from sums of score · post factor to potentials
+    delay: int = 0  # newest steps that are left out: lags begin with the one of that age
 
     def __post_init__(self) -> None:
         if self.lags.ndim not in (2, 3):
             raise ValueError(f"lags must be [lags, in] or [lags, in, out], got {self.lags.ndim}-d")
-        if self.delay < 0:
-            raise ValueError(f"delay = {self.delay}: it must be >= 0")
+        require(self, "delay", self.delay >= 0, ">= 0")
 
-    def coincidences(self, x: Tensor, earlier: Tensor) -> Tensor:
-        """Return products of inputs now and earlier [N, in]."""
-        return shifted(x.long() * earlier.long(), 1, self.coincidence_shift)
+    @property
+    def shape(self) -> LocalShape:
+        """What the mapper has to know."""
+        per_synapse = self.lags.ndim == 3
+        return LocalShape(lags=len(self.lags), per_synapse=per_synapse, delay=self.delay)
 
     def post(self, v: Tensor, overflows: Overflows, place: str) -> Tensor:
         """Return the post factor of potentials [N, out], 8 bits; see `Table.look_up`."""
@@ -72,35 +74,78 @@ class History:
 
     def __init__(self, module: LocalModule, overflows: Overflows, place: str) -> None:
         self._module, self._overflows, self._place = module, overflows, place
-        self._inputs: list[Tensor] = []
-        self._posts: list[Tensor] = []
+        reach = module.delay + len(module.lags)
+        self._earlier: deque[tuple[Tensor, Tensor]] = deque(maxlen=reach)  # the newest step first
 
     def repeated(self, times: int) -> "History":
         """Return a history for `times` samples in the place of each: queries of one support."""
         made = History(self._module, self._overflows, self._place)
-        made._inputs = [x.repeat_interleave(times, 0) for x in self._inputs]
-        made._posts = [y.repeat_interleave(times, 0) for y in self._posts]
+        for x, post in self._earlier:
+            made._earlier.append((x.repeat_interleave(times, 0), post.repeat_interleave(times, 0)))
         return made
 
     def current(self, x: Tensor) -> Tensor | int:
         """Return the local current under input x [N, in], in units of the potential."""
         total: Tensor | int = 0
-        for lag in range(len(self._module.lags)):
-            step = len(self._posts) - 1 - lag - self._module.delay
-            if step < 0:
-                break
-            total = total + self.score(x, self._inputs[step], lag) * self._posts[step]
+        remembered = list(self._earlier)[self._module.delay :]
+        for lag, (earlier, post) in zip(self._module.lags, remembered, strict=False):
+            total = total + self._score(x, earlier, lag) * post
         return total if isinstance(total, int) else shifted(total, *self._module.gain)
 
     def learn(self, x: Tensor, v: Tensor) -> None:
         """Remember an input [N, in] and the potential that it led to [N, out]."""
-        self._inputs.append(x)
-        self._posts.append(self._module.post(v, self._overflows, self._place))
+        self._earlier.appendleft((x, self._module.post(v, self._overflows, self._place)))
 
-    def score(self, x: Tensor, earlier: Tensor, lag: int) -> Tensor:
+    def _score(self, x: Tensor, earlier: Tensor, lag: Tensor) -> Tensor:
         """Return how alike two inputs are, weighted by a lag [N, 1] or [N, out]."""
-        weight = self._module.lags[lag]
-        column = weight.unsqueeze(1) if weight.ndim == 1 else weight
-        sums = exact_product(self._module.coincidences(x, earlier), column)
-        sums = shifted(sums, 1, self._module.score_shift)
-        return self._overflows.saturate(sums, self._module.score_bits, f"{self._place}: scores")
+        module = self._module
+        alike = shifted(x.long() * earlier.long(), 1, module.coincidence_shift)
+        sums = exact_product(alike, lag.unsqueeze(1) if lag.ndim == 1 else lag)
+        sums = shifted(sums, 1, module.score_shift)
+        return self._overflows.saturate(sums, module.score_bits, f"{self._place}: scores")
+
+
+class HostRule(NamedTuple):
+    """What a host has to know to move a layer's trace."""
+
+    start: Tensor  # trace before the first step [in, out]
+    trace_decay: float  # per step
+    rate: Tensor  # [in], of inputs in whole numbers and post factors of 8 bits
+    gain: Tensor  # from the trace to synapses in whole numbers: a scalar, or [in, out]
+    bits: int  # of synapses
+    clip: float | None  # bound of the trace
+
+
+class WrittenSynapses:
+    """Synapses that a host rewrites: the same interface as `History`.
+
+    Args:
+        weight: global weights in whole numbers [in, out].
+        rule: of the host.
+        module: gives the post factor.
+        overflows, place: where synapses and arguments that do not fit are counted.
+    """
+
+    def __init__(
+        self, weight: Tensor, rule: HostRule, module: LocalModule, overflows: Overflows, place: str
+    ) -> None:
+        self._weight, self._rule, self._module = weight.float(), rule, module
+        self._overflows, self._place = overflows, place
+        self._trace = rule.start.float().unsqueeze(0)  # one for all samples until they learn
+
+    def current(self, x: Tensor) -> Tensor:
+        """Return what the synapses of this step add to those of the global weights [N, out]."""
+        whole = (self._weight + self._rule.gain * self._trace.expand(len(x), -1, -1)).round()
+        written = self._overflows.saturate(whole, self._rule.bits, f"{self._place}: synapses")
+        added = (written - self._weight).double()
+        return torch.bmm(x.double().unsqueeze(1), added).squeeze(1).long()
+
+    def learn(self, x: Tensor, v: Tensor) -> None:
+        """Move the trace by an input [N, in] and the potential that it led to [N, out]."""
+        pre = self._rule.rate.float() * x
+        post = self._module.post(v, self._overflows, self._place).float()
+        self._trace = torch.baddbmm(
+            self._trace, pre.unsqueeze(2), post.unsqueeze(1), beta=self._rule.trace_decay
+        )
+        if self._rule.clip is not None:
+            self._trace = self._trace.clamp(-self._rule.clip, self._rule.clip)

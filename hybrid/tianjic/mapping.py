@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.tianjic.chip import Chip
-from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Shape, pairs_along
+from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Shape
 
-Role = Literal["synapses", "carried", "sums", "copies", "coincidences", "scores", "products"]
-ROLES: tuple[Role, ...] = (
+Numbers = NDArray[np.int64]
+Role = Literal[
     "synapses",  # weights and soma
     "carried",  # weights that training's trace became
     "sums",  # adds partial sums of a layer with more inputs than a core
@@ -27,7 +27,7 @@ ROLES: tuple[Role, ...] = (
     "coincidences",  # products of an input now and then, weighted by lag
     "scores",  # adds up a lag's coincidences
     "products",  # scores times earlier potentials
-)
+]
 
 
 class RuleError(ValueError):
@@ -47,8 +47,8 @@ class Core(NamedTuple):
 
     layer: str
     role: Role
-    axons: NDArray[np.int64]  # which inputs of the layer come in; of products: which lags
-    neurons: NDArray[np.int64]  # which outputs of the layer go out; of one score for all: 0
+    axons: Numbers  # which inputs of the layer come in; of products: which lags
+    neurons: Numbers  # which outputs of the layer go out; of one score for all: 0
     operations: int  # of one phase, at most: synapses met, sums added
     weights: int  # kept in it
     fan_in: int
@@ -93,7 +93,7 @@ class Mapping:
         """Return the number of cores, of one layer or with one role."""
         return sum(layer in (None, core.layer) and role in (None, core.role) for core in self.cores)
 
-    def weight_bytes(self) -> NDArray[np.int64]:
+    def weight_bytes(self) -> Numbers:
         """Return bytes of weights in each core [cores]; sums and products have none."""
         return -(-np.array([core.weights for core in self.cores]) * self.chip.weight_bits // 8)
 
@@ -122,10 +122,10 @@ def map_network(shapes: Sequence[Shape], chip: Chip, *, most_chips: int = 1) -> 
         raise ValueError(f"layers {names}: give at least one, and different names")
     cores: list[Core] = []
     for shape in shapes:
-        own = _dense(shape, chip) if isinstance(shape, DenseShape) else _convolution(shape, chip)
-        for core in own:
+        layer = _dense(shape, chip) if isinstance(shape, DenseShape) else _convolution(shape, chip)
+        for core in layer:
             _check(core, chip)
-        cores += own
+        cores += layer
         if len(cores) > most_chips * chip.cores:
             raise RuleError(
                 "cores",
@@ -136,7 +136,7 @@ def map_network(shapes: Sequence[Shape], chip: Chip, *, most_chips: int = 1) -> 
     return Mapping(chip, tuple(shapes), tuple(cores), tuple(_places(len(cores), chip)))
 
 
-def tiles(count: int, size: int) -> list[NDArray[np.int64]]:
+def tiles(count: int, size: int) -> list[Numbers]:
     """Cut 0 … count - 1 into as few and as equal runs of at most `size` as possible."""
     return list(np.array_split(np.arange(count), -(-count // size)))
 
@@ -158,93 +158,73 @@ def busy_clocks(core: Core, chip: Chip) -> int:
     return -(-core.operations // chip.macs_per_clock) + core.fan_out
 
 
+def _core(
+    layer: str, role: Role, axons: Numbers, neurons: Numbers, *, weights: int = 0, terms: int = 0
+) -> Core:
+    """Return a core whose inputs meet weights, or that adds terms one by one for each neuron."""
+    operations, fan_in = weights + terms * len(neurons), len(axons) if weights else 1
+    return Core(layer, role, axons, neurons, operations, weights, fan_in, len(neurons))
+
+
 def _dense(shape: DenseShape, chip: Chip) -> list[Core]:
-    rows, columns = tiles(shape.inputs, chip.fan_in), tiles(shape.outputs, chip.fan_out)
-
-    def matrix(role: Role) -> list[Core]:
-        return [_weighted(shape.name, role, a, n) for a, n in product(rows, columns)]
-
-    def somas(role: Role) -> list[Core]:
-        """The stage that has whole potentials."""
-        terms = len(rows) * (1 + shape.carried) + (shape.local is not None)
-        return [_adding(shape.name, role, np.concatenate(rows), n, terms) for n in columns]
-
-    split = len(rows) > 1 or shape.carried
-    cores = matrix("synapses")
-    if shape.carried:
-        cores += matrix("carried")
-    if split:
-        cores += somas("sums")
-    if shape.local is not None:
-        cores += somas("copies") if split else matrix("copies")
-        cores += local_cores(shape, chip)
-    return cores
-
-
-Numbers = NDArray[np.int64]
-
-
-def _weighted(
-    name: str, role: Role, axons: Numbers, neurons: Numbers, lag: int | None = None
-) -> Core:
-    """Return a core that takes all of some inputs to all of some neurons."""
-    count = len(axons) * len(neurons)
-    return Core(name, role, axons, neurons, count, count, len(axons), len(neurons), lag=lag)
-
-
-def _adding(
-    name: str, role: Role, axons: Numbers, neurons: Numbers, terms: int, lag: int | None = None
-) -> Core:
-    """Return a core that adds `terms` numbers for each of its neurons, one after the other."""
-    return Core(name, role, axons, neurons, terms * len(neurons), 0, 1, len(neurons), lag=lag)
-
-
-def local_cores(shape: DenseShape, chip: Chip) -> list[Core]:
-    """Return the cores of a local module in its history form, synapses never rewritten.
+    """Cut a layer into tiles; add what its local module takes in its history form.
 
     For each lag: products of inputs now and `lag` + 1 steps ago, weighted by decay^lag · rate
-    (static weights) and added up to one score; the score times the potential of that time. With a
-    factor per synapse, the weights of a lag are a whole matrix, and scores belong to neurons.
-    A model of ours of what vector operations on cores in ANN mode could do.
+    (static weights, never rewritten) and added up to one score; the score times the potential of
+    that time. With a factor per synapse, the weights of a lag are a whole matrix, and scores belong
+    to neurons. A model of ours of what vector operations on cores in ANN mode could do.
     """
-    assert shape.local is not None
+    local, inputs = shape.local, np.arange(shape.inputs)
     rows, columns = tiles(shape.inputs, chip.fan_in), tiles(shape.outputs, chip.fan_out)
-    scored = columns if shape.local.per_synapse else [np.zeros(1, np.int64)]
-    cores: list[Core] = []
-    for lag in range(shape.local.lags):
-        cores += [
-            _weighted(shape.name, "coincidences", a, n, lag) for a, n in product(rows, scored)
-        ]
-        if len(rows) > 1:
-            everything = np.arange(shape.inputs)
-            cores += [_adding(shape.name, "scores", everything, n, len(rows), lag) for n in scored]
-    lags = np.arange(shape.local.lags)
-    for n in columns:
-        cores.append(
-            Core(shape.name, "products", lags, n, len(lags) * len(n), 0, len(lags), len(n))
-        )
-    return cores
+
+    def matrix(role: Role, outputs: list[Numbers]) -> list[Core]:
+        tiled = product(rows, outputs)
+        return [_core(shape.name, role, a, n, weights=len(a) * len(n)) for a, n in tiled]
+
+    def sums(role: Role, outputs: list[Numbers], terms: int) -> list[Core]:
+        return [_core(shape.name, role, inputs, n, terms=terms) for n in outputs]
+
+    split = len(rows) > 1 or shape.carried
+    terms = len(rows) * (1 + shape.carried) + (local is not None)  # of a whole potential
+    cores = matrix("synapses", columns)
+    if shape.carried:
+        cores += matrix("carried", columns)
+    if split:
+        cores += sums("sums", columns, terms)
+    if local is None:
+        return cores
+    cores += sums("copies", columns, terms) if split else matrix("copies", columns)
+    scored = columns if local.per_synapse else [np.zeros(1, np.int64)]
+    for lag in range(local.lags):
+        scores = sums("scores", scored, len(rows)) if len(rows) > 1 else []
+        cores += [core._replace(lag=lag) for core in matrix("coincidences", scored) + scores]
+    lags = np.arange(local.lags)
+    products = [_core(shape.name, "products", lags, n, terms=len(lags)) for n in columns]
+    return cores + [core._replace(fan_in=len(lags)) for core in products]
 
 
 def _convolution(shape: ConvolutionShape, chip: Chip) -> list[Core]:
     """Cut a convolution into blocks of positions, channels in and channels out, fewest cores."""
-    best: list[Core] | None = None
-    channels = shape.image[0]
+    channels, height, width = shape.image
     down, across = shape.positions
+    choices = []
     for block in product(_sides(down), _sides(across)):
-        seen = _patch(block, shape)
-        within = min(channels, chip.fan_in // (seen[0] * seen[1]))
+        seen_down, seen_across = ((side - 1) * shape.stride + 3 for side in block)
+        within = min(channels, chip.fan_in // (min(seen_down, height) * min(seen_across, width)))
         out = min(shape.channels, chip.fan_out // (block[0] * block[1]))
-        if not within or not out:
-            continue
-        parts = -(-channels // within)
-        count = -(-down // block[0]) * -(-across // block[1]) * -(-shape.channels // out)
-        count *= parts + (parts > 1)
-        if best is None or count < len(best):
-            best = _blocks(shape, block, within, out)
-    if best is None:
+        if within and out:
+            parts = -(-channels // within)
+            blocks = -(-down // block[0]) * -(-across // block[1]) * -(-shape.channels // out)
+            choices.append((blocks * (parts + (parts > 1)), block, within, out))
+    if not choices:
         raise RuleError("fan-in", shape.name, f"a kernel of 3 x 3 needs 9 of {chip.fan_in} inputs")
-    return _folded(best, shape) if shape.fold == "folded" else best
+    _, block, within, out = min(choices, key=lambda choice: choice[0])
+    cores = _blocks(shape, block, within, out)
+    if shape.fold == "unfolded":
+        return cores
+    # The cores of one row of blocks work for all rows, one after the other.
+    each = len(cores) // -(-down // block[0])
+    return [_merged(cores[i::each]) for i in range(each)]
 
 
 def _sides(positions: int) -> list[int]:
@@ -252,50 +232,31 @@ def _sides(positions: int) -> list[int]:
     return sorted({-(-positions // parts) for parts in range(1, positions + 1)})
 
 
-def _patch(block: tuple[int, int], shape: ConvolutionShape) -> tuple[int, int]:
-    """Return the largest number of pixels that a block of positions sees, down and across."""
-    _, height, width = shape.image
-    down, across = ((side - 1) * shape.stride + 3 for side in block)
-    return min(down, height), min(across, width)
-
-
 def _blocks(shape: ConvolutionShape, block: tuple[int, int], within: int, out: int) -> list[Core]:
+    """Return the cores of a convolution, `within` channels in and `out` channels out of each."""
     channels, height, width = shape.image
-    down, across = shape.positions
     pixels = np.arange(shape.inputs).reshape(shape.image)
-    outputs = np.arange(shape.outputs).reshape(shape.channels, down, across)
-    cores = []
+    outputs = np.arange(shape.outputs).reshape(shape.channels, *shape.positions)
     parts = tiles(channels, within)
-    for top, left in product(range(0, down, block[0]), range(0, across, block[1])):
-        bottom, right = min(top + block[0], down), min(left + block[1], across)
-        rows = _seen(top, bottom, shape.stride, height)
-        columns = _seen(left, right, shape.stride, width)
-        pairs = pairs_along(top, bottom, shape.stride, height) * pairs_along(
-            left, right, shape.stride, width
-        )
+    cores = []
+    for down, across in product(*map(_runs, shape.positions, block)):
+        seen = shape.seen(down, height), shape.seen(across, width)
+        pairs = shape.pairs(down, height) * shape.pairs(across, width)
         for chosen in tiles(shape.channels, out):
-            neurons = outputs[chosen, top:bottom, left:right].ravel()
+            neurons = outputs[chosen, down, across].ravel()
             for part in parts:
-                axons = pixels[part][:, rows, columns].ravel()
                 met = pairs * len(part) * len(chosen)
-                sizes = len(axons), len(neurons)
-                cores.append(Core(shape.name, "synapses", axons, neurons, met, met, *sizes))
+                axons = pixels[part, *seen].ravel()
+                cores.append(_core(shape.name, "synapses", axons, neurons, weights=met))
             if len(parts) > 1:
-                everything = pixels[:, rows, columns].ravel()
-                cores.append(_adding(shape.name, "sums", everything, neurons, len(parts)))
+                everything = pixels[:, *seen].ravel()
+                cores.append(_core(shape.name, "sums", everything, neurons, terms=len(parts)))
     return cores
 
 
-def _seen(first: int, end: int, stride: int, side: int) -> slice:
-    return slice(max(first * stride - 1, 0), min((end - 1) * stride + 2, side))
-
-
-def _folded(cores: list[Core], shape: ConvolutionShape) -> list[Core]:
-    """Let the cores of one row of blocks work for all rows, one after the other."""
-    down, across = shape.positions
-    tops = [int(core.neurons[0]) % (down * across) // across for core in cores]
-    each = tops.count(tops[0])  # cores of a row of blocks
-    return [_merged(cores[i::each]) for i in range(each)]
+def _runs(positions: int, side: int) -> list[slice]:
+    """Cut positions along a side into runs of `side`, the last one shorter if need be."""
+    return [slice(n, min(n + side, positions)) for n in range(0, positions, side)]
 
 
 def _merged(passes: list[Core]) -> Core:

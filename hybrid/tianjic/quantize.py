@@ -7,25 +7,25 @@ powers of four, as a potential's unit is free.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from hybrid.checks import require
 from hybrid.model.coding import LastMembrane, Rate, ReadOut
 from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import IF, LIF, Neuron
 from hybrid.model.plasticity import Hebbian, MetaLocal
+from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Carried, Outcome, SpikingLayer
-from hybrid.tianjic.fixed import coded, multiplier_for, quantized, scale_of, signed_range
-from hybrid.tianjic.history import LocalModule
-from hybrid.tianjic.host import HostRule
-from hybrid.tianjic.shapes import DenseShape, LocalShape
-from hybrid.tianjic.soma import LEAK_STEPS, ResetMode, Soma, Table
+from hybrid.tianjic.fixed import coded, multiplier_for, quantized, signed_range, weights_of
+from hybrid.tianjic.history import HostRule, LocalModule
+from hybrid.tianjic.shapes import DenseShape
+from hybrid.tianjic.soma import LEAK_STEPS, ResetMode, SoftMaximum, Soma, Table
 
 CarriedTrace = Literal["folded", "separate", "none"]
-CARRIED_TRACES: tuple[CarriedTrace, ...] = ("folded", "separate", "none")
 PEAK = signed_range(8)[1]
 ARGUMENT = 32  # steps of a table's argument in one unit of v / v_th: tables reach from -4 to 4
 _RESETS: dict[str, tuple[ResetMode, int]] = {
@@ -65,22 +65,14 @@ class Options:
     headroom: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.weight_bits <= 8:
-            raise ValueError(f"weight_bits = {self.weight_bits}: the chip holds 2 to 8")
-        if self.codebook is not None and self.codebook < 2:
-            raise ValueError(f"codebook = {self.codebook}: give >= 2, or None for all")
-        if self.carried not in CARRIED_TRACES:
-            raise ValueError(
-                f"carried = {self.carried!r}: choose one of {', '.join(CARRIED_TRACES)}"
-            )
-        if self.lags is not None and self.lags < 1:
-            raise ValueError(f"lags = {self.lags}: give >= 1, or None for all")
-        if self.delay < 0:
-            raise ValueError(f"delay = {self.delay}: it must be >= 0")
-        if not 0.0 < self.kept <= 1.0:
-            raise ValueError(f"kept = {self.kept}: it must lie in (0, 1]")
-        if self.headroom < 1.0:
-            raise ValueError(f"headroom = {self.headroom}: it must be >= 1")
+        carried = get_args(CarriedTrace)
+        require(self, "weight_bits", 2 <= self.weight_bits <= 8, "in 2 to 8")
+        require(self, "codebook", self.codebook is None or self.codebook >= 2, ">= 2, or None")
+        require(self, "carried", self.carried in carried, f"one of {', '.join(carried)}")
+        require(self, "lags", self.lags is None or self.lags >= 1, ">= 1, or None for all")
+        require(self, "delay", self.delay >= 0, ">= 0")
+        require(self, "kept", 0.0 < self.kept <= 1.0, "in (0, 1]")
+        require(self, "headroom", self.headroom >= 1.0, ">= 1")
 
 
 DEFAULT = Options()
@@ -88,17 +80,11 @@ DEFAULT = Options()
 
 @dataclass(frozen=True, kw_only=True)
 class ChipNetwork:
-    """A fully connected network in whole numbers.
+    """A fully connected network in whole numbers."""
 
-    Args:
-        layers: in the order of signals.
-        gain: fading of the first layer's drive [T].
-        readout: how potentials or spikes of the last layer become an answer.
-    """
-
-    layers: tuple[SpikingLayer, ...]
-    gain: tuple[float, ...]
-    readout: ReadOut
+    layers: tuple[SpikingLayer, ...]  # in the order of signals
+    gain: tuple[float, ...]  # fading of the first layer's drive [T]
+    readout: ReadOut  # how potentials or spikes of the last layer become an answer
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Return images [N, in] from 0 to 1 as T inputs of 8 bits; beyond, they are cut."""
@@ -123,25 +109,25 @@ class ChipNetwork:
     def shapes(self) -> tuple[DenseShape, ...]:
         """Return what the mapper has to know."""
         return tuple(
-            DenseShape(
-                name=layer.name,
-                inputs=layer.weight.shape[0],
-                outputs=layer.weight.shape[1],
-                graded=i == 0 or layer.payload is not None,
-                local=None
-                if layer.local is None
-                else LocalShape(
-                    lags=len(layer.local.lags),
-                    per_synapse=layer.local.lags.ndim == 3,
-                    delay=layer.local.delay,
-                ),
+            dense_shape(
+                layer.name,
+                layer.weight,
+                graded=number == 0 or layer.payload is not None,
+                local=None if layer.local is None else layer.local.shape,
                 carried=layer.carried is not None,
-                density=round(float((layer.weight != 0).float().mean()), 4),
             )
-            for i, layer in enumerate(self.layers)
+            for number, layer in enumerate(self.layers)
         )
 
 
+def dense_shape(name: str, weight: Tensor, **options: Any) -> DenseShape:
+    """Return the shape of a layer with weights [in, out], its density rounded for records."""
+    density = round(float((weight != 0).float().mean()), 4)
+    inputs, outputs = weight.shape
+    return DenseShape(name=name, inputs=inputs, outputs=outputs, density=density, **options)
+
+
+@torch.no_grad()
 def quantize(network: FullyConnected, options: Options = DEFAULT) -> ChipNetwork:
     """Return a trained network in whole numbers.
 
@@ -153,111 +139,91 @@ def quantize(network: FullyConnected, options: Options = DEFAULT) -> ChipNetwork
         raise ValueError("a network that encodes its inputs: give the chip what comes out of it")
     if not isinstance(network.readout, Rate | LastMembrane):
         raise ValueError(f"{type(network.readout).__name__} is no read-out of the chip")
-    fading = len(set(network.gain)) > 1
-    layers = []
-    for number, module in enumerate(network.layers):
-        assert isinstance(module, HybridLinear)
-        graded = number == 0 or fading
-        payload = tuple(round(PEAK * g) for g in network.gain) if number and fading else None
-        name = f"layer {number + 1}"
-        layers.append(
-            integer_layer(
-                module,
-                name,
-                graded=graded,
-                payload=payload,
-                steps=network.steps,
-                options=options,
-            )
-        )
-    return ChipNetwork(layers=tuple(layers), gain=network.gain, readout=network.readout)
+    gain = network.gain
+    layers = tuple(
+        integer_layer(module, number, gain, options, graded=len(set(gain)) > 1)
+        for number, module in enumerate(network.layers)
+    )
+    return ChipNetwork(layers=layers, gain=gain, readout=network.readout)
 
 
 def integer_layer(
-    module: HybridLinear,
-    name: str,
+    module: nn.Module,
+    number: int,
+    gain: tuple[float, ...],
+    options: Options,
     *,
     graded: bool,
-    payload: tuple[int, ...] | None,
-    steps: int,
-    options: Options,
     mask: Tensor | None = None,
 ) -> SpikingLayer:
     """Return a trained layer in whole numbers.
 
     Args:
-        module: the layer.
-        name: of it.
-        graded: whether its inputs are numbers of 8 bits, from 0 to 1.
-        payload: see `SpikingLayer`.
-        steps: T.
+        module: `HybridLinear`.
+        number: of the layer; the first one, 0, is shown images.
+        gain: fading of the drive [T].
         options: see there.
+        graded: whether spikes between layers carry numbers of 8 bits, which fade, too.
         mask: [in, out], 1 where the weight acts, 0 where the trace does; None for both everywhere.
 
     Raises:
         ValueError: if the chip has not its neuron or rule.
     """
-    weight, bias = module.weight.detach().T, module.bias
+    assert isinstance(module, HybridLinear)
+    payload = tuple(round(PEAK * g) for g in gain) if number and graded else None
+    peak = PEAK if graded or not number else 1  # what an input of 1 comes in as
+    weight, bits, rule = module.weight.T, options.weight_bits, module.rule
     if mask is not None:
         weight = weight * mask
-    meta = module.synapse().meta
-    read = meta is not None and options.carried != "none" and module.lifetime != "call"
-    carried = meta.local_gain.detach() * module.trace if read and meta is not None else None
-    if carried is not None and options.carried == "folded":
-        weight, carried = weight + carried, None
-    scale = options.headroom * scale_of(weight, options.weight_bits)
-    unit = scale / PEAK if graded else scale
+    meta, trace = module.synapse().meta, None
+    if meta is not None and options.carried != "none" and module.lifetime != "call":
+        trace = meta.local_gain * module.trace
+        if options.carried == "folded":
+            weight, trace = weight + trace, None
+    static, scale = weights_of(weight, bits, headroom=options.headroom)
+    unit = scale / peak
     soma = integer_soma(module.neuron, unit)
-    kept = None
-    if carried is not None and bool(carried.any()):
-        assert module.rule is not None
-        own = scale_of(carried, options.weight_bits)
-        gains = [own / scale * module.rule.trace_decay**t for t in range(steps)]
-        kept = Carried(
-            weight=quantized(carried, own, options.weight_bits).to(torch.int8),
-            gains=tuple(multiplier_for(gain) for gain in gains),
-        )
-    static = quantized(weight, scale, options.weight_bits).to(torch.int8)
+    bias = torch.zeros(weight.shape[1]) if module.bias is None else module.bias
+    local = host = carried = None
+    if meta is not None:
+        if not isinstance(rule, Hebbian) or rule.post == "softmax":
+            raise ValueError(f"{rule}: a history needs the Hebbian rule with tanh or identity")
+        reach = len(gain) - 1 - options.delay
+        lags = min(reach, options.lags or reach)
+        if lags > 0:
+            local = local_module(
+                rule, meta, module.neuron, options, mask=mask, lags=lags, unit=unit, peak=peak
+            )
+        if trace is not None and bool(trace.any()):
+            fading, trace_scale = weights_of(trace, bits)
+            gains = (trace_scale / scale * rule.trace_decay**t for t in range(len(gain)))
+            carried = Carried(fading, tuple(multiplier_for(g) for g in gains))
+        if options.carried == "none":
+            strength = meta.local_gain / scale
+            host = HostRule(
+                start=_start(module),
+                trace_decay=rule.trace_decay,
+                rate=meta.local_rate * (post_table(rule)[1] / peak),
+                gain=strength if mask is None else strength * (1.0 - mask),
+                bits=bits,
+                clip=rule.trace_clip,
+            )
     return SpikingLayer(
-        name=name,
+        name=f"layer {number + 1}",
         weight=static if options.codebook is None else coded(static, options.codebook),
-        bias=quantized(
-            torch.zeros(weight.shape[1]) if bias is None else bias.detach(), unit, soma.bits
-        ),
+        bias=quantized(bias, unit, soma.bits),
         soma=soma,
         unit=unit,
         payload=payload,
-        local=_local(module, meta, mask, unit, soma, graded, steps, options),
-        carried=kept,
-        host=_host(module, meta, mask, scale, graded, options),
+        local=local,
+        carried=carried,
+        host=host,
     )
 
 
-def _host(
-    module: HybridLinear,
-    meta: MetaLocal | None,
-    mask: Tensor | None,
-    scale: float,
-    graded: bool,
-    options: Options,
-) -> HostRule | None:
-    """Return what a host needs where no trace is in the weights."""
-    rule = module.rule
-    if meta is None or not isinstance(rule, Hebbian) or options.carried != "none":
-        return None
-    gain = meta.local_gain.detach() / scale
-    if mask is not None:
-        gain = gain * (1.0 - mask)
-    start = torch.zeros_like(module.trace) if module.lifetime == "call" else module.trace
-    worth = post_table(rule)[1] / (PEAK if graded else 1)
-    return HostRule(
-        start=start,
-        trace_decay=rule.trace_decay,
-        rate=meta.local_rate.detach() * worth,
-        gain=gain,
-        bits=options.weight_bits,
-        clip=rule.trace_clip,
-    )
+def _start(module: HybridLinear) -> Tensor:
+    """Return the trace [in, out] that a call starts from."""
+    return torch.zeros_like(module.trace) if module.lifetime == "call" else module.trace
 
 
 def integer_soma(neuron: Neuron, unit: float) -> Soma:
@@ -273,49 +239,56 @@ def integer_soma(neuron: Neuron, unit: float) -> Soma:
     return Soma(threshold=round(neuron.v_th / unit), leak=leak, reset=mode, reset_value=value)
 
 
-def _local(
-    module: HybridLinear,
-    meta: MetaLocal | None,
-    mask: Tensor | None,
-    unit: float,
-    soma: Soma,
-    graded: bool,
-    steps: int,
+def local_module(
+    rule: Hebbian,
+    meta: MetaLocal,
+    neuron: Neuron,
     options: Options,
-) -> LocalModule | None:
-    rule = module.rule
-    if meta is None or rule is None:
-        return None
-    if not isinstance(rule, Hebbian) or rule.post == "softmax":
-        raise ValueError(f"{rule}: a history needs the Hebbian rule with tanh or identity")
-    reach = steps - 1 - options.delay
-    count = min(reach, options.lags or reach)
-    if count < 1:
-        return None
-    ages = options.delay + torch.arange(count, dtype=torch.float64)
-    decays = rule.trace_decay**ages
-    lags = decays.unsqueeze(1) * meta.local_rate.detach().double()
+    *,
+    mask: Tensor | None,
+    lags: int,
+    unit: float,
+    peak: int = PEAK,
+    input_scale: float | None = None,
+) -> LocalModule:
+    """Return a local module in whole numbers.
+
+    Args:
+        rule, meta, neuron, options: trained rule, parameters, its threshold, bits and delay.
+        mask: [in, out], the share of the weight; that of the trace is 1 - mask. None for 1 both.
+        lags: steps that are remembered.
+        unit: what one unit of the potential is worth.
+        peak: largest input in whole numbers: 1 for spikes.
+        input_scale: what one unit of an input is worth; None for 1 / peak.
+    """
+    input_scale = input_scale or 1.0 / peak
+    rate = meta.local_rate.double()
     if mask is not None:
-        lags = lags.unsqueeze(2) * (1.0 - mask.double())
-    scale = scale_of(lags, options.weight_bits)
-    static = quantized(lags, scale, options.weight_bits).to(torch.int8)
-    product = (1.0 / PEAK) ** 2 * 128 if graded else 1.0  # what a coincidence of 1 is worth
-    shift = score_shift(static, PEAK if graded else 1, options.score_bits)
+        rate = (1.0 - mask).double() * rate.unsqueeze(-1)
+    ages = options.delay + torch.arange(lags, dtype=torch.float64)
+    decays = (rule.trace_decay**ages).view(-1, *[1] * rate.ndim)
+    static, scale = weights_of(decays * rate, options.weight_bits)
+    score_shift, largest = 0, peak * int(static.long().abs().sum(1).max())
+    while (largest >> score_shift) > signed_range(options.score_bits)[1] - 1:
+        score_shift += 1  # so that a score always fits
+    coincidence_shift = 7 if peak > 1 else 0
     table, worth = post_table(rule)
-    factor = float(meta.local_gain.detach()) * product * scale * 2**shift * worth / unit
+    v_th = 1.0 if rule.post == "softmax" else neuron.v_th  # what potentials are measured in
+    score = input_scale**2 * (1 << coincidence_shift) * scale * 2**score_shift
     return LocalModule(
         lags=static,
         table=table,
-        argument=multiplier_for(ARGUMENT * unit / module.neuron.v_th),
-        thresholds=quantized(meta.sliding_threshold.detach() * module.neuron.v_th, unit, soma.bits),
-        coincidence_shift=7 if graded else 0,
-        score_shift=shift,
+        argument=multiplier_for(ARGUMENT * unit / v_th),
+        thresholds=quantized(meta.sliding_threshold * v_th, unit, tianjic().potential_bits),
+        coincidence_shift=coincidence_shift,
+        score_shift=score_shift,
         score_bits=options.score_bits,
-        gain=multiplier_for(factor),
+        gain=multiplier_for(float(meta.local_gain) * score * worth / unit),
         delay=options.delay,
     )
 
 
+@torch.no_grad()
 def largest_trace(module: HybridLinear, steps: int) -> float:
     """Return a bound of |P| within T steps, for inputs up to 1 and a sample of its own.
 
@@ -327,13 +300,13 @@ def largest_trace(module: HybridLinear, steps: int) -> float:
         return 0.0
     peak = 1.0 if getattr(rule, "post", None) == "tanh" else PEAK / ARGUMENT
     added = peak * sum(rule.trace_decay**t for t in range(steps))
-    start = torch.zeros_like(module.trace) if module.lifetime == "call" else module.trace
-    bound = start.abs() + added * meta.local_rate.detach().abs().reshape(-1, 1)
-    return float(bound.max())
+    return float((_start(module).abs() + added * meta.local_rate.abs().reshape(-1, 1)).max())
 
 
-def post_table(rule: Hebbian) -> tuple[Table, float]:
+def post_table(rule: Hebbian) -> tuple[Table | SoftMaximum, float]:
     """Return the post factor as a table, and what one unit of its entries is worth."""
+    if rule.post == "softmax":
+        return SoftMaximum(1.0 / ARGUMENT), 1.0 / PEAK
     if rule.post == "tanh":
         return tanh_table(rule.sign), 1.0 / PEAK
     steps = torch.arange(-128, 128).clamp(-PEAK, PEAK)
@@ -344,12 +317,3 @@ def tanh_table(sign: int = 1) -> Table:
     """Return ± 127 · tanh(i / `ARGUMENT`)."""
     values = torch.tanh(torch.arange(-128, 128) / ARGUMENT)
     return Table(tuple((sign * PEAK * values).round().int().tolist()))
-
-
-def score_shift(lags: Tensor, peak: int, bits: int) -> int:
-    """Return how many bits a score has to lose so that it always fits."""
-    largest = peak * int(lags.long().abs().sum(1).max())
-    shift = 0
-    while (largest >> shift) > signed_range(bits)[1] - 1:
-        shift += 1
-    return shift

@@ -9,12 +9,13 @@ of TianjicX (openBII/BiMap).
 
 from collections.abc import Mapping as Table
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.tianjic.mapping import Mapping, Place
+from hybrid.tianjic.mapping import Mapping, Place, Role
 
 Node = tuple[int, int]  # x over all chips, y
 Link = tuple[Node, Node]
@@ -48,14 +49,13 @@ class Traffic:
 
 def flows(mapping: Mapping) -> list[Flow]:
     """Return who sends to whom: from the port, within each layer, and from layer to layer."""
-    first = mapping.shapes[0]
-    found = [Flow(None, i, mapping.cores[i].axons, INPUT) for i in _receivers(mapping, first.name)]
-    for shape in mapping.shapes:
-        found += _within(mapping, shape.name)
-    for before, after in pairwise(mapping.shapes):
-        senders, receivers = _somas(mapping, before.name), _receivers(mapping, after.name)
-        found += _meet(mapping, senders, receivers, before.name)
-    return found
+    layers = [_roles(mapping, shape.name) for shape in mapping.shapes]
+    result = [Flow(None, i, mapping.cores[i].axons, INPUT) for i in _receivers(mapping, layers[0])]
+    for layer in layers:
+        result += _within(mapping, layer)
+    for (before, after), shape in zip(pairwise(layers), mapping.shapes, strict=False):
+        result += _meet(mapping, _somas(before), _receivers(mapping, after), shape.name)
+    return result
 
 
 def traffic(mapping: Mapping, rates: Table[str, NDArray[np.float64]]) -> Traffic:
@@ -70,7 +70,8 @@ def traffic(mapping: Mapping, rates: Table[str, NDArray[np.float64]]) -> Traffic
     packets = hops = 0.0
     for flow in flows(mapping):
         count = load(flow, rates)
-        path = way(mapping, flow)
+        start = PORT if flow.source is None else node(mapping, mapping.places[flow.source])
+        path = route(start, node(mapping, mapping.places[flow.target]))
         for link in pairwise(path):
             links[link] = links.get(link, 0.0) + count
         packets += count
@@ -83,13 +84,6 @@ def load(flow: Flow, rates: Table[str, NDArray[np.float64]]) -> float:
     if flow.active is None:
         return float(len(flow.senders))
     return float(rates[flow.active][flow.senders].sum())
-
-
-def way(mapping: Mapping, flow: Flow) -> list[Node]:
-    """Return all nodes that a flow passes."""
-    target = node(mapping, mapping.places[flow.target])
-    start = PORT if flow.source is None else node(mapping, mapping.places[flow.source])
-    return route(start, target)
 
 
 def node(mapping: Mapping, place: Place) -> Node:
@@ -105,54 +99,53 @@ def route(start: Node, end: Node) -> list[Node]:
     return path + [(to_x, at) for at in range(y + step_y, to_y + step_y, step_y)]
 
 
-def _cores(mapping: Mapping, layer: str, *roles: str) -> list[int]:
-    """Return the cores of a layer that have one of some roles."""
-    return [i for i, core in enumerate(mapping.cores) if core.layer == layer and core.role in roles]
+Roles = Table[Role, list[int]]  # numbers of a layer's cores
 
 
-def _somas(mapping: Mapping, layer: str) -> list[int]:
+def _roles(mapping: Mapping, layer: str) -> Roles:
+    """Return the cores of a layer by role."""
+    roles = [(i, core.role) for i, core in enumerate(mapping.cores) if core.layer == layer]
+    return {role: [i for i, own in roles if own == role] for role in get_args(Role)}
+
+
+def _somas(layer: Roles) -> list[int]:
     """Return the cores that a layer's spikes leave from: where sums are added, if they are."""
-    return _cores(mapping, layer, "sums") or _cores(mapping, layer, "synapses")
+    return layer["sums"] or layer["synapses"]
 
 
-def _receivers(mapping: Mapping, layer: str) -> list[int]:
+def _receivers(mapping: Mapping, layer: Roles) -> list[int]:
     """Return the cores that take a layer's inputs: all that have weights."""
-    found = _cores(mapping, layer, "synapses", "carried", "copies", "coincidences")
-    return [i for i in found if mapping.cores[i].weights]
+    return sorted(i for cores in layer.values() for i in cores if mapping.cores[i].weights)
 
 
-def _within(mapping: Mapping, layer: str) -> list[Flow]:
+def _within(mapping: Mapping, layer: Roles) -> list[Flow]:
     """Return flows inside a layer: partial sums, and those of its local module."""
-    somas, copies = _somas(mapping, layer), _cores(mapping, layer, "copies")
-    adding = [i for i in (*somas, *copies) if not mapping.cores[i].weights]
-    found = _meet(mapping, _cores(mapping, layer, "synapses", "carried"), adding)
-    scores = _cores(mapping, layer, "coincidences")
-    for target in _cores(mapping, layer, "scores"):
-        lag = mapping.cores[target].lag
-        same = [i for i in scores if mapping.cores[i].lag == lag]
-        found += _meet(mapping, same, [target])
-    scores = _cores(mapping, layer, "scores") or scores
-    products = _cores(mapping, layer, "products")
-    for i in scores:  # a score of all inputs goes to all neurons, one of a neuron to that neuron
-        own = mapping.cores[i].neurons
-        if len(own) == 1:
-            found += [Flow(i, target, own, None) for target in products]
+    cores, somas, copies = mapping.cores, _somas(layer), layer["copies"]
+    matrices = sorted([*layer["synapses"], *layer["carried"]])
+    result = _meet(mapping, matrices, [i for i in (*somas, *copies) if not cores[i].weights])
+    for target in layer["scores"]:
+        lag = [i for i in layer["coincidences"] if cores[i].lag == cores[target].lag]
+        result += _meet(mapping, lag, [target])
+    products = layer["products"]
+    for i in layer["scores"] or layer["coincidences"]:
+        # A score of all inputs goes to all neurons, one of a neuron to that neuron.
+        if len(cores[i].neurons) == 1:
+            result += [Flow(i, target, cores[i].neurons, None) for target in products]
         else:
-            found += _meet(mapping, [i], products)
-    found += _meet(mapping, copies, products)
-    return found + _meet(mapping, products, [*somas, *copies])
+            result += _meet(mapping, [i], products)
+    result += _meet(mapping, copies, products)
+    return result + _meet(mapping, products, [*somas, *copies])
 
 
 def _meet(
     mapping: Mapping, senders: list[int], receivers: list[int], active: str | None = None
 ) -> list[Flow]:
     """Return the flows between cores that share numbers: outputs that are inputs or neurons."""
-    found = []
-    for i in senders:
-        for j in receivers:
-            source, target = mapping.cores[i], mapping.cores[j]
-            wanted = target.neurons if source.layer == target.layer else target.axons
-            shared = np.intersect1d(source.neurons, wanted)
-            if len(shared):
-                found.append(Flow(i, j, shared, active))
-    return found
+    result = []
+    for i, j in product(senders, receivers):
+        source, target = mapping.cores[i], mapping.cores[j]
+        wanted = target.neurons if source.layer == target.layer else target.axons
+        shared = np.intersect1d(source.neurons, wanted)
+        if len(shared):
+            result.append(Flow(i, j, shared, active))
+    return result

@@ -1,10 +1,13 @@
 """What the mapper has to know of a layer: its sizes, how it is computed, what it keeps."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, get_args
+
+from hybrid.checks import require
 
 Fold = Literal["unfolded", "folded"]
-FOLDS: tuple[Fold, ...] = ("unfolded", "folded")
+FOLDS: tuple[Fold, ...] = get_args(Fold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +27,8 @@ class LocalShape:
     filled: bool = False
 
     def __post_init__(self) -> None:
-        if self.lags < 1 or self.delay < 0:
-            raise ValueError(f"lags = {self.lags}, delay = {self.delay}: give >= 1 and >= 0")
+        require(self, "lags", self.lags >= 1, ">= 1")
+        require(self, "delay", self.delay >= 0, ">= 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +55,9 @@ class DenseShape:
     once: bool = False
 
     def __post_init__(self) -> None:
-        if self.inputs < 1 or self.outputs < 1:
-            raise ValueError(f"layer {self.name!r}: sizes must be >= 1")
-        if not 0.0 <= self.density <= 1.0:
-            raise ValueError(f"layer {self.name!r}: density must lie in [0, 1]")
+        require(self, "inputs", self.inputs >= 1, ">= 1")
+        require(self, "outputs", self.outputs >= 1, ">= 1")
+        require(self, "density", 0.0 <= self.density <= 1.0, "in [0, 1]")
 
     @property
     def synapses(self) -> int:
@@ -85,11 +87,17 @@ class ConvolutionShape:
     graded: bool = True
     fold: Fold = "unfolded"
 
+    # What only a dense layer can have: no fields, as no convolution chooses them.
+    local: ClassVar[None] = None
+    carried: ClassVar[bool] = False
+    density: ClassVar[float] = 1.0
+    once: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
-        if min(self.image) < 1 or self.channels < 1 or self.stride < 1:
-            raise ValueError(f"layer {self.name!r}: sizes and stride must be >= 1")
-        if self.fold not in FOLDS:
-            raise ValueError(f"layer {self.name!r}: fold must be one of {', '.join(FOLDS)}")
+        require(self, "image", min(self.image) >= 1, ">= 1 in each part")
+        require(self, "channels", self.channels >= 1, ">= 1")
+        require(self, "stride", self.stride >= 1, ">= 1")
+        require(self, "fold", self.fold in FOLDS, f"one of {', '.join(FOLDS)}")
 
     @property
     def positions(self) -> tuple[int, int]:
@@ -100,36 +108,32 @@ class ConvolutionShape:
     @property
     def inputs(self) -> int:
         """Numbers that come in."""
-        channels, height, width = self.image
-        return channels * height * width
+        return math.prod(self.image)
 
     @property
     def outputs(self) -> int:
         """Numbers that go out."""
-        height, width = self.positions
-        return self.channels * height * width
+        return self.channels * math.prod(self.positions)
 
     @property
     def synapses(self) -> int:
         """Pairs of an input and an output that a kernel connects, borders left out."""
-        channels, height, width = self.image
-        rows = pairs_along(0, self.positions[0], self.stride, height)
-        columns = pairs_along(0, self.positions[1], self.stride, width)
-        return channels * self.channels * rows * columns
+        channels, *sides = self.image
+        down, across = (
+            self.pairs(slice(0, count), side)
+            for count, side in zip(self.positions, sides, strict=True)
+        )
+        return channels * self.channels * down * across
+
+    def seen(self, positions: slice, side: int) -> slice:
+        """Return the pixels that a run of positions sees, along a side of so many pixels."""
+        first, end = positions.start * self.stride - 1, (positions.stop - 1) * self.stride + 2
+        return slice(max(first, 0), min(end, side))
+
+    def pairs(self, positions: slice, side: int) -> int:
+        """Return how many pairs of position and pixel the kernel connects along a side."""
+        alone = (slice(p, p + 1) for p in range(positions.start, positions.stop))
+        return sum(seen.stop - seen.start for seen in (self.seen(p, side) for p in alone))
 
 
 Shape = DenseShape | ConvolutionShape
-
-
-def pairs_along(first: int, end: int, stride: int, side: int) -> int:
-    """Return how many pairs of (position, pixel) a padded kernel of three has along a side.
-
-    Args:
-        first, end: range of the positions.
-        stride: of the kernel.
-        side: pixels.
-    """
-    return sum(
-        sum(0 <= position * stride + offset < side for offset in (-1, 0, 1))
-        for position in range(first, end)
-    )

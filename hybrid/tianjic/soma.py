@@ -11,16 +11,16 @@ Tianjic itself less is known. Source: openBII/BiMap; `chip.toml` for widths.
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
+from hybrid.checks import require
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.fixed import Overflows, shifted, signed_range
 
 ResetMode = Literal["to value", "subtract threshold", "subtract value"]
-RESET_MODES: tuple[ResetMode, ...] = ("to value", "subtract threshold", "subtract value")
 _NOTHING = 1 << 7  # of 1/2^15: less than half of one share in 127
 LEAK_STEPS = 256  # leaks are multiples of 1/256
 
@@ -72,20 +72,18 @@ class Soma:
     refractory_bits: int = field(default_factory=lambda: tianjic().refractory_bits)
 
     def __post_init__(self) -> None:
-        if self.reset not in RESET_MODES:
-            raise ValueError(f"reset = {self.reset!r}: choose one of {', '.join(RESET_MODES)}")
-        if not 0 <= self.leak <= LEAK_STEPS:
-            raise ValueError(f"leak = {self.leak}: give k of k/{LEAK_STEPS}, 0 to {LEAK_STEPS}")
-        rest = (1 << self.refractory_bits) - 1
-        if not 0 <= self.refractory <= rest:
-            raise ValueError(f"refractory = {self.refractory}: the counter holds 0 to {rest} steps")
         low, high = signed_range(self.bits)
-        for name in ("threshold", "leak_offset", "reset_value", "floor"):
+        rest = (1 << self.refractory_bits) - 1
+        for name, least, most in (
+            ("leak", 0, LEAK_STEPS),
+            ("refractory", 0, rest),
+            ("noise_mask", 0, high),
+            *((name, low, high) for name in ("threshold", "leak_offset", "reset_value", "floor")),
+        ):
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ValueError(f"{name} = {value}: {self.bits} bits hold {low} to {high}")
-        if not 0 <= self.noise_mask <= high:
-            raise ValueError(f"noise_mask = {self.noise_mask}: give 0 to {high}")
+            require(self, name, value is None or least <= value <= most, f"in {least} to {most}")
+        modes = get_args(ResetMode)
+        require(self, "reset", self.reset in modes, f"one of {', '.join(modes)}")
 
     def at_rest(self, samples: int, neurons: int, device: torch.device | None = None) -> SomaState:
         """Return the state before the first step."""
@@ -118,7 +116,10 @@ class Soma:
         v = overflows.saturate(v, self.bits, place)
         threshold = self._threshold(v, noise)
         z = (v > threshold).long()
-        after = self._after(v, z, threshold)
+        if self.reset == "to value":
+            after = torch.where(z == 1, self.reset_value, v)
+        else:
+            after = v - z * (threshold if self.reset == "subtract threshold" else self.reset_value)
         leaked = ((after * self.leak) >> 8) + self.leak_offset  # floor of k/256
         leaked = overflows.saturate(leaked, self.bits, place)
         if self.floor is not None:
@@ -135,55 +136,21 @@ class Soma:
         highest = signed_range(self.bits)[1]
         return (self.threshold + (drawn & self.noise_mask)).clamp(max=highest)
 
-    def _after(self, v: Tensor, z: Tensor, threshold: Tensor | int) -> Tensor:
-        if self.reset == "to value":
-            return torch.where(z == 1, self.reset_value, v)
-        if self.reset == "subtract threshold":
-            return v - z * threshold
-        return v - z * self.reset_value
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rectifier:
-    """A soma in ANN mode: activations of a few bits, max(0, sum · multiplier / 2^shift).
-
-    Raises ValueError for a negative shift or multiplier.
-    """
-
-    multiplier: int
-    shift: int
-    bits: int = 8  # of signed activations: 8 hold 0 to 127
-
-    def __post_init__(self) -> None:
-        if self.multiplier < 0 or self.shift < 0:
-            raise ValueError(
-                f"multiplier = {self.multiplier}, shift = {self.shift}: both must be >= 0"
-            )
-
-    def activation(self, total: Tensor, overflows: Overflows, place: str) -> Tensor:
-        """Return activations of sums, both integers; those that are too large are counted.
-
-        Raises:
-            SaturationError: see `Overflows`.
-        """
-        scaled = shifted(total, self.multiplier, self.shift).clamp(min=0)
-        return overflows.saturate(scaled, self.bits, place)
-
-
-def exponentials(step: float) -> tuple[int, ...]:
-    """Return exp(-i · step) in 1/2^15 for i = 0 … 255: the table of a soft maximum."""
-    return tuple(round(math.exp(-i * step) * (1 << 15)) for i in range(256))
-
 
 @dataclass(frozen=True)
 class SoftMaximum:
     """Shares of neurons in 8 bits, by a table of exponentials and a division.
 
-    Entry i belongs to neurons whose argument lies i below the largest. How a chip divides is not
-    said anywhere: a table of reciprocals, or the host.
+    Entry i, exp(-i · step) in 1/2^15, belongs to neurons whose argument lies i below the largest.
+    How a chip divides is not said anywhere: a table of reciprocals, or the host.
     """
 
-    entries: tuple[int, ...]
+    step: float
+
+    @property
+    def entries(self) -> tuple[int, ...]:
+        """The table, 256 whole numbers."""
+        return tuple(round(math.exp(-i * self.step) * (1 << 15)) for i in range(256))
 
     def look_up(self, argument: Tensor, overflows: Overflows, place: str) -> Tensor:
         """Return shares [N, out], 127 for all, of whole-number arguments [N, out].
@@ -193,7 +160,7 @@ class SoftMaximum:
         """
         entries = torch.tensor(self.entries, device=argument.device)
         below = argument.amax(-1, keepdim=True) - argument
-        if self.entries[-1] > _NOTHING:
+        if entries[-1] > _NOTHING:
             below = overflows.saturate(below, 9, place)
         weights = entries[below.clamp(max=255)]
         total = weights.sum(-1, keepdim=True)
@@ -235,21 +202,27 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableSoma:
-    """A soma in ANN mode with a table: any function of a sum, such as a tanh.
+class Activator:
+    """A soma in ANN mode: 8-bit activations of sums · multiplier / 2^shift.
 
-    Args:
-        table: of the function.
-        multiplier, shift: from sums to arguments of the table, as in `Rectifier`.
+    Raises ValueError for a negative shift or multiplier.
     """
 
-    table: Table
     multiplier: int
     shift: int
+    table: Table | None = None  # of any function, such as a tanh; None for max(0, ·)
+
+    def __post_init__(self) -> None:
+        for name in ("multiplier", "shift"):
+            require(self, name, getattr(self, name) >= 0, ">= 0")
 
     def activation(self, total: Tensor, overflows: Overflows, place: str) -> Tensor:
-        """Return activations of sums, both integers."""
-        return self.table.look_up(shifted(total, self.multiplier, self.shift), overflows, place)
+        """Return activations of sums, both integers; numbers that are too large are counted.
 
-
-Activator = Rectifier | TableSoma
+        Raises:
+            SaturationError: see `Overflows`.
+        """
+        scaled = shifted(total, self.multiplier, self.shift)
+        if self.table is not None:
+            return self.table.look_up(scaled, overflows, place)
+        return overflows.saturate(scaled.clamp(min=0), 8, place)

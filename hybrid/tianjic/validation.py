@@ -7,6 +7,7 @@ compare those with.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from hybrid.tianjic.chip import Chip
@@ -53,6 +54,7 @@ NOT_FOUND = (
 def checks(chip: Chip) -> tuple[Check, ...]:
     """Return the checks V1 to V7."""
     per_second = chip.cores * chip.slots / chip.phase
+    tracker = partial(Check, unit="frames/s", kind="consistency", tolerance=0.005)
     return (
         Check(
             id="V1",
@@ -74,25 +76,19 @@ def checks(chip: Chip) -> tuple[Check, ...]:
             kind="calibration",
             tolerance=0.02,
         ),
-        Check(
+        tracker(
             id="V3",
             what="spiking tracker, 9 phases",
-            unit="frames/s",
             reference=6613.8,
             origin="published; the phase is from another text, that there are 9 is inferred",
             model=1.0 / (9 * chip.phase),
-            kind="consistency",
-            tolerance=0.005,
         ),
-        Check(
+        tracker(
             id="V4",
             what="hybrid tracker, 10 phases",
-            unit="frames/s",
             reference=5952.4,
             origin="published; as V3",
             model=1.0 / (10 * chip.phase),
-            kind="consistency",
-            tolerance=0.005,
         ),
         Check(
             id="V5",

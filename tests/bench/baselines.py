@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybrid.model.networks import FullyConnected
-from hybrid.model.surrogates import Rectangle, spike
+from hybrid.model.neurons import Rectangle, spike
 
 
 class Materialised(nn.Module):
@@ -28,11 +28,11 @@ class Materialised(nn.Module):
             for i, layer in enumerate(network.layers):
                 v, z = states[i]
                 current = F.linear(drive, layer.weight, layer.bias)
-                current = current + layer.local_gain * (drive @ traces[i])
+                current = current + layer.theta.local_gain * (drive @ traces[i])
                 v = neuron.decay * (v - neuron.v_th * z) + current
                 z = spike(v, neuron.v_th, Rectangle())
-                y = torch.tanh(v / neuron.v_th - layer.sliding_threshold)
-                pre = (layer.local_rate * drive).unsqueeze(2)
+                y = torch.tanh(v / neuron.v_th - layer.theta.sliding_threshold)
+                pre = (layer.theta.local_rate * drive).unsqueeze(2)
                 update = torch.bmm(pre, y.unsqueeze(1)).mean(0)
                 traces[i] = (layer.rule.trace_decay * traces[i] + update).clamp(-4.0, 4.0)
                 states[i], drive = (v, z), gain * z

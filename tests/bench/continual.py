@@ -10,9 +10,9 @@ from torch import Tensor
 from hybrid.experiments.continual_config import Config
 from hybrid.experiments.continual_methods import HP, SPARSE_GP, ContinualMethod, build
 from hybrid.learning.training import one_hot_mse
-from hybrid.model.coding import Drive, Static, fade
+from hybrid.model.drive import Drive, Static, fade
 from hybrid.model.context import ContextGated, Masks
-from hybrid.model.surrogates import Rectangle, spike
+from hybrid.model.neurons import Rectangle, spike
 
 CONFIG = Config(label="bench")
 SAMPLES = 100
@@ -28,11 +28,11 @@ def materialised(network: ContextGated, dense: list[Tensor], x: Tensor) -> Tenso
             v, z = states[i]
             neuron, own = layer.neuron, dense[i]
             current = F.linear(drive, layer.weight * own.mT)
-            current = current + layer.local_gain * (drive @ (traces[i] * (1.0 - own)))
+            current = current + layer.theta.local_gain * (drive @ (traces[i] * (1.0 - own)))
             v = neuron.decay * (v - neuron.v_th * z) + current
             z = spike(v, neuron.v_th, Rectangle())
-            y = torch.tanh(v / neuron.v_th - layer.sliding_threshold)
-            pre = (layer.local_rate * drive).unsqueeze(2)
+            y = torch.tanh(v / neuron.v_th - layer.theta.sliding_threshold)
+            pre = (layer.theta.local_rate * drive).unsqueeze(2)
             update = torch.bmm(pre, y.unsqueeze(1)).mean(0)
             traces[i] = layer.rule.trace_decay * traces[i] + update
             states[i], drive = (v, z), gain * z

@@ -16,7 +16,7 @@ from hybrid.data import atis, glyphs
 from hybrid.data.augment import Jitter
 from hybrid.data.characters import Characters, load_characters, read_omniglot, render_glyphs
 from hybrid.data.episodes import sample_episodes, split_classes
-from hybrid.data.sources import DamagedDataError
+from hybrid.data.files import DamagedDataError
 
 
 def png(column: int) -> bytes:
@@ -57,9 +57,11 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
     archive(few, drawings=19)
     with pytest.raises(DamagedDataError, match=r"cut\.zip cannot be read"):
         read_omniglot(cut)
-    with pytest.raises(DamagedDataError, match=r"empty\.zip holds no Omniglot drawings"):
+    with pytest.raises(DamagedDataError, match=r"empty\.zip .*holds no Omniglot drawings"):
         read_omniglot(empty)
-    with pytest.raises(DamagedDataError, match=r"few\.zip holds 19 drawings of Greek/character01"):
+    with pytest.raises(
+        DamagedDataError, match=r"few\.zip .*holds 19 drawings of Greek/character01"
+    ):
         read_omniglot(few)
 
 
@@ -97,7 +99,6 @@ def test_rotations_are_classes_of_their_own() -> None:
     assert len(turned) == 8
     assert turned.names[:3] == ("A 0°", "E 0°", "A 90°")
     np.testing.assert_array_equal(turned.drawings[3, 1], np.rot90(characters.drawings[1, 1]))
-    assert turned.select(np.array([2])).names == ("A 90°",)
 
 
 @pytest.mark.parametrize("name", ["pooled", "standard"])
@@ -194,9 +195,9 @@ def write_atis(path: Path, count: int = 76, **damage: np.ndarray) -> Path:
 
 def test_atis_recordings_become_frames(tmp_path: Path) -> None:
     recordings = atis.read_atis(write_atis(tmp_path / "alphabet.mat"))
-    assert len(recordings) == 76
-    assert recordings[37].x.tolist() == [4] * 40
-    assert recordings[0].polarity[:4].tolist() == [False, True, False, True]
+    assert len(recordings) == 72, "two of each class"
+    assert recordings[37]["x"].tolist() == [4] * 40
+    assert recordings[0]["p"][:4].tolist() == [False, True, False, True]
     drawings = atis.frames(recordings)
     assert drawings.shape == (36, 20, 32, 32)
     for label in (0, 7, 35):
@@ -208,15 +209,18 @@ def test_atis_recordings_become_frames(tmp_path: Path) -> None:
 
 def test_damaged_recordings_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.mat").write_bytes(b"not a matrix")
-    with pytest.raises(DamagedDataError, match=r"text\.mat is not the ATIS alphabet"):
+    with pytest.raises(DamagedDataError, match=r"text\.mat cannot be read"):
         atis.read_atis(tmp_path / "text.mat")
     with pytest.raises(DamagedDataError, match="holds 40 recordings, too few"):
         atis.read_atis(write_atis(tmp_path / "few.mat", count=40))
     outside = np.full((1, 40), 33, dtype=np.uint8)
-    with pytest.raises(DamagedDataError, match="recording 5 has no events, or some out of place"):
+    with pytest.raises(DamagedDataError, match=r"recording 5 has .*beyond 32 x 32"):
         atis.read_atis(write_atis(tmp_path / "outside.mat", x=outside))
+    none = np.empty((1, 0), dtype=np.uint8)
+    with pytest.raises(DamagedDataError, match="recording 5 is empty"):
+        atis.read_atis(write_atis(tmp_path / "empty.mat", x=none, y=none, p=none, ts=none))
     backwards = np.arange(40, 0, -1, dtype=np.int32)[None]
-    with pytest.raises(DamagedDataError, match="recording 5"):
+    with pytest.raises(DamagedDataError, match="recording 5 is not in the order of time"):
         atis.read_atis(write_atis(tmp_path / "backwards.mat", ts=backwards))
 
 

@@ -68,10 +68,10 @@ def test_the_authors_networks_have_their_sizes() -> None:
         (10, 512),
     ]
     assert [layer.rule is not None for layer in network.layers] == [True, False]
-    rule, gain = network.layers[0].rule, network.layers[0].local_gain
+    rule, gain = network.layers[0].rule, network.layers[0].theta.local_gain
     assert (rule.post, rule.sign, rule.trace_clip, rule.trace_decay) == ("identity", -1, 2.0, 0.95)
     assert gain.item() == pytest.approx(0.1)
-    assert (network.layers[0].local_rate == 1e-3).all()
+    assert (network.layers[0].theta.local_rate == 1e-3).all()
     assert network.readout == Rank(fraction=0.8)
 
     fashion = experiment.build(FASHION_NETWORK, HP, 1)
@@ -100,7 +100,7 @@ def test_variants_change_one_thing_each() -> None:
     assert isinstance(networks["adaptive"].neuron, AdaptiveLIF)
     assert networks["fixed-theta"].meta_parameters() == []
     assert len(networks["unit-gain"].meta_parameters()) == 4
-    assert all(layer.local_gain == 1.0 for layer in networks["unit-gain"].layers)
+    assert all(layer.theta.local_gain == 1.0 for layer in networks["unit-gain"].layers)
     flags = {
         name: [layer.rule is not None for layer in networks[name].layers]
         for name in ("hidden-only", "readout-only")

@@ -66,7 +66,7 @@ def test_the_authors_network_and_constants() -> None:
     assert (config.steps, config.tau, config.v_th, config.decay) == (3, 50.0, 0.5, 0.8)
     assert (config.trace_decay, config.tasks, config.epochs) == (0.8, 50, 10)
     assert (config.lr_weight, config.lr_gated, config.lr_meta) == (5e-4, 5e-4, 5e-5)
-    gains = [layer.local_gain.item() for layer in learner.network.layers]
+    gains = [layer.theta.local_gain.item() for layer in learner.network.layers]
     assert all(0.0 <= gain <= 0.1 for gain in gains)
 
 

@@ -227,7 +227,7 @@ def test_fine_tuning_learns_with_rounded_weights_and_leaves_the_network_alone() 
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with rounded_weights(network, 2):
         layer = network.layers[0]
-        folded = (layer.weight + layer.local_gain * layer.trace.T).detach()
+        folded = (layer.weight + layer.theta.local_gain * layer.trace.T).detach()
         scale = folded.abs().max()
         assert (folded / scale - (folded / scale).round()).abs().max() < 1e-4
         assert len((folded / scale).round().unique()) == 3

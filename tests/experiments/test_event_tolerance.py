@@ -31,7 +31,7 @@ from hybrid.learning.training import Split
 from hybrid.model.networks import Activity
 from hybrid.model.neurons import NeuronState
 from hybrid.model.plasticity import LayerState
-from hybrid.model.windows import Window
+from hybrid.model.window.choice import Window
 from hybrid.runs.store import Json, Store
 
 TINY = Config(

@@ -257,11 +257,11 @@ def test_theta_learns_in_each_way_and_hebbian_keeps_it(meta: str) -> None:
     config = replace(AUTHORS, meta=meta, lr_meta=1e-2, epochs=1)  # type: ignore[arg-type]
     for method in (HP, HEBBIAN):
         trial = Trial(experiment.EXPERIMENT, config, method, 1)
-        start = build(config, method, 1).head.mixing.detach().clone()
+        start = build(config, method, 1).head.theta.mixing.detach().clone()
         _, network = experiment.EXPERIMENT.run(trial, CPU)
-        moved = (network.head.mixing - start).abs().max().item()
+        moved = (network.head.theta.mixing - start).abs().max().item()
         assert moved > 1e-3 if method is HP else moved == 0.0
-        assert torch.isfinite(network.head.mixing).all()
+        assert torch.isfinite(network.head.theta.mixing).all()
 
 
 def test_intervals_end_where_accuracies_do(plan: None) -> None:

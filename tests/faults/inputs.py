@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hybrid.data import cifar, events
 from hybrid.data.characters import read_omniglot
-from hybrid.data.images import read_idx
-from hybrid.data.sources import DamagedDataError
+from hybrid.data.events.sets import archive, read_bin
+from hybrid.data.files import DamagedDataError
+from hybrid.data.images import read_cifar10, read_idx
 from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
 from hybrid.tianjic.chip import load_chip
 
@@ -31,9 +31,9 @@ def _idx() -> bytes:
 
 def _zip(entries: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, content in entries.items():
-            archive.writestr(name, content)
+            packed.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -55,11 +55,11 @@ def _png() -> bytes:
 def _tar() -> bytes:
     buffer = io.BytesIO()
     row = bytes([3]) + bytes(3_072)
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
         for name in ("data_batch_1.bin", "test_batch.bin"):
             info = tarfile.TarInfo(name)
             info.size = 2 * len(row)
-            archive.addfile(info, io.BytesIO(2 * row))
+            packed.addfile(info, io.BytesIO(2 * row))
     return buffer.getvalue()
 
 
@@ -77,7 +77,7 @@ def _read_idx(path: Path) -> bytes:
 
 
 def _read_recordings(path: Path) -> bytes:
-    source = events.archive(path, "it")
+    source = archive(path, "it")
     found = source.read(range(len(source.labels)))
     return found.events.tobytes() + source.labels.tobytes()
 
@@ -87,7 +87,7 @@ def _read_drawings(path: Path) -> bytes:
 
 
 def _read_images(path: Path) -> bytes:
-    return b"".join(part.tobytes() for both in cifar.read_cifar10(path) for part in both)
+    return b"".join(part.tobytes() for part in vars(read_cifar10(path)).values())
 
 
 def _read_tensors(path: Path) -> bytes:
@@ -96,7 +96,7 @@ def _read_tensors(path: Path) -> bytes:
 
 
 def _read_events(path: Path) -> bytes:
-    return events.read_bin(path.read_bytes(), str(path)).tobytes()
+    return read_bin(path.read_bytes(), str(path)).tobytes()
 
 
 def _read_constants(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import Split
 from hybrid.model.context import ContextGated, Masks
 from hybrid.model.layers import InitialMeta
-from hybrid.model.masks import random_masks
+from hybrid.model.window.sparse import random_masks
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 
@@ -302,7 +302,7 @@ def test_protocols_differ_in_who_shares_a_trace() -> None:
     net = network(local=True)
     with torch.no_grad():
         for layer in net.layers:
-            layer.local_gain.fill_(5.0)
+            layer.theta.local_gain.fill_(5.0)
     learner, tasks, numbers = learner_of(net, gated=True), stream(), torch.arange(90)
     pools = []
     forward = ContextGated.forward

@@ -13,13 +13,13 @@ from hybrid.learning.evaluation import PROTOCOLS, evaluate
 from hybrid.learning.fitting import NonFiniteLossError
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import Split, accuracy, train
-from hybrid.model.coding import LastMembrane, in_parts
+from hybrid.model.coding import LastMembrane, InParts
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian, LayerState
-from hybrid.model.stream import run_stream
+from hybrid.model.streams import run_stream
 from hybrid.runs.seeds import torch_stream
 
 SCHEDULE = Schedule(epochs=4, batch_size=20, lr_weight=5e-3, lr_meta=5e-3)

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from hybrid.model.context import ContextGated
 from hybrid.model.layers import InitialMeta
-from hybrid.model.masks import SparseMask, random_masks
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
+from hybrid.model.window.sparse import SparseMask, random_masks
 
 SIZES = (30, 40, 20, 5)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hybrid.model.coding import Rank, Rate, in_parts
+from hybrid.model.coding import InParts, Rank, Rate
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta
 from hybrid.model.neurons import LIF, NeuronState
@@ -122,7 +121,7 @@ def test_an_answered_sample_moves_no_shared_trace(plastic: int) -> None:
         network._convolutions = [replace(spec, dropout=0.0) for spec in network._convolutions]
         layer = network.layers[plastic]
         with torch.no_grad():
-            layer.local_gain.zero_()
+            layer.theta.local_gain.zero_()
             for each in network.layers:
                 each.bias.fill_(0.4)
         before = layer.trace.clone()
@@ -147,7 +146,7 @@ def test_without_gain_the_network_is_global() -> None:
     hybrid, plain = build(), build(rule=None)
     plain.load_state_dict({k: v for k, v in hybrid.state_dict().items() if k in plain.state_dict()})
     with torch.no_grad():
-        hybrid.layers[0].local_gain.zero_()
+        hybrid.layers[0].theta.local_gain.zero_()
     batch = images(6)
     assert torch.equal(hybrid(batch).output, plain(batch).output)
     assert hybrid(batch).windows[-1].z.sum() > 0
@@ -165,14 +164,14 @@ def test_traces_move_in_training_alone() -> None:
 
 
 def test_a_sequence_of_one_image_is_that_image() -> None:
-    repeated = build(readout=Rate(), encode=lambda x: [x] * STEPS)
+    repeated = build(readout=Rate(), encode=lambda x, steps: [x] * steps)
     still, shown = build(readout=Rate()), images(7)
     torch.testing.assert_close(repeated(shown).output, still(shown).output)
     assert repeated(shown).spikes()[1].sum() > 0
 
 
 def test_each_step_of_a_sequence_is_seen_at_its_time() -> None:
-    network = build(readout=Rate(), encode=partial(in_parts, steps=STEPS))
+    network = build(readout=Rate(), encode=InParts())
     shown = torch.cat([images(5, seed).flatten(1) for seed in range(STEPS)], dim=1)
     changed = shown.clone()
     changed[:, 3 * 64 : 4 * 64] *= 4.0
@@ -180,7 +179,7 @@ def test_each_step_of_a_sequence_is_seen_at_its_time() -> None:
     torch.testing.assert_close(before[:3], after[:3], rtol=0.0, atol=0.0)
     assert (before[3] != after[3]).any(dim=1).all()
     with pytest.raises(ValueError, match="5 images for 6 steps"):
-        build(encode=lambda x: [x] * 5)(images(2))
+        build(encode=lambda x, steps: [x] * 5)(images(2))
 
 
 def test_dropout_acts_in_training_alone_and_follows_the_global_generator() -> None:
@@ -200,7 +199,7 @@ def test_dropout_acts_in_training_alone_and_follows_the_global_generator() -> No
     ("build_it", "message"),
     [
         (lambda: Convolution(channels=0), "Convolution.channels = 0"),
-        (lambda: Convolution(channels=1, dropout=1.0), r"dropout = 1.0: it must lie in \[0, 1\)"),
+        (lambda: Convolution(channels=1, dropout=1.0), r"dropout = 1.0: it must be in \[0, 1\)"),
         (lambda: Dense(size=0), "Dense.size = 0"),
         (lambda: Dense(size=1, dropout=-0.1), "Dense.dropout = -0.1"),
         (lambda: Rank(fraction=1.0), "Rank.fraction = 1.0"),

@@ -8,7 +8,7 @@ from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, FewShotReadOut, Support
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
-from hybrid.model.windows import Evaluation, run_window
+from hybrid.model.window.choice import Evaluation, run_window
 from tests.golden import Golden, assert_gradient, assert_value
 
 NEURON = LIF(decay=0.2, v_th=0.5, reset="zero")
@@ -32,9 +32,9 @@ def test_one_episode_agrees_with_the_authors(evaluation: Evaluation) -> None:
             module.weight.copy_(golden[f"param_conv{i}.weight"])
             module.bias.copy_(golden[f"param_conv{i}.bias"])
         head.weight.copy_(golden["param_fc1.weight"])
-        head.mixing.copy_(golden["param_alpha"])
-        head.sliding_threshold.copy_(golden["param_beta"])
-        head.local_rate.copy_(golden["param_eta"].squeeze())
+        head.theta.mixing.copy_(golden["param_alpha"])
+        head.theta.sliding_threshold.copy_(golden["param_beta"])
+        head.theta.local_rate.copy_(golden["param_eta"].squeeze())
 
     features = embedding(golden["x"].squeeze(1)).unsqueeze(0)
     labels = golden["label_current"][:-1].argmax(-1).T
@@ -58,9 +58,9 @@ def test_one_episode_agrees_with_the_authors(evaluation: Evaluation) -> None:
         assert_gradient(module.weight.grad, golden[f"grad_conv{i}.weight"])
         assert_gradient(module.bias.grad, golden[f"grad_conv{i}.bias"])
     assert_gradient(head.weight.grad, golden["grad_fc1.weight"])
-    assert_gradient(head.mixing.grad, golden["grad_alpha"])
-    assert_gradient(head.sliding_threshold.grad, golden["grad_beta"])
-    assert_gradient(head.local_rate.grad, golden["grad_eta"])
+    assert_gradient(head.theta.mixing.grad, golden["grad_alpha"])
+    assert_gradient(head.theta.sliding_threshold.grad, golden["grad_beta"])
+    assert_gradient(head.theta.local_rate.grad, golden["grad_eta"])
 
 
 def read_out(ways: int = 5, rule: Hebbian | None = RULE) -> FewShotReadOut:
@@ -105,8 +105,8 @@ def test_fewer_ways_use_the_first_neurons() -> None:
     narrow = read_out()
     with torch.no_grad():
         narrow.weight.copy_(wide.weight[:5])
-        narrow.mixing.copy_(wide.mixing[:, :5])
-        narrow.sliding_threshold.copy_(wide.sliding_threshold[:5])
+        narrow.theta.mixing.copy_(wide.theta.mixing[:, :5])
+        narrow.theta.sliding_threshold.copy_(wide.theta.sliding_threshold[:5])
     query = torch.randn(3, 2, 7, generator=generator(4))
     torch.testing.assert_close(wide(support, query, ways=5), narrow(support, query))
 
@@ -114,7 +114,7 @@ def test_fewer_ways_use_the_first_neurons() -> None:
 def test_the_local_rate_is_bounded() -> None:
     head = read_out()
     with torch.no_grad():
-        head.local_rate.fill_(5.0)
+        head.theta.local_rate.fill_(5.0)
     meta = head.synapse(5).meta
     assert meta is not None
     assert meta.local_rate.item() == pytest.approx(0.1)
@@ -168,5 +168,5 @@ def test_a_network_embeds_each_image_once() -> None:
     torch.testing.assert_close(scores, direct)
     names = {id(p): name for name, p in network.named_parameters()}
     meta = {names[id(p)] for p in network.meta_parameters()}
-    assert meta == {"head.mixing", "head.local_rate", "head.sliding_threshold"}
+    assert meta == {"head.theta.mixing", "head.theta.local_rate", "head.theta.sliding_threshold"}
     assert len(network.weight_parameters()) == 2 * 2 + 1

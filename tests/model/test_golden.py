@@ -7,15 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybrid.model.coding import LastMembrane, Rank, Static, drive_decay, fade
+from hybrid.model.coding import LastMembrane, Rank
 from hybrid.model.context import ContextGated
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
+from hybrid.model.drive import Static, drive_decay, fade
 from hybrid.model.layers import InitialMeta
-from hybrid.model.masks import SparseMask
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian, MetaLocal, Synapse
-from hybrid.model.windows import Evaluation, run_window
+from hybrid.model.window.choice import Evaluation, run_window
+from hybrid.model.window.sparse import SparseMask
 from tests.golden import Golden, assert_gradient, assert_value
 
 EVALUATIONS = ["recurrent", "factored", "auto"]
@@ -38,7 +39,7 @@ def our_name(authors: str) -> str | None:
         index, kind = authors[2:].split(".")
         return f"layers.{int(index) - 1}.{kind}"
     role = AUTHORS.get(authors[:-1])
-    return None if role is None else f"layers.{int(authors[-1]) - 1}.{role}"
+    return None if role is None else f"layers.{int(authors[-1]) - 1}.theta.{role}"
 
 
 def build(golden: Golden) -> FullyConnected:

@@ -3,8 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from hybrid.model.few_shot import Support
-from hybrid.model.heads import Matching, Prototypes
+from hybrid.model.few_shot import Matching, Prototypes, Support
 
 GENERATOR = torch.Generator().manual_seed(0)
 FEATURES = torch.randn(2, 6, 7, generator=GENERATOR)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hybrid.model.coding import LastMembrane, Static
+from hybrid.model.coding import LastMembrane
+from hybrid.model.drive import Static
 from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
@@ -42,17 +43,7 @@ def test_lifetime_carry_goes_on_for_good() -> None:
     first, second = traces(tested, 2)
     assert first.count_nonzero() > 0
     assert not torch.equal(first, second)
-    tested.begin_task()
     assert torch.equal(tested.trace, second)
-
-
-def test_lifetime_task_ends_with_the_task() -> None:
-    tested = layer(lifetime="task")
-    first, second = traces(tested, 2)
-    assert not torch.equal(first, second)
-    tested.begin_task()
-    assert tested.trace.count_nonzero() == 0
-    assert torch.equal(traces(tested, 1)[0], first)
 
 
 def test_evaluation_changes_the_stored_trace_only_when_asked() -> None:
@@ -76,7 +67,7 @@ def test_no_gradient_reaches_an_earlier_call() -> None:
 def test_traces_of_samples_cannot_outlive_a_call() -> None:
     with pytest.raises(ValueError, match="use lifetime='call' instead of 'carry'"):
         layer(pool="sample")
-    with pytest.raises(ValueError, match="'episode': choose one of call, task, carry"):
+    with pytest.raises(ValueError, match="'episode' is unknown: choose one of call, carry"):
         layer(lifetime="episode")
 
 

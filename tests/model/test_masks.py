@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hybrid.model import windows
-from hybrid.model.masks import SparseMask, random_masks
 from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule
-from hybrid.model.windows import run_window
+from hybrid.model.window import choice
+from hybrid.model.window.choice import run_window
+from hybrid.model.window.sparse import SparseMask, random_masks
 from tests.model.test_windows import IN, NEURON, OUT, N, case, cases
 
 HEBBIAN = Hebbian(trace_decay=0.9)
@@ -82,7 +82,7 @@ def test_what_has_no_sparse_form_is_evaluated_densely(name: str) -> None:
     drive, _, synapse, _ = case(0, mask=True)
     mask, plain = SparseMask.of(synapse.mask), synapse._replace(mask=None)
     rule, start = learning(name)
-    with patch.object(windows, "MaskedHistory", wraps=windows.MaskedHistory) as sparse_form:
+    with patch.object(choice, "MaskedHistory", wraps=choice.MaskedHistory) as sparse_form:
         window = run_window(drive, plain, NEURON, rule, start, sparse_mask=mask)
     assert sparse_form.called == (name == "plain")
     expected = run_window(drive, synapse, NEURON, rule, start)

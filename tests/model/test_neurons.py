@@ -3,9 +3,17 @@
 import pytest
 import torch
 
-from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron, NeuronState
+from hybrid.model.neurons import (
+    IF,
+    LIF,
+    AdaptiveLIF,
+    ArcTan,
+    FastSigmoid,
+    Neuron,
+    NeuronState,
+    Rectangle,
+)
 from hybrid.model.plasticity import STDP, Hebbian, LayerState, MetaLocal, Synapse, plastic_step
-from hybrid.model.surrogates import ArcTan, FastSigmoid, Rectangle
 
 
 def voltages(neuron: Neuron, current: float, steps: int) -> tuple[list[float], list[int]]:
@@ -91,10 +99,10 @@ def test_stdp_before_strengthens_and_after_weakens() -> None:
     ("build", "message"),
     [
         (lambda: LIF(decay=1.5, v_th=1.0), "decay = 1.5"),
-        (lambda: LIF(decay=0.5, v_th=0.0), "v_th = 0.0: the threshold must be > 0"),
+        (lambda: LIF(decay=0.5, v_th=0.0), "v_th = 0.0: it must be > 0"),
         (
             lambda: LIF(decay=0.5, v_th=1.0, reset="soft"),
-            "'soft': choose one of subtract, zero, none",
+            "'soft': it must be one of subtract, zero, none",
         ),
         (lambda: AdaptiveLIF(decay=0.5, v_th=1.0, adaptation_gain=-1.0), "adaptation_gain = -1.0"),
         (lambda: AdaptiveLIF(decay=0.5, v_th=1.0, adaptation_decay=2.0), "adaptation_decay = 2.0"),
@@ -103,7 +111,7 @@ def test_stdp_before_strengthens_and_after_weakens() -> None:
         (lambda: FastSigmoid(-1.0), "slope = -1.0"),
         (lambda: Hebbian(trace_decay=1.2), "trace_decay = 1.2"),
         (lambda: Hebbian(trace_decay=0.9, trace_clip=0.0), "trace_clip = 0.0"),
-        (lambda: Hebbian(trace_decay=0.9, post="relu"), "'relu': choose one of tanh, identity"),
+        (lambda: Hebbian(trace_decay=0.9, post="relu"), "'relu': it must be one of tanh, identity"),
         (lambda: Hebbian(trace_decay=0.9, sign=0), "sign = 0"),
         (lambda: Hebbian(trace_decay=0.9, nominal_batch=0), "nominal_batch = 0"),
         (lambda: STDP(trace_decay=0.9, pre_decay=2.0), "pre_decay = 2.0"),

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hybrid.model import narrow
-from hybrid.model.clip import may_clip
-from hybrid.model.coding import Static, direct, poisson
+from hybrid.model.coding import Poisson
+from hybrid.model.drive import Source, Static, as_drive, direct
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
 from hybrid.model.plasticity import (
     STDP,
@@ -19,7 +18,10 @@ from hybrid.model.plasticity import (
     Synapse,
     plastic_step,
 )
-from hybrid.model.windows import cheaper_evaluation, run_window
+from hybrid.model.window import narrow
+from hybrid.model.window.choice import cheaper_evaluation, run_window
+from hybrid.model.window.clip import may_clip
+from hybrid.model.window.memories import Plastic
 
 IN, OUT, N, T = 7, 5, 4, 6
 NEURON = LIF(decay=0.5, v_th=0.6)
@@ -42,6 +44,17 @@ def case(seed: int, *, mask: bool = False, trace: str = "shared", rate: float = 
         start = LayerState(trace=uniform(*shapes[trace]) - 0.5)
     events = (uniform(T, N, IN) < 0.4).double()
     return Static(uniform(N, IN), tuple(uniform(T).tolist())), events, synapse, start
+
+
+def plastic(
+    source: Source,
+    synapse: Synapse,
+    rule: LocalRule = Hebbian(trace_decay=0.95),  # noqa: B008 (immutable)
+    pool: str = "batch",
+    start: LayerState = LayerState(),  # noqa: B008 (immutable)
+) -> Plastic:
+    """Return a layer as evaluations are asked about it."""
+    return Plastic(as_drive(source), synapse, rule, NEURON.v_th, pool, start)
 
 
 @cases
@@ -199,7 +212,7 @@ def test_clip_guard_is_sound(
     static = static or kind is STDP  # which has a closed form under a static drive alone
     source = drive if static else events
     rule, free = (kind(trace_decay=0.95, trace_clip=c, nominal_batch=3) for c in (clip, None))
-    safe = ~may_clip(source, synapse, rule, pool, start)
+    safe = ~may_clip(plastic(source, synapse, rule, pool, start))
     state = start
     for x in source if not static else [gain * drive.value for gain in drive.gain]:
         state = plastic_step(x, state, synapse, NEURON, free, pool)
@@ -223,7 +236,7 @@ def test_clip_guard_decides_row_by_row_and_matters(clip: float, expected: str) -
     few = torch.tensor([0.001] * 5 + [1.0] * 2) if expected == "some" else torch.ones(IN)
     synapse = synapse._replace(meta=synapse.meta._replace(local_rate=few * 5.0))
     rule, free = Hebbian(trace_decay=0.95, trace_clip=clip), Hebbian(trace_decay=0.95)
-    risky = may_clip(drive, synapse, rule, "batch", start)
+    risky = may_clip(plastic(drive, synapse, rule, "batch", start))
     assert risky.sum() == {"none": 0, "all": IN, "some": 2}[expected]
     clipped = run_window(drive, synapse, NEURON, rule, start, evaluation="factored")
     unclipped = run_window(drive, synapse, NEURON, free, start, evaluation="factored")
@@ -238,10 +251,10 @@ def test_clip_guard_decides_row_by_row_and_matters(clip: float, expected: str) -
 def test_clip_guard_trusts_no_unbounded_signal_and_no_nan() -> None:
     drive, _, synapse, start = case(7)
     unbounded = Hebbian(trace_decay=0.95, trace_clip=1e6, post="identity")
-    assert may_clip(drive, synapse, unbounded, "batch", start).all()
+    assert may_clip(plastic(drive, synapse, unbounded, "batch", start)).all()
     rule = Hebbian(trace_decay=0.95, trace_clip=1e6)
-    broken = drive._replace(value=drive.value * float("nan"))
-    assert may_clip(broken, synapse, rule, "batch", start).all()
+    broken = Static(drive.value * float("nan"), drive.gain)
+    assert may_clip(plastic(broken, synapse, rule, "batch", start)).all()
 
 
 @cases
@@ -331,36 +344,38 @@ def test_a_stream_of_m_equal_samples_weighs_as_much_as_one_batch() -> None:
 def test_cost_rule_follows_the_shapes() -> None:
     wide = Synapse(torch.zeros(512, 784), None, case(0)[2].meta)
     image = Static(torch.zeros(100, 784), (1.0,) * 10)
-    assert cheaper_evaluation(image, wide, "batch", LayerState()) == "factored"
-    assert cheaper_evaluation(image, wide, "sample", LayerState()) == "factored"
+    assert cheaper_evaluation(plastic(image, wide, pool="batch")) == "factored"
+    assert cheaper_evaluation(plastic(image, wide, pool="sample")) == "factored"
     narrow = Synapse(torch.zeros(10, 512), None, case(0)[2].meta)
     spikes = torch.zeros(10, 100, 512)
-    assert cheaper_evaluation(spikes, narrow, "batch", LayerState()) == "recurrent"
-    assert cheaper_evaluation(spikes, narrow, "sample", LayerState()) == "factored"
+    assert cheaper_evaluation(plastic(spikes, narrow, pool="batch")) == "recurrent"
+    assert cheaper_evaluation(plastic(spikes, narrow, pool="sample")) == "factored"
     # With a mask, each pair of steps takes a product of its own.
     masked = narrow._replace(mask=torch.ones(512, 10))
-    assert cheaper_evaluation(spikes, masked, "sample", LayerState()) == "factored"
+    assert cheaper_evaluation(plastic(spikes, masked, pool="sample")) == "factored"
     longer = torch.zeros(100, 100, 512)
-    assert cheaper_evaluation(longer, masked, "sample", LayerState()) == "recurrent"
+    assert cheaper_evaluation(plastic(longer, masked, pool="sample")) == "recurrent"
 
 
 def test_codes() -> None:
     values = torch.tensor([[0.0, 0.25, 1.0]])
-    spikes = poisson(values, 4_000, torch.Generator().manual_seed(0))
+    spikes = Poisson()(values, 4_000, torch.Generator().manual_seed(0))
     assert spikes.shape == (4_000, 1, 3)
     torch.testing.assert_close(spikes.mean(0), values, atol=0.03, rtol=0)
-    assert direct(values, 3) == Static(values, (1.0, 1.0, 1.0))
+    shown = direct(values, 3)
+    assert shown.gain == (1.0, 1.0, 1.0)
+    assert all(torch.equal(shown.at(t), values) for t in range(3))
     with pytest.raises(ValueError, match="must lie in"):
-        poisson(values + 0.5, 2, torch.Generator())
+        Poisson()(values + 0.5, 2, torch.Generator())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"drive": torch.zeros(T, N, IN + 1)}, r"shape \[N, 7\], got \[4, 8\]"),
-        ({"drive": torch.zeros(0, N, IN)}, "no steps"),
+        ({"source": torch.zeros(T, N, IN + 1)}, r"shape \[N, 7\], got \[4, 8\]"),
+        ({"source": torch.zeros(0, N, IN)}, "no steps"),
         ({"start": LayerState(trace=torch.zeros(2, 3))}, r"trace must have shape \[7, 5\]"),
-        ({"evaluation": "fast"}, "'fast': choose one of auto, recurrent, factored"),
+        ({"evaluation": "fast"}, "'fast' is unknown: choose one of auto, recurrent, factored"),
         ({"pool": "mean"}, "'mean': choose one of batch, sample, stream"),
         ({"rule": STDP(trace_decay=0.9), "evaluation": "factored"}, "use 'auto' or 'recurrent'"),
         ({"teacher": torch.zeros(T - 1, N, OUT)}, "5 teacher currents for 6 steps"),
@@ -368,7 +383,7 @@ def test_codes() -> None:
 )
 def test_wrong_arguments_are_named(change: dict, message: str) -> None:
     _, events, synapse, start = case(11)
-    arguments = {"drive": events, "start": start, "rule": Hebbian(trace_decay=0.9)} | change
+    arguments = {"source": events, "start": start, "rule": Hebbian(trace_decay=0.9)} | change
     with pytest.raises(ValueError, match=message):
         run_window(synapse=synapse, neuron=NEURON, **arguments)
     own = LayerState(trace=torch.zeros(N, IN, OUT).double())

@@ -58,10 +58,14 @@ def test_a_constant_without_a_source_is_refused(tmp_path: Path) -> None:
         ("[cores]", "[extra]\nvalue = 1\n[cores]", "'extra' is no constant"),
         ("value = 156", "value = 160", "12 x 13 has not 160 cores"),
         ("value = 156", "value = 156.5", "whole number"),
-        ('confidence = "high"', 'confidence = "sure"', "confidence must be one of"),
-        ('generation = "Tianjic"', 'generation = "other"', "generation must be one of"),
-        ("low = 0.0", "low = 0.12", "lies outside 0.12"),
-        ("high = 0.155\n", "", "both low and high"),
+        ('confidence = "high"', 'confidence = "sure"', "confidence = 'sure': it must be one of"),
+        (
+            'generation = "Tianjic"',
+            'generation = "other"',
+            "generation = 'other': it must be one of",
+        ),
+        ("low = 0.0", "low = 0.12", "value = 0.1: it must be within its range, 0.12"),
+        ("high = 0.155\n", "", "low = 0.0: it must be given together with high"),
         ("[cores]", "[cores", "no TOML"),
     ],
 )

@@ -13,7 +13,8 @@ from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
 from hybrid.model.plasticity import Hebbian, LocalRule
-from hybrid.tianjic.cores import Limits, SpikingLayer, activations, dendrite, run
+from hybrid.tianjic.cores import Limits, SpikingLayer, dendrite, run
+from hybrid.tianjic.few_shot import ChipConvolution
 from hybrid.tianjic.fixed import (
     Overflows,
     SaturationError,
@@ -25,7 +26,7 @@ from hybrid.tianjic.fixed import (
 from hybrid.tianjic.history import History, LocalModule
 from hybrid.tianjic.mapping import tiles
 from hybrid.tianjic.quantize import ChipNetwork, Options, largest_trace, quantize
-from hybrid.tianjic.soma import Rectifier, Soma, Table
+from hybrid.tianjic.soma import Activator, Soma, Table
 
 
 def built_trace(module: LocalModule, inputs: list[Tensor], posts: list[Tensor]) -> Tensor:
@@ -425,9 +426,7 @@ def test_convolutions_of_whole_numbers_are_exact() -> None:
     bias = whole((4,), generator)
     patches = torch.nn.functional.unfold(x.double(), 3, padding=1, stride=2).long()
     sums = (weight.flatten(1) @ patches).view(2, 4, 3, 3) + bias.view(-1, 1, 1)
-    soma = Rectifier(multiplier=3, shift=14)
+    layer = ChipConvolution(weight=weight, bias=bias, soma=Activator(multiplier=3, shift=14))
     expected = ((sums * 3 + (1 << 13)) >> 14).clamp(0, 127)
-    assert torch.equal(
-        activations(x, weight, bias, soma, stride=2, overflows=Overflows(), place="here"), expected
-    )
+    assert torch.equal(layer.activations(x, Overflows(), "here"), expected)
     assert expected.unique().numel() > 10

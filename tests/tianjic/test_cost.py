@@ -14,7 +14,6 @@ from hybrid.tianjic.cost import (
     loading,
     operations,
     phase_use,
-    roles,
     timing,
     write_back,
 )
@@ -182,14 +181,6 @@ def test_a_history_is_less_than_a_host_that_rewrites_synapses() -> None:
     history = whole.macs + whole.acs - plain.macs - plain.acs
     assert history == pytest.approx(45 * (2 * 0.2 * 784 + 512))
     assert history < written["operations"] / 100
-
-
-def test_cores_are_counted_by_role() -> None:
-    mapping = map_network([replace(FIRST, local=LocalShape(lags=4)), LAST], CHIP)
-    found = roles(mapping)
-    assert sum(found.values()) == len(mapping.cores)
-    assert found["synapses"] == 8 + 2
-    assert found["sums"] == 2 + 1
 
 
 def test_weights_are_loaded_byte_by_byte() -> None:

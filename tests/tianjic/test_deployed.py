@@ -22,7 +22,7 @@ from hybrid.tianjic.few_shot import quantize_embedding, quantize_few_shot
 from hybrid.tianjic.fixed import Overflows, SaturationError
 from hybrid.tianjic.mapping import map_network
 from hybrid.tianjic.quantize import DEFAULT
-from hybrid.tianjic.soma import SoftMaximum, exponentials
+from hybrid.tianjic.soma import SoftMaximum
 
 STRICT = Limits(strict=True)
 
@@ -95,7 +95,7 @@ def test_a_read_out_binds_in_whole_numbers() -> None:
     torch.manual_seed(1)
     network, images = few_shot(), drawings(40)
     support, labels, query = episode(30)
-    chip = quantize_few_shot(network, images, looks=5)
+    chip = quantize_few_shot(network, images, support=5)
     features = chip.embedding.features(images, Overflows())
     found = chip.readout.potentials(
         features[support],
@@ -139,7 +139,7 @@ def test_queries_do_not_meet_each_other() -> None:
     torch.manual_seed(2)
     network, images = few_shot(), drawings(40)
     support, labels, query = episode(4)
-    chip = quantize_few_shot(network, images, looks=5)
+    chip = quantize_few_shot(network, images, support=5)
     features = chip.embedding.features(images, Overflows())
     both = chip.readout.potentials(
         features[support], labels, features[query], 5, overflows=Overflows()
@@ -156,13 +156,13 @@ def test_fewer_ways_take_part() -> None:
     torch.manual_seed(3)
     network, images = few_shot(), drawings(40)
     support, labels, query = (part[:, :2] for part in episode(6))
-    chip = quantize_few_shot(network, images, looks=2)
+    chip = quantize_few_shot(network, images, support=2)
     features = chip.embedding.features(images, Overflows())
     found = chip.readout.potentials(
         features[support], labels, features[query], 2, overflows=Overflows()
     )
     assert found.shape == (6, 2, 2)
-    with pytest.raises(ValueError, match="3 looks: the local module remembers 2"):
+    with pytest.raises(ValueError, match="support of 3 samples: the local module remembers 2"):
         chip.readout.potentials(
             features[support[:, [0, 1, 1]]], labels[:, [0, 1, 1]], found, 2, overflows=Overflows()
         )
@@ -176,7 +176,7 @@ def test_what_the_chip_has_not_is_refused() -> None:
 
 
 def test_a_few_shot_network_can_be_mapped() -> None:
-    chip = quantize_few_shot(few_shot(), drawings(40), looks=5)
+    chip = quantize_few_shot(few_shot(), drawings(40), support=5)
     mapping = map_network(chip.shapes(5, 5), load_chip())
     assert mapping.count("read-out", "coincidences") == 5
     assert mapping.count("convolution 1") >= 1
@@ -185,7 +185,7 @@ def test_a_few_shot_network_can_be_mapped() -> None:
 
 
 def test_a_soft_maximum_shares_one() -> None:
-    soft = SoftMaximum(exponentials(1 / 32))
+    soft = SoftMaximum(1 / 32)
     arguments = torch.tensor([[0, 0], [32, 0], [5000, 0]])
     expected = (127 * torch.softmax(arguments / 32, -1)).round().long()
     strict = Overflows(strict=True)

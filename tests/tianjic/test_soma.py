@@ -8,7 +8,7 @@ import torch
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.fixed import Overflows, SaturationError
 from hybrid.tianjic.quantize import tanh_table
-from hybrid.tianjic.soma import Rectifier, Soma, Table, TableSoma
+from hybrid.tianjic.soma import Activator, Soma, Table
 
 
 def run(soma: Soma, inputs: list[int], **options: Any) -> tuple[list[int], list[int]]:
@@ -109,11 +109,11 @@ def test_what_the_chip_cannot_hold_is_refused(constants: dict[str, Any], message
 def test_activations_are_rounded_cut_and_never_negative() -> None:
     sums = torch.tensor([-9, 0, 5, 6, 7, 1000])
     overflows = Overflows()
-    found = Rectifier(multiplier=1, shift=2).activation(sums, overflows, "here")
+    found = Activator(multiplier=1, shift=2).activation(sums, overflows, "here")
     assert found.tolist() == [0, 0, 1, 2, 2, 127]
     assert overflows.counts == {"here": 1}
-    with pytest.raises(ValueError, match="must be >= 0"):
-        Rectifier(multiplier=-1, shift=0)
+    with pytest.raises(ValueError, match="multiplier = -1: it must be >= 0"):
+        Activator(multiplier=-1, shift=0)
 
 
 def test_a_table_takes_the_nearest_argument() -> None:
@@ -137,7 +137,7 @@ def test_a_table_takes_the_nearest_argument() -> None:
 def test_beyond_a_table_that_is_flat_nothing_is_lost() -> None:
     table = tanh_table()
     asked = torch.tensor([-10_000, -32, 0, 16, 10_000])
-    soma = TableSoma(table=table, multiplier=1, shift=0)
+    soma = Activator(table=table, multiplier=1, shift=0)
     found = soma.activation(asked, Overflows(strict=True), "here")
     assert table.flat
     assert found.tolist() == (127 * torch.tanh(asked / 32)).round().int().tolist()

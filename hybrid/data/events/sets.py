@@ -1,0 +1,224 @@
+"""Recordings of event cameras by name: simulated ones, N-MNIST, and ten gestures."""
+
+import hashlib
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid.checks import choose
+from hybrid.data import files
+from hybrid.data.events.camera import NMNIST_CAMERA, NMNIST_SACCADES, Picture, record
+from hybrid.data.events.recordings import EVENT, EventError, Events, Recordings, Sensor, of_tonic
+from hybrid.data.files import DamagedDataError, MissingDataError, fetch, reading, registry
+from hybrid.data.images import CLASSES, load_images
+
+EVENT_NAMES = ("event_digits", "event_mnist", "nmnist_small", "nmnist")
+GESTURES = (
+    "hand clapping", "right hand wave", "left hand wave", "right arm clockwise",
+    "right arm counter-clockwise", "left arm clockwise", "left arm counter-clockwise",
+    "arm roll", "air drums", "air guitar", "other",
+)  # fmt: skip
+_NMNIST_SIZE = {"Train": 60_000, "Test": 10_000}
+_BYTES = 5  # of an event
+_REPLACE = "Replace the file."
+
+
+@dataclass(frozen=True)
+class EventSource:
+    """Recordings that are read, or made, when they are asked for."""
+
+    labels: NDArray[np.int64]  # classes of all recordings
+    sensor: Sensor
+    fingerprint: str  # tells what the recordings are, for keys of caches and records
+    read: Callable[[Sequence[int]], Recordings]  # some of them, by their numbers
+
+
+@dataclass(frozen=True)
+class EventSet:
+    """A named data set: recordings to learn from, others to be tested on, and their classes."""
+
+    name: str
+    train: EventSource
+    test: EventSource
+    classes: tuple[str, ...]
+
+    def sha256(self) -> str:
+        """Return a hash of what a result was computed from."""
+        parts = (self.train, self.test)
+        digest = hashlib.sha256("".join(part.fingerprint for part in parts).encode())
+        for part in parts:
+            digest.update(np.ascontiguousarray(part.labels).data)
+        return digest.hexdigest()
+
+
+def load_events(name: str) -> EventSet:
+    """Return a set of recordings by name.
+
+    "event_digits", "event_mnist": the bundled digits (4,500 + 500) and all of MNIST (60,000 +
+    10,000), looked at by a simulated camera, with other noise in tests than in training.
+    "nmnist_small": the first 1,000 training and 100 test recordings of N-MNIST, in two zip
+    archives. "nmnist": all of N-MNIST (Orchard et al., Front. Neurosci. 9:437, 2015) in tonic's
+    folder below the data directory, fetched by tonic if missing.
+
+    Raises:
+        ValueError: if the name is unknown.
+        MissingDataError, DamagedDataError: if files are missing and not to be had, or damaged.
+    """
+    choose("event set", name, EVENT_NAMES)
+    if name.startswith("event_"):
+        images = load_images(name.removeprefix("event_"))
+        train = _simulated(images.train, images.train_labels, seed=0)
+        test = _simulated(images.test, images.test_labels, seed=1)
+    elif name == "nmnist_small":
+        archives = ("nmnist_small/Train.zip", "nmnist_small/Test.zip")
+        train, test = (archive(fetch(file), registry()[file].digests[0]) for file in archives)
+    else:
+        train, test = map(_nmnist, _NMNIST_SIZE)
+    return EventSet(name, train, test, CLASSES["mnist"])
+
+
+def _simulated(pictures: Picture, labels: NDArray[np.int64], seed: int) -> EventSource:
+    """Return recordings of pictures by a model of N-MNIST's camera."""
+    camera, saccades = NMNIST_CAMERA, NMNIST_SACCADES
+
+    def read(numbers: Sequence[int]) -> Recordings:
+        chosen = pictures[np.asarray(numbers)]
+        return record(chosen, camera, saccades, seed=seed, numbers=numbers)
+
+    digest = hashlib.sha256(np.ascontiguousarray(pictures).data)
+    digest.update(repr((camera, saccades, seed)).encode())
+    # Another state of the simulator makes other recordings: the first ones tell.
+    digest.update(read(range(min(2, len(labels)))).events.tobytes())
+    return EventSource(labels, (camera.size, camera.size, 2), digest.hexdigest(), read)
+
+
+def archive(path: Path, fingerprint: str) -> EventSource:
+    """Return the recordings of a zip archive with entries `…/<label>/<number>.bin`.
+
+    Raises:
+        DamagedDataError: if the archive cannot be read, or has no such entries.
+    """
+    with reading(path, _REPLACE):
+        packed = files.checked_zip(zipfile.ZipFile(path))
+
+    def content(name: str) -> bytes:
+        with reading(name, _REPLACE):
+            return packed.read(name.removeprefix(f"{path}/"))
+
+    return _numbered(path, packed.namelist(), content, fingerprint)
+
+
+def tree(folder: Path) -> EventSource:
+    """Return the recordings of a folder `<label>/<number>.bin`, as tonic leaves N-MNIST.
+
+    Raises:
+        DamagedDataError: if there are no such files.
+    """
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.bin"))
+    digest = hashlib.sha256("\n".join(found).encode())
+    for name in found:
+        digest.update((folder / name).read_bytes())
+    return _numbered(folder, found, lambda name: Path(name).read_bytes(), digest.hexdigest())
+
+
+def _numbered(
+    home: Path, entries: Sequence[str], content: Callable[[str], bytes], fingerprint: str
+) -> EventSource:
+    """Return recordings of N-MNIST in the order of their numbers, which is that of MNIST."""
+    parts = [entry.split("/") for entry in entries if entry.endswith(".bin")]
+    homes = {tuple(part[:-2]) for part in parts}  # Train and Test are not one set
+    wrong = [p for p in parts if len(p) < 2 or not (p[-2].isdecimal() and p[-1][:-4].isdecimal())]
+    wrong += parts[:1] if len(homes) > 1 else []
+    if not parts or wrong:
+        what = f"holds {'/'.join(wrong[0])}" if wrong else "holds no recordings"
+        raise DamagedDataError(
+            f"{home} {what}: expected <label>/<number>.bin, as in N-MNIST's Train and Test. "
+            "Give the right folder, or fetch the data anew."
+        )
+    parts.sort(key=lambda part: int(part[-1][:-4]))
+    names = [f"{home}/{'/'.join(part)}" for part in parts]
+    return _stored(names, [int(part[-2]) for part in parts], (34, 34, 2), fingerprint, content)
+
+
+def _stored(
+    names: Sequence[str],
+    labels: Sequence[int],
+    sensor: Sensor,
+    fingerprint: str,
+    content: Callable[[str], bytes],
+) -> EventSource:
+    """Return recordings in files of N-MNIST's format, whose content is found by their names."""
+
+    def read(numbers: Sequence[int]) -> Recordings:
+        parts = [read_bin(content(names[number]), names[number]) for number in numbers]
+        try:
+            return Recordings.complete(parts, sensor)
+        except EventError as error:
+            name = names[numbers[error.recording]]
+            raise DamagedDataError(f"{name} {error.fault}. {_REPLACE}") from error
+
+    return EventSource(np.array(labels), sensor, fingerprint, read)
+
+
+def read_bin(content: bytes, name: str) -> Events:
+    """Return the events of a file of N-MNIST, 40 bits each: x 8, y 8, polarity 1, µs 23.
+
+    Row 240 marks, as tonic reads it, an overflow of the clock and no event.
+
+    Raises:
+        DamagedDataError: if the file is cut short.
+    """
+    if len(content) % _BYTES:
+        raise DamagedDataError(
+            f"{name} is cut short: {len(content)} bytes are no multiple of {_BYTES}, an event's "
+            f"size. {_REPLACE}"
+        )
+    read = of_tonic("io", "read_mnist_file")
+    events: Events = read(io.BytesIO(content), dtype=EVENT, is_stream=True)
+    return events
+
+
+def gesture_recordings() -> EventSource:
+    """Return ten recordings of DVS128 Gesture, 1.45 s of each of the first ten classes.
+
+    They show what such data are (Amir et al., CVPR 2017); nothing can be learned from one recording
+    of each class.
+
+    Raises:
+        MissingDataError, DamagedDataError: see `fetch`.
+    """
+    names = sorted(name for name in registry() if name.startswith("dvs_gesture10/"))
+    paths = [str(fetch(name)) for name in names]
+    digests = "".join(registry()[name].digests[0] for name in names)
+    sensor = (128, 128, 2)
+    return _stored(paths, range(10), sensor, digests, lambda path: Path(path).read_bytes())
+
+
+def _nmnist(part: str) -> EventSource:
+    """Return the training or the test part of N-MNIST, which tonic fetches if it is missing."""
+    home = files.data_directory()
+    folder, expected = home / "NMNIST" / part, _NMNIST_SIZE[part]
+    if not folder.is_dir():
+        fetch_by_tonic = of_tonic("datasets", "NMNIST")
+        try:
+            fetch_by_tonic(str(home), train=part == "Train")
+        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
+            raise MissingDataError(
+                f"N-MNIST is not in {folder.parent} as tonic leaves it, the archive and what is "
+                f"unpacked of it, and could not be fetched by tonic ({type(error).__name__}: "
+                f"{error}).\nConnect to the network and run again, or put both there by hand, or "
+                f"set {files.SETTING} to a folder that has them."
+            ) from error
+    source = tree(folder)
+    if len(source.labels) != expected:
+        raise DamagedDataError(
+            f"{folder} holds {len(source.labels):,} recordings, not {expected:,}. Unpack N-MNIST "
+            f"anew, or delete {folder.parent} and run again to fetch it."
+        )
+    return source

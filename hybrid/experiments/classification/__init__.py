@@ -1,0 +1,23 @@
+"""Classification (paper Fig. 2): images and sequences, codes, neurons, rules and ablations."""
+
+from hybrid.experiments.classification.claims import claims, rows
+from hybrid.experiments.classification.figure import draw_all
+from hybrid.experiments.classification.plans import METHODS, PLANS
+from hybrid.experiments.classification.run import TRAINING, build
+from hybrid.experiments.classification.settings import ClassificationSettings
+from hybrid.experiments.core.experiment import Experiment
+from hybrid.experiments.core.methods import Method
+from hybrid.experiments.core.network import hash_of_images
+
+EXPERIMENT: Experiment[ClassificationSettings, Method] = Experiment(
+    name="classification",
+    notebook="02_classification",
+    methods=METHODS,
+    plans=PLANS,
+    data_sha256=hash_of_images,
+    build=build,
+    compute=TRAINING.compute,
+    rows=rows,
+    claims=claims,
+    draw=draw_all,
+)

@@ -1,0 +1,23 @@
+"""Continual learning (paper Fig. 5): tasks one after the other, and what is left of the first."""
+
+from hybrid.experiments.continual.claims import claims, rows
+from hybrid.experiments.continual.figure import draw_all
+from hybrid.experiments.continual.methods import METHODS, ContinualMethod
+from hybrid.experiments.continual.plans import PLANS
+from hybrid.experiments.continual.run import build_learner, compute
+from hybrid.experiments.continual.settings import ContinualSettings
+from hybrid.experiments.core.experiment import Experiment
+from hybrid.experiments.core.network import hash_of_images
+
+EXPERIMENT: Experiment[ContinualSettings, ContinualMethod] = Experiment(
+    name="continual",
+    notebook="05_continual",
+    methods=METHODS,
+    plans=PLANS,
+    data_sha256=hash_of_images,
+    build=build_learner,
+    compute=compute,
+    rows=rows,
+    claims=claims,
+    draw=draw_all,
+)

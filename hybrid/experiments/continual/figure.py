@@ -1,0 +1,196 @@
+"""Fig. 5: which arrays go into which panel."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hybrid.data.images import load_images
+from hybrid.data.tasks import permuted
+from hybrid.experiments.continual.claims import accuracy_table
+from hybrid.experiments.continual.methods import METHODS
+from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
+from hybrid.experiments.core.settings import as_json
+from hybrid.report.estimate import Floats
+from hybrid.report.figures import COLOURS, canvas
+from hybrid.report.panels import (
+    SMALL,
+    Bar,
+    Dot,
+    Line,
+    absent,
+    bars,
+    dots,
+    images,
+    lines,
+    logarithmic,
+    matrix,
+)
+from hybrid.runs.seeds import numpy_stream
+
+_GATED = {method.name: method.gated for method in METHODS}  # told the task
+_SWEPT = ("sparse GP", "HP")
+_FINAL = "final accuracy (%)"
+
+
+def draw(records: Records[Any, Any], shown: Floats, label: str | None = None) -> Figure:
+    """Draw Fig. 5 from the finished trials of some settings, by default the plan's first.
+
+    Args:
+        records: finished trials.
+        shown: images as the first tasks show them [tasks, images, height, width].
+        label: of the settings.
+    """
+    label = label or records.labels[0]
+    methods, own = records.methods(label), select(records.frame, label=label)
+    figure, axes = canvas(["aaab", "ccdd", "efgg"], height=175)
+    captions = [[f"task {number + 1}" for number in range(len(shown))]]
+    rows = [list(row) for row in shown.swapaxes(0, 1)]
+    title = "The same images, task by task\n"
+    images(axes["a"], rows, gap=4, labels=captions, title=title, cmap="gray_r", vmin=0, vmax=1)
+    _densities(axes["b"], records, label)
+    average = select(own, condition="average")
+    curves = [
+        Line(
+            method,
+            levels(average, method=method),
+            samples(average, method=method),
+            COLOURS[method],
+            {"marker": "", "linestyle": "-" if _GATED[method] else "--"},
+        )
+        for method in methods
+    ]
+    lines(
+        axes["c"],
+        curves,
+        legend={"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 4, "fontsize": 5},
+        whole_x=True,
+        xlabel="tasks learned",
+        ylabel="accuracy on all of them (%)",
+        title="Solid: told the task; dashed: not told",
+        ylim=(0, 100),
+    )
+    finals = {m: samples(own, method=m, condition="final")[:, 0] for m in methods}
+    bars(
+        axes["d"],
+        [
+            Bar(
+                place,
+                found,
+                COLOURS[method],
+                text=f"{found.mean():.0f}",
+                look={} if _GATED[method] else {"facecolor": "none", "edgecolor": COLOURS[method]},
+            )
+            for place, (method, found) in enumerate(finals.items())
+        ],
+        ticks={method: float(place) for place, method in enumerate(finals)},
+        rotation=45,
+        ylabel=_FINAL,
+        ylim=(0, 110),
+        title="After the last task",
+    )
+    for place, method in (("e", "GP"), ("f", "HP")):
+        if method in methods:
+            tables = [accuracy_table(result)[1:] for result in records.results(label, method)]
+            matrix(
+                axes[place],
+                np.mean(tables, axis=0),
+                scale="accuracy (%)" if place == "f" else None,
+                xlabel="tested task",
+                ylabel="tasks learned",
+                title=f"{method}: what is left",
+            )
+        else:
+            absent(axes[place], f"no {method} in this profile")
+    _overlaps(axes["g"], records, label)
+    return figure
+
+
+def _overlaps(axes: Axes, records: Records[Any, Any], label: str) -> None:
+    """Draw the mean overlap of two tasks' hidden activity, by method and layer.
+
+    The share of neurons that spike for a task is written above the bars.
+    """
+    methods = records.methods(label)
+    drawn = []
+    for place, method in enumerate(methods):
+        found = [result["representations"] for result in records.results(label, method)]
+        overlap = mean_overlap(np.array([entry["overlap"] for entry in found]))
+        active = np.array([entry["active"] for entry in found]).mean(-1)  # [seeds, layers]
+        width = 0.8 / overlap.shape[1]
+        for layer in range(overlap.shape[1]):
+            at = place + (layer - (overlap.shape[1] - 1) / 2) * width
+            share = f"{100 * active[:, layer].mean():.0f}%"
+            look = {"alpha": 1.0 if layer == 0 else 0.5}
+            bar = Bar(at, overlap[:, layer], COLOURS[method], width, text=share, look=look)
+            drawn.append(bar)
+    bars(
+        axes,
+        drawn,
+        ticks={method: float(place) for place, method in enumerate(methods)},
+        rotation=45,
+        ylabel="overlap of two tasks (cosine)",
+        ylim=(0, 1.15),
+        title="Hidden layers 1, 2 (pale); above: neurons that spike",
+    )
+
+
+def mean_overlap(tables: Floats) -> Floats:
+    """Return the mean over pairs of different tasks [seeds, layers]."""
+    pairs = ~np.eye(tables.shape[-1], dtype=bool)
+    return np.asarray(tables[..., pairs].mean(-1))
+
+
+def densities(records: Records[Any, Any], main: str) -> dict[str, tuple[list[float], list[Floats]]]:
+    """Return final accuracies by density, of all settings that are the main ones but for that.
+
+    Method -> (shares of the synapses that a task owns, accuracies [seeds] of each).
+    """
+    constants = {label: as_json(records.planned[label]) for label in records.labels}
+    varied = ("label", "density", "initial_scale")
+    kept = {
+        label: {name: value for name, value in own.items() if name not in varied}
+        for label, own in constants.items()
+    }
+    alike = [label for label in records.labels if kept[label] == kept[main]]
+    alike.sort(key=lambda label: float(constants[label]["density"]))
+    found = {}
+    for method in _SWEPT:
+        labels = [label for label in alike if method in records.methods(label)]
+        if labels:
+            where = {"method": method, "condition": "final"}
+            accuracies = [samples(records.frame, label=own, **where)[:, 0] for own in labels]
+            found[method] = ([constants[own]["density"] for own in labels], accuracies)
+    return found
+
+
+def _densities(axes: Axes, records: Records[Any, Any], label: str) -> None:
+    """Draw final accuracies against the share of synapses that a task owns, by method."""
+    found = densities(records, label)
+    for method, (shares, accuracies) in found.items():
+        percent = [100 * share for share in shares]
+        marks = [
+            Dot.of(place, values, colour=COLOURS[method])
+            for place, values in zip(percent, accuracies, strict=True)
+        ]
+        axes.plot(percent, [mark.value for mark in marks], color=COLOURS[method], label=method)
+        dots(axes, marks)
+    shown = sorted({100 * share for shares, _ in found.values() for share in shares})
+    logarithmic(axes, "x", shown)
+    axes.set(xlabel="density of a mask (%)", ylabel=_FINAL, title="Sparsity")
+    axes.legend(loc="best", fontsize=SMALL)
+
+
+def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
+    """Draw Fig. 5."""
+    return {"fig5": (draw(records, first_tasks(seed)), records.labels)}
+
+
+def first_tasks(seed: int, count: int = 5, shown: int = 3) -> Floats:
+    """Return digits as the first permuted tasks show them [tasks, images, height, width]."""
+    digits = load_images("digits").test[:shown]
+    flat = digits.reshape(shown, -1)
+    tasks = permuted(count, flat.shape[1], 10, numpy_stream(seed, "permutations"))
+    seen = [flat if task.pixels is None else flat[:, task.pixels] for task in tasks]
+    return np.reshape(seen, (count, *digits.shape))

@@ -1,0 +1,133 @@
+"""Continual learning (paper Fig. 5): tasks one after the other, and what is left of the first."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybrid.data.images import CLASSES
+from hybrid.data.tasks import Task, permuted, split
+from hybrid.experiments.continual.methods import ContinualMethod, build, stream_training
+from hybrid.experiments.continual.settings import ContinualSettings
+from hybrid.experiments.core.network import images_for, split_numbers
+from hybrid.experiments.core.trials import Place, Trial, learned_theta
+from hybrid.learning.continual import Learner, Stream, View, accuracy_on, learn_stream
+from hybrid.learning.training import Split
+from hybrid.runs.seeds import numpy_stream, torch_stream
+from hybrid.runs.store import Json
+
+_SHOWN = 500  # test images that the overlap of representations is measured with
+
+
+def build_learner(trial: Trial[ContinualSettings, ContinualMethod]) -> Learner:
+    """Return the untrained learner of a trial."""
+    tasks = tasks_of(trial.settings, trial.seed)
+    outputs = len(np.unique(np.concatenate([task.choices for task in tasks])))
+    return build(trial.settings, trial.method, trial.seed, outputs)
+
+
+def compute(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> tuple[Json, Learner]:
+    """Learn one stream, testing after each task; see `fit` for what a checkpoint does."""
+    settings, method = trial.settings, trial.method
+    learner = build_learner(trial).to(place.device)
+    stream = stream_of(settings, trial.seed, place.device)
+    schedule = settings.schedule
+    if method.gated:
+        schedule = replace(schedule, lr_weight=settings.lr_gated)
+    logs = learn_stream(
+        learner,
+        stream,
+        stream_training(settings, method),
+        schedule,
+        lambda epoch: torch_stream(trial.seed, "order", epoch),
+        checkpoint=place.checkpoint,
+        title=trial.name,
+    )
+    accuracy = [
+        [None if np.isnan(value) else round(value, 5) for value in row]
+        for row in learner.accuracy.tolist()
+    ]
+    final = {
+        protocol: [
+            round(
+                accuracy_on(
+                    learner,
+                    stream,
+                    task,
+                    stream.test,
+                    view.test,
+                    batch_size=schedule.batch_size,
+                    protocol=protocol,
+                ),
+                5,
+            )
+            for task, view in enumerate(stream.views)
+        ]
+        for protocol in method.protocols
+    }
+    result: Json = {
+        "epochs": [vars(log) for log in logs],
+        "accuracy": accuracy,
+        "representations": representations(learner, stream),
+        "meta": learned_theta(learner.network),
+        "final": final,
+    }
+    return result, learner
+
+
+def tasks_of(settings: ContinualSettings, seed: int) -> tuple[Task, ...]:
+    """Return the tasks of a trial."""
+    classes = len(CLASSES[settings.dataset])
+    if settings.stream != "permuted":
+        return split(settings.stream, classes)
+    source = None if settings.authors_permutations else numpy_stream(seed, "permutations")
+    return permuted(settings.tasks, 28 * 28, classes, source)
+
+
+def stream_of(settings: ContinualSettings, seed: int, device: torch.device) -> Stream:
+    """Return the stream of a trial; which images are held out depends on the seed."""
+    images = images_for(settings)
+    kept, held_out = split_numbers(settings, seed, images)
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    views = []
+    for pixels, classes, answers, choices in tasks_of(settings, seed):
+        own_train = np.isin(images.train_labels, classes)
+        views.append(
+            View(
+                None if pixels is None else tensor(pixels),
+                tensor(kept[own_train[kept]]),
+                tensor(held_out[own_train[held_out]]),
+                tensor(np.isin(images.test_labels, classes).nonzero()[0]),
+                tensor(answers),
+                tensor(choices),
+            )
+        )
+    train = Split(tensor(images.train).flatten(1), tensor(images.train_labels))
+    test = Split(tensor(images.test).flatten(1), tensor(images.test_labels))
+    return Stream(train, test, tuple(views))
+
+
+@torch.no_grad()
+def representations(learner: Learner, stream: Stream) -> Json:
+    """Return, per hidden layer, how alike tasks are represented and how many neurons spike.
+
+    "overlap" is the cosine between the mean spike counts of two tasks [layers, tasks, tasks],
+    "active" the share of neurons that spike for at least one of the images [layers, tasks].
+    """
+    learner.eval()
+    means: list[list[Tensor]] = []
+    for task, view in enumerate(stream.views):
+        inputs = view.inputs(stream.test.inputs[view.test[:_SHOWN]])
+        counts = learner.network(inputs, learner.masks(task)).spike_counts()
+        means.append([count.mean(0) for count in counts])
+    overlap, active = [], []
+    for layer in zip(*means, strict=True):
+        table = torch.stack(layer)  # [tasks, neurons]
+        unit = torch.nn.functional.normalize(table, dim=1)
+        overlap.append([[round(x, 4) for x in row] for row in (unit @ unit.T).tolist()])
+        active.append([round(x, 4) for x in (table > 0.0).float().mean(1).tolist()])
+    return {"overlap": overlap, "active": active}

@@ -1,0 +1,207 @@
+"""One experiment: what it runs in each profile, and how it trains, tests, reads and judges."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal
+
+import pandas as pd
+from torch import nn
+
+from hybrid import __version__
+from hybrid.checks import choose
+from hybrid.experiments.core.records import Drawn, Records, Rows
+from hybrid.experiments.core.settings import SettingsT
+from hybrid.experiments.core.trials import MethodT, Place, Trial, choose_device, run_all
+from hybrid.paths import results_folder
+from hybrid.report.estimate import Floats
+from hybrid.runs.files import canonical_json
+from hybrid.runs.store import Json, Store, read_record
+
+Profile = Literal["smoke", "laptop", "paper"]
+PROFILES: tuple[Profile, ...] = ("smoke", "laptop", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group(Generic[SettingsT]):
+    """Some settings, and the methods and number of seeds each is run with."""
+
+    settings: tuple[SettingsT, ...]
+    methods: tuple[str, ...]
+    seeds: int
+
+
+Plan = tuple[Group[SettingsT], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Experiment(Generic[SettingsT, MethodT]):
+    """What makes one experiment differ from another; it can be sent to other processes.
+
+    Args:
+        name: of the experiment, of its folder of records, and in ids of claims.
+        notebook: that shows it.
+        methods: that it knows.
+        plans: what each profile runs, as data.
+        data_sha256: settings to a hash of their data, after fetching these.
+        build: trial to its untrained network.
+        compute: trains and tests one network; returns the result of its record, and the network.
+        rows: what a record says, one row for each protocol, condition and level.
+        claims: values [seeds] for claims, by what follows the experiment's name in their ids.
+        draw: (records, seed of examples) to all figures of a profile.
+    """
+
+    name: str
+    notebook: str
+    methods: tuple[MethodT, ...]
+    plans: Mapping[Profile, Plan[SettingsT]]
+    data_sha256: Callable[[SettingsT], str]
+    build: Callable[[Trial[SettingsT, MethodT]], nn.Module]
+    compute: Callable[[Trial[SettingsT, MethodT], Place], tuple[Json, nn.Module]]
+    rows: Rows
+    claims: Callable[[pd.DataFrame], Mapping[str, Floats]]
+    draw: Callable[[Records[Any, Any], int], Drawn]
+
+    def method(self, name: str) -> MethodT:
+        """Return a method by name; ValueError names the methods there are."""
+        known = {method.name: method for method in self.methods}
+        return known[choose("method", name, known)]
+
+    def trials(
+        self,
+        profile: str,
+        *,
+        seed: int = 0,
+        seeds: int | None = None,
+        methods: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> list[Trial[SettingsT, MethodT]]:
+        """Return the trials of a profile, or some of them; see `run`.
+
+        Raises:
+            ValueError: if a profile, method or label is unknown, or nothing is left.
+        """
+        plan = {str(name): plan for name, plan in self.plans.items()}[
+            choose("profile", profile, self.plans)
+        ]
+        known = {settings.label: settings for group in plan for settings in group.settings}
+        for label in labels or ():
+            choose("label", label, known)
+        for what, names in (("methods", methods), ("labels", labels)):
+            if names is not None and (not names or len(set(names)) < len(names)):
+                raise ValueError(f"{what} = {list(names)}: choose at least one, each once")
+        if seeds is not None and seeds < 1:
+            raise ValueError(f"seeds = {seeds}: give at least one")
+        chosen = [m.name for m in self.methods]
+        if methods is not None:
+            chosen = [self.method(name).name for name in methods]
+        trials = [
+            Trial(self, settings, self.method(name), seed + 1 + i)
+            for group in plan
+            for settings in group.settings
+            if labels is None or settings.label in labels
+            for i in range(group.seeds if seeds is None else min(group.seeds, seeds))
+            for name in group.methods
+            if name in chosen
+        ]
+        if not trials:
+            raise ValueError("nothing to run: these settings are not run with these methods")
+        return trials
+
+    def run(
+        self,
+        profile: str,
+        *,
+        seed: int = 0,
+        seeds: int | None = None,
+        methods: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+        store: Store | None = None,
+        jobs: int = 1,
+        device: str = "auto",
+    ) -> Records[SettingsT, MethodT]:
+        """Run a profile, or what is left of it.
+
+        Args:
+            profile: "smoke", "laptop" or "paper".
+            seed: the trials use seeds seed + 1 … seed + n.
+            seeds: at most so many of them; None for all.
+            methods, labels: subsets of the profile's methods and settings, by name; None for all.
+            store: where records are looked up and kept; None computes all and keeps nothing.
+            jobs: processes.
+            device: "auto", "cpu" or a torch device.
+
+        Raises:
+            ValueError: if a name is unknown. Other errors as of the data and training modules.
+        """
+        trials = self.trials(profile, seed=seed, seeds=seeds, methods=methods, labels=labels)
+        title = f"{self.name} ({profile})"
+        found = run_all(trials, store=store, jobs=jobs, device=choose_device(device), title=title)
+        return self.records(trials, found)
+
+    def load(self, profile: str, *, folder: Path | None = None) -> Records[SettingsT, MethodT]:
+        """Read the committed records of a profile, without data and without training.
+
+        Raises:
+            DamagedFileError: if a record is damaged.
+            FileNotFoundError: if there is none with the plan's present constants.
+            ValueError: if records contradict each other, see `records`.
+        """
+        folder = folder or results_folder(profile)
+        paths = sorted((folder / self.name).glob("*.json"))
+        records = self.records(self.trials(profile), [read_record(path) for path in paths])
+        if not records.records:
+            raise FileNotFoundError(
+                f"{folder} holds no finished trial of {self.name} with the constants of profile "
+                f"{profile!r}: compute them with `hybrid run {self.name} --profile {profile}`"
+            )
+        return records
+
+    def run_or_load(
+        self, profile: str, *, seed: int = 0, device: str = "auto"
+    ) -> Records[SettingsT, MethodT]:
+        """Run the smoke profile here and now, or load the records of another: for notebooks.
+
+        Where a profile has no records, it says so, and there are none.
+        """
+        if profile == "smoke":
+            return self.run(profile, seed=seed, device=device, jobs=os.cpu_count() or 1)
+        try:
+            return self.load(profile)
+        except FileNotFoundError as missing:
+            print(missing)
+            return self.records(self.trials(profile), [])
+
+    def records(
+        self, trials: Sequence[Trial[SettingsT, MethodT]], found: Sequence[Json]
+    ) -> Records[SettingsT, MethodT]:
+        """Return those records that belong to one of the trials, in the order of these.
+
+        Records of another version of the package, or of other constants, do not count.
+
+        Raises:
+            ValueError: if two are of the same trial, or those of one data set of different data.
+        """
+        places = {canonical_json(trial.identity()): i for i, trial in enumerate(trials)}
+        parts = ("settings", "method", "seed")
+        own: dict[int, Json] = {}
+        data: dict[str, str] = {}
+        for record in found:
+            request = record["request"]
+            if request["version"] != __version__ or not all(part in request for part in parts):
+                continue
+            place = places.get(canonical_json({part: request[part] for part in parts}))
+            if place is None:
+                continue
+            label = request["label"]
+            if place in own:
+                raise ValueError(f"there are several records of {label}: remove the outdated ones")
+            dataset = trials[place].settings.dataset
+            if data.setdefault(dataset, request["data"]) != request["data"]:
+                raise ValueError(
+                    f"there are records of different data for {dataset}: remove the outdated ones"
+                )
+            own[place] = record
+        planned = {trial.settings.label: trial.settings for trial in trials}
+        return Records(self, planned, tuple(own[place] for place in sorted(own)))

@@ -1,0 +1,261 @@
+"""Networks that learn from labelled samples: their settings, how they are built and trained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Generic, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from hybrid.checks import require
+from hybrid.data.images import Images, load_images
+from hybrid.experiments.core.methods import Method
+from hybrid.experiments.core.settings import Settings, SettingsT
+from hybrid.experiments.core.trials import MethodT, Place, Trial, learned_theta
+from hybrid.learning.checkpoint import BestState
+from hybrid.learning.fitting import EpochLog
+from hybrid.learning.training import Augment, Split, train
+from hybrid.model.coding import Encode, ReadOut
+from hybrid.model.convolutional import Convolution, Convolutional, Dense
+from hybrid.model.layers import HybridLinear, InitialMeta
+from hybrid.model.networks import FullyConnected, HybridNetwork
+from hybrid.model.neurons import Neuron
+from hybrid.model.plasticity import LocalRule
+from hybrid.runs.seeds import numpy_stream, torch_stream
+from hybrid.runs.store import Json
+
+ThetaUse = Literal["learned", "fixed", "unit-gain"]
+THETA_USES: tuple[ThetaUse, ...] = ("learned", "fixed", "unit-gain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings):
+    """One network that learns from labelled samples.
+
+    Args:
+        neuron, rule, readout, steps, tau, initial_meta, nonnegative_rate: see `FullyConnected` and
+            `Convolutional`; methods without traces have no rule.
+        convolutions: in front of the dense layers; () for a fully connected network.
+        dense: layers, the read-out last; one that is plastic has a local module.
+        encode: how an input becomes T steps; None shows it as it is at each step.
+        theta: θ learned by gradients; fixed at its random start; or all but a gain of always 1.
+        readout_scale: factor of the read-out's initial weights.
+
+    Raises ValueError, naming the field, for values that make no sense.
+    """
+
+    neuron: Neuron
+    rule: LocalRule
+    readout: ReadOut
+    steps: int
+    tau: float | None
+    convolutions: tuple[Convolution, ...] = ()
+    dense: tuple[Dense, ...]
+    initial_meta: InitialMeta = InitialMeta.up_to(0.01)  # noqa: RUF009 (immutable)
+    nonnegative_rate: bool = False
+    encode: Encode | None = None
+    theta: ThetaUse = "learned"
+    readout_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "steps", self.steps >= 1, ">= 1")
+        require(self, "tau", self.tau is None or self.tau > 0.0, "> 0, or None")
+        require(self, "dense", len(self.dense) >= 1, "at least one layer, the read-out")
+        require(self, "theta", self.theta in THETA_USES, f"one of {', '.join(THETA_USES)}")
+        require(self, "readout_scale", self.readout_scale > 0.0, "> 0")
+        ordered = all(low <= high for low, high in self.initial_meta)
+        require(self, "initial_meta", ordered, "pairs (low, high) with low <= high")
+        if not self.convolutions:  # refuse what would be ignored
+            plain = all(d.faded and not d.dropout and d.neuron is None for d in self.dense)
+            require(self, "dense", plain, "faded, without dropout and neurons unless convolved")
+            require(self, "nonnegative_rate", not self.nonnegative_rate, "False unless convolved")
+
+
+def build_network(
+    settings: NetworkSettings, method: Method, seed: int, image: tuple[int, int, int]
+) -> HybridNetwork:
+    """Return the untrained network of a trial.
+
+    Args:
+        image: (channels, height, width) of what a convolutional network is shown at each step; of
+            a fully connected one the product counts.
+    """
+    shared: dict[str, Any] = {
+        "neuron": settings.neuron,
+        "rule": settings.rule if method.local else None,
+        "readout": settings.readout,
+        "steps": settings.steps,
+        "tau": settings.tau,
+        "lifetime": "call" if method.pool == "sample" else "carry",
+        "pool": method.pool,
+        "initial_meta": settings.initial_meta,
+        "encode": settings.encode,
+        "generator": torch_stream(seed, "initial values"),
+        "meta_generator": torch_stream(seed, "initial meta-local values"),
+    }
+    network: HybridNetwork
+    if settings.convolutions:
+        rate = settings.nonnegative_rate
+        network = Convolutional(
+            image, settings.convolutions, settings.dense, nonnegative_rate=rate, **shared
+        )
+    else:
+        sizes = (int(np.prod(image)), *(layer.size for layer in settings.dense))
+        plastic = [layer.plastic for layer in settings.dense]
+        network = FullyConnected(sizes, plastic=plastic, **shared)
+    if not method.hidden_trained:
+        network.requires_grad_(False)
+        network.layers[-1].requires_grad_(True)
+    with torch.no_grad():
+        network.layers[-1].weight.mul_(settings.readout_scale)  # type: ignore[operator]
+    for layer in plastic_layers(network):
+        if settings.theta == "fixed":
+            layer.theta.requires_grad_(False)
+        elif settings.theta == "unit-gain":
+            torch.nn.init.ones_(layer.theta.local_gain).requires_grad_(False)
+    return network
+
+
+def plastic_layers(network: HybridNetwork) -> list[HybridLinear]:
+    """Return the layers of a network that have a local rule."""
+    return [
+        layer
+        for layer in network.layers
+        if isinstance(layer, HybridLinear) and layer.rule is not None
+    ]
+
+
+class Samples(Protocol):
+    """What is learned from and tested on: `Images`, or whatever `inputs` makes inputs of."""
+
+    @property
+    def train(self) -> Any: ...
+
+    @property
+    def train_labels(self) -> np.ndarray: ...
+
+    @property
+    def test(self) -> Any: ...
+
+    @property
+    def test_labels(self) -> np.ndarray: ...
+
+
+def flat(settings: Settings, pixels: np.ndarray) -> Tensor:
+    """Return images as inputs [N, in], in [0, 1]."""
+    return torch.from_numpy(pixels).flatten(1)
+
+
+def unchanged(settings: Settings) -> Augment | None:
+    """Train on samples as they are."""
+    return None
+
+
+@lru_cache(maxsize=2)
+def images_of(dataset: str) -> Images:
+    """Return an image set, kept in memory for the trials that follow."""
+    return load_images(dataset)
+
+
+def images_for(settings: Settings) -> Images:
+    """Return the images that a trial learns from."""
+    return images_of(settings.dataset)
+
+
+def hash_of_images(settings: Settings) -> str:
+    """Return a hash of an image set, after fetching it."""
+    return images_for(settings).sha256()
+
+
+class Trained(NamedTuple, Generic[SettingsT, MethodT]):
+    """A trained network, and what it is to be tested on."""
+
+    trial: Trial[SettingsT, MethodT]
+    network: HybridNetwork
+    samples: Any
+    device: torch.device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled(Generic[SettingsT, MethodT]):
+    """How an experiment on labelled samples trains and tests a network.
+
+    Args:
+        test: what the tests of a trained network add to the result of its record.
+        examine: what else is measured of the network of the last epoch.
+        selects: whether the network of the best validation epoch is tested, too.
+        samples: settings to what is learned from and tested on.
+        inputs: (settings, samples) to inputs of the network [N, *].
+        augment: settings to the random change of training batches, or None.
+    """
+
+    test: Callable[[Trained[SettingsT, MethodT]], Json]
+    examine: Callable[[Trained[SettingsT, MethodT]], Json] | None = None
+    selects: bool = False
+    samples: Callable[[SettingsT], Samples] = images_for
+    inputs: Callable[[SettingsT, Any], Tensor] = flat
+    augment: Callable[[SettingsT], Augment | None] = unchanged
+
+    def compute(self, trial: Trial[SettingsT, MethodT], place: Place) -> tuple[Json, HybridNetwork]:
+        """Train and test one network; see `fit` for what a checkpoint does."""
+        best = BestState() if self.selects else None
+        network, logs = self.train(trial, place, best)
+        trained = Trained(trial, network, self.samples(trial.settings), place.device)
+        result: Json = {"epochs": [vars(log) for log in logs], "meta": learned_theta(network)}
+        tests = self.test(trained)
+        result |= tests
+        if self.examine is not None:
+            result |= self.examine(trained)
+        if best is not None:
+            if best.epoch < len(logs):
+                last = {name: value.clone() for name, value in network.state_dict().items()}
+                network.load_state_dict(best.state)
+                tests = self.test(trained)
+                network.load_state_dict(last)
+            result["selected"] = {"epoch": best.epoch, **tests}
+        return result, network
+
+    def train(
+        self, trial: Trial[SettingsT, MethodT], place: Place, best: BestState | None = None
+    ) -> tuple[HybridNetwork, list[EpochLog]]:
+        """Train one network, as `compute` does before it tests it."""
+        network = trial.build().to(place.device)
+        assert isinstance(network, HybridNetwork)
+        samples = self.samples(trial.settings)
+        kept, held_out = split_numbers(trial.settings, trial.seed, samples)
+        inputs = self.inputs(trial.settings, samples.train).to(place.device)
+        labels = torch.from_numpy(samples.train_labels).to(place.device)
+        logs = train(
+            network,
+            Split(inputs[kept], labels[kept]),
+            Split(inputs[held_out], labels[held_out]),
+            trial.settings.schedule,
+            lambda epoch: torch_stream(trial.seed, "order", epoch),
+            checkpoint=place.checkpoint,
+            title=trial.name,
+            augment=self.augment(trial.settings),
+            best=best,
+        )
+        return network, logs
+
+
+def split_numbers(settings: Settings, seed: int, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Return which training samples to learn from, and which to watch learning with.
+
+    Raises:
+        ValueError: if the settings ask for more than there are.
+    """
+    available = len(samples.train_labels)
+    allowed = f"less than the {available} training samples of {settings.dataset}"
+    require(settings, "validation", settings.validation < available, allowed)
+    kept, held_out = train_test_split(
+        np.arange(available),
+        test_size=settings.validation,
+        stratify=samples.train_labels,
+        random_state=int(numpy_stream(seed, "validation split").integers(2**31)),
+    )
+    return kept, held_out

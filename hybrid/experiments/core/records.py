@@ -1,0 +1,211 @@
+"""Records of one profile, and what they say as one tidy frame."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hybrid.experiments.core.settings import SettingsT
+from hybrid.experiments.core.trials import MethodT
+from hybrid.report.estimate import Floats
+from hybrid.report.figures import provenance, save
+from hybrid.report.scoreboard import as_text, scoreboard
+from hybrid.runs.store import Json
+
+if TYPE_CHECKING:
+    from hybrid.experiments.core.experiment import Experiment
+
+Row = dict[str, Any]
+# What a record says, one row for each protocol, condition and level.
+Rows = Callable[[Json], Iterable[Row]]
+# Figures by the names of their files, each with the labels whose records it shows.
+Drawn = dict[str, tuple[Figure, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Records(Generic[SettingsT, MethodT]):
+    """All finished trials of a plan, in its order."""
+
+    experiment: "Experiment[SettingsT, MethodT]"
+    planned: Mapping[str, SettingsT]  # by label, finished or not
+    records: tuple[Json, ...]
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of settings with finished trials, in the order of the plan."""
+        present = {label_of(record) for record in self.records}
+        return tuple(label for label in self.planned if label in present)
+
+    def methods(self, label: str) -> tuple[str, ...]:
+        """Return the methods that finished at least one trial."""
+        names = (r["request"]["method"]["name"] for r in self.records if label_of(r) == label)
+        return tuple(dict.fromkeys(names))
+
+    def of(self, label: str, method: str | None = None) -> list[Json]:
+        """Return the records of some settings, and of a method if one is named, by seed.
+
+        Raises:
+            KeyError: if there are none.
+        """
+        found = [
+            record
+            for record in self.records
+            if label_of(record) == label and method in (None, record["request"]["method"]["name"])
+        ]
+        if not found:
+            raise KeyError(f"no finished trial of {method or 'any method'} on {label}")
+        return sorted(found, key=lambda record: record["request"]["seed"])
+
+    def results(self, label: str, method: str) -> list[Json]:
+        """Return what trials came to, by seed."""
+        return [record["result"] for record in self.of(label, method)]
+
+    def seeds(self, label: str, method: str) -> tuple[int, ...]:
+        """Return the seeds of the finished trials."""
+        return tuple(record["request"]["seed"] for record in self.of(label, method))
+
+    def minutes(self, label: str, method: str) -> float:
+        """Return how long a trial ran, the mean."""
+        return float(np.mean([r["about"]["seconds"] / 60 for r in self.of(label, method)]))
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row for each trial, protocol, condition and level.
+
+        Columns: label, method, seed, protocol ("" where nothing is tested), usual (whether the
+        protocol is the authors': "batch" where there are traces), condition, level, accuracy in
+        per cent, and what else the experiment knows of a row.
+        """
+        rows = [
+            {
+                "label": label_of(record),
+                "method": record["request"]["method"]["name"],
+                "seed": record["request"]["seed"],
+                "protocol": "",
+                "usual": True,
+                "level": 0.0,
+                **row,
+            }
+            for record in self.records
+            for row in self.experiment.rows(record)
+        ]
+        return pd.DataFrame(rows)
+
+    def figures(self, profile: str, out_dir: str | Path, seed: int = 0) -> list[Path]:
+        """Draw and save all figures below `out_dir`/`profile`; return the paths of the pictures.
+
+        Args:
+            profile: of the records, for the provenance beside each figure.
+            out_dir: folder of figures.
+            seed: of what is random in examples.
+        """
+        paths = []
+        for name, (figure, labels) in self.experiment.draw(self, seed).items():
+            about = self.provenance(profile, labels)
+            paths.append(save(figure, name, Path(out_dir) / profile, about)[0])
+            plt.close(figure)
+        return paths
+
+    def scoreboard(self) -> str:
+        """Return the claims that these records can speak to, judged, as text."""
+        return as_text(scoreboard(self.claims(), f"{self.experiment.name}/"))
+
+    def claims(self) -> dict[str, Floats]:
+        """Return one value per seed for each claim of `data/paper.toml` that is spoken to."""
+        if not self.records:
+            return {}
+        measured = self.experiment.claims(self.frame)
+        return {f"{self.experiment.name}/{name}": values for name, values in measured.items()}
+
+    def provenance(self, profile: str, labels: Sequence[str]) -> Json:
+        """Return where a figure of the records of some labels comes from."""
+        records = [record for record in self.records if label_of(record) in labels]
+        settings = {label_of(record): record["request"]["settings"] for record in records}
+        seeds = [record["request"]["seed"] for record in records]
+        return provenance(profile, list(settings.values()), records=records, seeds=seeds)
+
+
+def label_of(record: Json) -> str:
+    """Return the label of a record's settings."""
+    return str(record["request"]["settings"]["label"])
+
+
+def select(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """Return the rows whose columns have the values wanted."""
+    for column, value in wanted.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def table(frame: pd.DataFrame, value: str = "accuracy", **wanted: Any) -> pd.DataFrame:
+    """Return values by seed (rows, in order) and level (columns, as they come).
+
+    Raises:
+        KeyError: if no row has the values wanted.
+    """
+    found = select(frame, **wanted)
+    if found.empty:
+        raise KeyError(f"no record says anything of {wanted}")
+    levels = found["level"].drop_duplicates()
+    return found.pivot(index="seed", columns="level", values=value)[levels]
+
+
+def samples(frame: pd.DataFrame, value: str = "accuracy", **wanted: Any) -> Floats:
+    """Return values [seeds, levels]; see `table`."""
+    return table(frame, value, **wanted).to_numpy(dtype=float)
+
+
+def levels(frame: pd.DataFrame, **wanted: Any) -> Floats:
+    """Return the levels [levels] of the rows wanted, as they come."""
+    return select(frame, **wanted)["level"].drop_duplicates().to_numpy(dtype=float)
+
+
+def gap(
+    frame: pd.DataFrame, first: str, second: str, value: str = "accuracy", **wanted: Any
+) -> Floats:
+    """Return values of one method minus another's [seeds of both, levels].
+
+    Methods are compared within a seed: they share the order of images, the noise, the validation
+    split and the initial weights. Without a protocol, each is tested under its usual one.
+    """
+    wanted = {"usual": True, **wanted}
+    one, other = (table(frame, value, method=name, **wanted) for name in (first, second))
+    difference = one - other[one.columns]
+    return difference.loc[one.index.intersection(other.index)].to_numpy(dtype=float)
+
+
+def shared_seeds(frame: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of those seeds that all of these methods have finished, and of them alone."""
+    frame = frame[frame["method"].isin(methods)]
+    seeds = [set(select(frame, method=name)["seed"]) for name in methods]
+    return frame[frame["seed"].isin(set.intersection(*seeds))]
+
+
+def by_label(frame: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pd.DataFrame]]:
+    """Yield each label, its methods and its rows."""
+    for label, own in frame.groupby("label", sort=False):
+        yield str(label), tuple(own["method"].unique()), own
+
+
+def accuracy_of(confusion: Any) -> float:
+    """Return the accuracy in per cent of counts [true class, predicted class]."""
+    counts = np.array(confusion)
+    return float(100.0 * np.trace(counts) / counts.sum())
+
+
+def learning_rows(result: Json) -> Iterator[Row]:
+    """Yield the validation accuracy after each epoch of a result."""
+    for number, log in enumerate(result["epochs"], start=1):
+        accuracy = 100.0 * log["validation"]
+        yield {"condition": "learning", "level": float(number), "accuracy": accuracy}
+
+
+def usual(tests: Mapping[str, Any]) -> str:
+    """Return the authors' protocol where a method was tested under it, else its own."""
+    return "batch" if "batch" in tests else next(iter(tests))

@@ -1,0 +1,240 @@
+"""Trials: one network each, trained, tested, recorded and resumed alike in every experiment.
+
+There is one way to run them, on this machine and on a cluster: a worker computes and sends bytes,
+the process that was started by hand keeps them.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import nn
+
+from hybrid import __version__
+from hybrid.experiments.core.methods import Method
+from hybrid.experiments.core.settings import SettingsT, as_json
+from hybrid.paths import package_sources
+from hybrid.runs.cluster import on_cluster
+from hybrid.runs.fanout import fan_out
+from hybrid.runs.files import (
+    DamagedFileError,
+    load_tensors,
+    sha256,
+    tensor_bytes,
+    write_atomically,
+)
+from hybrid.runs.store import Json, Store
+
+if TYPE_CHECKING:
+    from hybrid.experiments.core.experiment import Experiment
+
+MethodT = TypeVar("MethodT", bound=Method)
+
+
+@dataclass(frozen=True)
+class Trial(Generic[SettingsT, MethodT]):
+    """One network: an experiment's settings, a method and a seed."""
+
+    experiment: "Experiment[SettingsT, MethodT]"
+    settings: SettingsT
+    method: MethodT
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What progress bars and files call it; `identity` tells it from all others."""
+        return f"{self.settings.label}-{self.method.name}-seed{self.seed}"
+
+    def identity(self) -> Json:
+        """Return all that was decided, whatever the data: constants, method and seed."""
+        settings = as_json(self.settings)
+        return {"settings": settings, "method": self.method.request(), "seed": self.seed}
+
+    def request(self, data_sha256: str | None = None) -> Json:
+        """Return the full description that the trial's record is stored under.
+
+        Args:
+            data_sha256: hash of the data; None to find it out, after fetching them.
+        """
+        return {
+            "experiment": self.experiment.name,
+            "label": self.name,
+            **self.identity(),
+            "data": data_sha256 or self.experiment.data_sha256(self.settings),
+            "version": __version__,
+        }
+
+    def build(self) -> nn.Module:
+        """Return the untrained network."""
+        return self.experiment.build(self)
+
+
+class Place(NamedTuple):
+    """Where a trial runs.
+
+    Attributes:
+        device: computes.
+        checkpoint: file that keeps the state after each epoch, so that a run which was killed goes
+            on; None keeps nothing.
+        store: of trained networks that a trial may build on; None where there is none.
+    """
+
+    device: torch.device
+    checkpoint: Path | None = None
+    store: Store | None = None
+
+
+class Task(NamedTuple):
+    """A trial on its way to a worker."""
+
+    trial: Trial[Any, Any]
+    place: Place
+    source: str | None  # hash of the code; None: the worker's own, as it may be another machine
+
+
+class Computed(NamedTuple):
+    """What a worker sends back."""
+
+    result: Json  # the same for the same request on the same kind of machine
+    about: Json  # where and how it ran
+    weights: bytes
+
+
+def compute(task: Task) -> Computed:
+    """Train and test one network."""
+    trial, place, source = task
+    began = time.perf_counter()
+    result, network = trial.experiment.compute(trial, place)
+    about: Json = {
+        "seconds": round(time.perf_counter() - began, 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "hybrid": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
+        "device": str(place.device),
+        "source": (source or source_sha256())[:16],
+    }
+    weights = tensor_bytes(network.cpu().state_dict(), {"trial": trial.name})
+    return Computed(result, about, weights)
+
+
+def run_all(
+    trials: Sequence[Trial[Any, Any]],
+    *,
+    store: Store | None,
+    jobs: int,
+    device: torch.device,
+    title: str,
+) -> list[Json]:
+    """Return the records of all trials: stored ones, and new ones from `jobs` processes.
+
+    On a cluster nothing is shared: a trial that another machine has begun is begun anew.
+
+    Raises:
+        ValueError: if two trials are the same, or a worker has other code.
+    """
+    # Data are fetched once, and errors are met before any process starts.
+    hashes = {(t.experiment.name, t.settings.dataset): t for t in trials}
+    data = {key: t.experiment.data_sha256(t.settings) for key, t in hashes.items()}
+    requests = [t.request(data[t.experiment.name, t.settings.dataset]) for t in trials]
+    keys = [Store.key(request) for request in requests]
+    if len(set(keys)) < len(keys):
+        twice = sorted({t.name for t, key in zip(trials, keys, strict=True) if keys.count(key) > 1})
+        raise ValueError(f"{', '.join(twice)}: asked for twice, with the same constants")
+    records: dict[int, Json] = {}
+    tasks: dict[int, Task] = {}
+    away, source = on_cluster(), source_sha256()
+    for number, (trial, request) in enumerate(zip(trials, requests, strict=True)):
+        found = None if store is None or store.recompute else store.load(request)
+        if found is not None:
+            records[number] = found
+            continue
+        place = Place(device)
+        if store is not None and not away:
+            place = Place(device, store.checkpoint_path(request), store)
+            if store.recompute:
+                store.checkpoint_path(request).unlink(missing_ok=True)
+        tasks[number] = Task(trial, place, None if away else source)
+    numbers = list(tasks)
+    for i, done in fan_out(compute, tasks.values(), jobs=jobs, title=title):
+        number = numbers[i]
+        if done.about["source"] != source[:16]:
+            raise ValueError(
+                f"a worker computed {trials[number].name} with other code: install this state of "
+                "it on all machines and run again; what was finished before is kept"
+            )
+        records[number] = _keep(requests[number], done, store)
+    return [records[number] for number in range(len(trials))]
+
+
+def _keep(request: Json, done: Computed, store: Store | None) -> Json:
+    """Return the record of a trial after keeping it and its network."""
+    if store is None:
+        return {"request": request, "result": done.result, "about": done.about}
+    write_atomically(store.weights_path(request), done.weights)
+    record = store.save(request, done.result, done.about)
+    store.checkpoint_path(request).unlink(missing_ok=True)
+    return record
+
+
+def load_network(trial: Trial[Any, Any], store: Store) -> nn.Module:
+    """Return the trained network of a finished trial, if its weights were kept.
+
+    Raises:
+        FileNotFoundError: if the trial has not been run in this store, or only its record is here.
+        DamagedFileError: if the weights are damaged.
+    """
+    path = store.weights_path(trial.request())
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is not here: run the trial in this store first, with `--recompute` if its "
+            "record is there"
+        )
+    tensors, about = load_tensors(path)
+    if about["trial"] != trial.name:
+        raise DamagedFileError(f"{path} holds {about['trial']}, not {trial.name}: delete it")
+    network = trial.build()
+    network.load_state_dict(tensors)
+    return network
+
+
+@cache
+def source_sha256() -> str:
+    """Return a hash of the package's own source: which state of the code made a record."""
+    return sha256("\n".join(f"{name}\n{text}" for name, text in package_sources().items()))
+
+
+def learned_theta(network: nn.Module) -> Json:
+    """Return the learned meta-local parameters by layer, those of many entries by their mean."""
+    return {
+        f"{name.replace('.theta.', '.')}{' (mean)' if value.ndim else ''}": round(
+            value.mean().item(), 6
+        )
+        for name, value in network.named_parameters()
+        if ".theta." in name
+    }
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the device named, or with "auto" a GPU if CUDA finds one, else the CPU.
+
+    Raises:
+        ValueError: if the name is unknown, or the device is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {device!r} cannot be used here: choose 'auto', 'cpu', or a device of this "
+            "machine such as 'cuda:0'"
+        ) from error
+    return torch.device(device)

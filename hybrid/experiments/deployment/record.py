@@ -1,0 +1,84 @@
+"""What a record keeps of a network on the chip: enough to find its cost without running it."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hybrid.runs.store import Json
+from hybrid.tianjic.cores import Outcome
+from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
+
+_COUNTER = Path(
+    "/sys/class/powercap/intel-rapl:0/energy_uj"
+)  # of a processor, where it can be read
+_LEAST = 0.2  # seconds that are timed at least
+
+
+def layer_rates(outcome: Outcome) -> Json:
+    """Return how often each input of each layer was active in a step; "output": the last spikes."""
+    shown = outcome.samples * outcome.steps
+    found = {name: rounded(layer.active_in, shown) for name, layer in outcome.layers.items()}
+    last = list(outcome.layers.values())[-1]
+    return found | {"output": rounded(last.active_out, shown)}
+
+
+def rounded(counts: Tensor, shown: int) -> list[float]:
+    """Return counts as shares of what was shown."""
+    return [round(value / shown, 4) for value in counts.tolist()]
+
+
+def rates_in(record: Json) -> dict[str, NDArray[np.float64]]:
+    """Return rates as arrays."""
+    return {name: np.array(values) for name, values in record.items()}
+
+
+def shapes_as_json(shapes: Sequence[Shape]) -> list[Json]:
+    """Return shapes as JSON values."""
+    return [
+        {"kind": type(shape).__name__}
+        | {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(shape).items()}
+        for shape in shapes
+    ]
+
+
+def shapes_in(entries: Sequence[Json]) -> tuple[Shape, ...]:
+    """Return shapes from JSON values."""
+    return tuple(_shape(entry) for entry in entries)
+
+
+def _shape(entry: Json) -> Shape:
+    values: dict[str, Any] = {name: value for name, value in entry.items() if name != "kind"}
+    if entry["kind"] == ConvolutionShape.__name__:
+        return ConvolutionShape(**values | {"image": tuple(values["image"])})
+    local = values["local"]
+    return DenseShape(**values | {"local": None if local is None else LocalShape(**local)})
+
+
+def cpu_seconds(infer: Callable[[], object]) -> Json:
+    """Return what one inference takes on this processor: seconds, and J if it counts them.
+
+    Means over many in a row; energy is of the whole package, all that runs beside included.
+    """
+    infer()
+    count, before, began = 0, _joules(), time.perf_counter()
+    while time.perf_counter() - began < _LEAST:
+        infer()
+        count += 1
+    seconds, after = time.perf_counter() - began, _joules()
+    joules = None
+    if before is not None and after is not None and after > before:  # it begins anew at times
+        joules = round((after - before) / count, 6)
+    return {"seconds": round(seconds / count, 6), "joules": joules}
+
+
+def _joules() -> float | None:
+    try:
+        return int(_COUNTER.read_text("ascii")) / 1e6
+    except (OSError, ValueError):
+        return None

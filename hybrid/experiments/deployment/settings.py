@@ -1,0 +1,63 @@
+"""What is brought to the simulated chip, and what is asked there."""
+
+from dataclasses import dataclass, field
+
+from hybrid.checks import require
+from hybrid.experiments.continual.settings import ContinualSettings
+from hybrid.experiments.core.settings import Settings
+from hybrid.experiments.fault_tolerance.settings import FaultSettings, Levels
+from hybrid.experiments.few_shot.settings import FewShotSettings
+from hybrid.learning.schedule import Schedule
+
+Trainable = FaultSettings | FewShotSettings | ContinualSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentSettings(Settings):
+    """One kind of trained network on the chip.
+
+    Args:
+        trained: settings that the network is trained with; data and schedule are theirs.
+        tested: test images, or episodes, or images of each task; None for all there are.
+        faults: of the images, for networks of fault tolerance: fault and levels, 0 first.
+        bits: of weights.
+        codebook: numbers that weights are chosen from, tried beside all that 8 bits hold.
+        sums: bits of partial sums, tried beside those of the chip.
+        fine_tuned: epochs of fine-tuning with rounded weights.
+        lags, delays: of histories without the oldest, or the newest steps.
+        rewritten: images for which a host rewrites synapses, which takes long to simulate.
+
+    Raises ValueError, naming the field, for values that make no sense.
+    """
+
+    dataset: str = field(init=False)
+    validation: int = field(init=False)
+    schedule: Schedule = field(init=False)
+    trained: Trainable
+    tested: int | None = None
+    faults: Levels = ()
+    bits: tuple[int, ...] = (8, 6, 4, 3)
+    codebook: int = 32
+    sums: tuple[int, ...] = (16, 12, 10, 8)
+    fine_tuned: int = 1
+    lags: tuple[int, ...] = (1, 2, 4)
+    delays: tuple[int, ...] = (1, 2)
+    rewritten: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("dataset", "validation", "schedule"):
+            object.__setattr__(self, name, getattr(self.trained, name))
+        super().__post_init__()
+        known = isinstance(self.trained, Trainable)
+        require(self, "trained", known, "of fault tolerance, few-shot or continual learning")
+        require(self, "tested", self.tested is None or self.tested >= 1, ">= 1, or None for all")
+        require(self, "bits", all(2 <= b <= 8 for b in self.bits), "of 2 to 8")
+        require(self, "sums", all(2 <= b <= 32 for b in self.sums), "of 2 to 32")
+        require(self, "codebook", self.codebook >= 2, ">= 2")
+        for name in ("fine_tuned", "rewritten"):
+            require(self, name, getattr(self, name) >= 1, ">= 1")
+        require(self, "lags", all(lags >= 1 for lags in self.lags), "numbers >= 1")
+        require(self, "delays", all(delay >= 1 for delay in self.delays), "numbers >= 1")
+        if isinstance(self.trained, FaultSettings):
+            sound = bool(self.faults) and self.faults[0][1][0] == 0.0
+            require(self, "faults", sound, "at least one fault, its level 0 first")

@@ -1,0 +1,66 @@
+"""What event-tolerance records say, and what the claims are about."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from hybrid.experiments.core.records import (
+    Row,
+    accuracy_of,
+    by_label,
+    gap,
+    learning_rows,
+    usual,
+)
+from hybrid.report.estimate import Floats
+from hybrid.runs.store import Json
+
+
+def rows(record: Json) -> Iterator[Row]:
+    """Yield a record's rows: accuracy and firing rates under each fault, and while learning.
+
+    Level 0 of every fault is the sound camera, which was tested with the first fault.
+    """
+    result, faults = record["result"], dict(record["request"]["settings"]["faults"])
+    tests = result["tests"]
+    for protocol, by_fault in tests.items():
+        own = {"protocol": protocol, "usual": protocol == usual(tests)}
+        sound = accuracy_of(by_fault[next(iter(faults))]["confusion"][0])
+        for fault, levels in faults.items():
+            test = by_fault[fault]
+            if levels[0] != 0.0:
+                yield {**own, "condition": fault, "level": 0.0, "accuracy": sound}
+            for number, (level, counts) in enumerate(zip(levels, test["confusion"], strict=True)):
+                rates = test["rates"][number] if "rates" in test else ()
+                yield {
+                    **own,
+                    "condition": fault,
+                    "level": level,
+                    "accuracy": accuracy_of(counts),
+                    **{f"rate {layer}": rate for layer, rate in enumerate(rates)},
+                }
+    yield from learning_rows(result)
+
+
+def faults_in(frame: pd.DataFrame) -> list[str]:
+    """Return the names of the faults that a frame speaks of, in the order of the plan."""
+    return [str(name) for name in frame["condition"].unique() if name != "learning"]
+
+
+def claims(frame: pd.DataFrame) -> dict[str, Floats]:
+    """Return one value per seed for each claim of `data/paper.toml`.
+
+    Of two methods: the difference of their accuracies, each under its usual protocol (HP's and
+    LP's traces learn from test batches), averaged over the levels of each fault and then over
+    faults; the sound camera is left out.
+    """
+    return {
+        f"{label}/{first}-{second}": np.mean(
+            [gap(own, first, second, condition=fault)[:, 1:].mean(1) for fault in faults_in(own)],
+            axis=0,
+        )
+        for label, methods, own in by_label(frame)
+        for first, second in (("HP", "GP"), ("HP", "LP"))
+        if {first, second} <= set(methods)
+    }

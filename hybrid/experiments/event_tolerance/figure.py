@@ -1,0 +1,173 @@
+"""The event half of Fig. 3: which arrays go into which panel."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hybrid.data.events.faults import SENSOR_FAULTS, corrupt_events
+from hybrid.data.events.recordings import Recordings
+from hybrid.data.events.sets import load_events
+from hybrid.data.events.statistics import statistics
+from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
+from hybrid.experiments.event_tolerance.camera import load as load_camera_record
+from hybrid.experiments.event_tolerance.camera import statistics_in
+from hybrid.experiments.event_tolerance.claims import faults_in
+from hybrid.report.estimate import Floats
+from hybrid.report.figures import BLACK, COLOURS, GREY, VERMILION, canvas
+from hybrid.report.panels import Bar, Line, bars, images, lines
+from hybrid.runs.store import Json
+
+_PER_ROW = 5  # faults beside each other
+_POLARITIES = ("darker", "brighter")
+
+
+def draw(records: Records[Any, Any], label: str, sound: Recordings, camera: Json) -> Figure:
+    """Draw the event half of Fig. 3 for one data set.
+
+    Args:
+        records: finished trials.
+        label: of the settings.
+        sound: a recording of a sound camera, to show faults on.
+        camera: the record of the comparison with a real camera.
+    """
+    own = select(records.frame, label=label)
+    faults = faults_in(own)
+    letters = iter("efghijklmnop")
+    panel_of = {name: next(letters) for name in faults}
+    last = [next(letters) for _ in range(2)]
+    rows = ["aaaabbbccc", 10 * "d"]
+    for first in range(0, len(faults), _PER_ROW):
+        row = [panel_of[name] for name in faults[first : first + _PER_ROW]]
+        rows.append("".join(2 * letter for letter in row).ljust(10, "."))
+    rows.append(5 * last[0] + 5 * last[1])
+    figure, axes = canvas(rows, height=38.0 * len(rows))
+    _camera(axes, camera)
+    worst_of = {name: levels(own, condition=name)[-1] for name in faults}
+    made = [sound] + [corrupt_events(sound, n, float(v), 0) for n, v in worst_of.items()]
+    shown = [first_saccade(one) for one in made]
+    event_images(axes["d"], [shown], row_names=["one digit"], labels=[["sound", *faults]])
+    for name, letter in panel_of.items():
+        _fault(axes[letter], own, name, legend=faults.index(name) % _PER_ROW == 0)
+    worst = "noise" if "noise" in faults else faults[-1]
+    for letter, name, place, title in (
+        (last[0], faults[0], 0, "Evidence, sound camera"),
+        (last[1], worst, -1, f"Evidence, {worst} at {worst_of[worst]:g}"),
+    ):
+        curves = []
+        for method in records.methods(label):
+            gathered = [r["evidence"][name][place] for r in records.results(label, method)]
+            windows = np.arange(1.0, len(gathered[0]) + 1)
+            curves.append(Line(method, windows, np.array(gathered), COLOURS[method]))
+        words = {"xlabel": "window", "ylabel": "spikes, right − others", "title": title}
+        lines(axes[letter], curves, legend={"loc": "upper left"}, whole_x=True, **words)
+        axes[letter].axhline(0.0, color=GREY, linewidth=0.7)
+    return figure
+
+
+def event_images(
+    axes: Axes,
+    rows: list[list[Floats]],
+    *,
+    row_names: list[str],
+    labels: list[list[str]],
+) -> None:
+    """Draw brighter minus darker events, each image [height, width] scaled to itself.
+
+    Red pixels became brighter, blue ones darker.
+    """
+    scaled = [[image / max(np.abs(image).max(), 1.0) for image in row] for row in rows]
+    look: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
+    images(axes, scaled, gap=2, row_names=row_names, labels=labels, **look)
+
+
+def first_saccade(recordings: Recordings) -> Floats:
+    """Return brighter minus darker events of the first saccade [height, width]."""
+    found = statistics(recordings).images
+    return np.asarray(found[0, 1] - found[0, 0])
+
+
+def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
+    """Draw the accuracy of each method under its usual protocol against the level of a fault.
+
+    HP also with its trace at rest, as GP has none that could adapt to what is tested.
+    """
+    curves = []
+    for method in own["method"].unique():
+        found = select(own, method=method, condition=fault)
+        usual = found[found["usual"]]["protocol"].iloc[0]
+        for protocol in dict.fromkeys((usual, "frozen") if method == "HP" else (usual,)):
+            style = {"linestyle": "-" if protocol == usual else "--"}
+            accuracy, name = samples(found, protocol=protocol), f"{method}, {protocol}"
+            curves.append(Line(name, levels(found), accuracy, COLOURS[method], style))
+    what, _, unit = SENSOR_FAULTS[fault].axis.partition(" (")
+    shown = {"loc": "upper center", "ncols": 2, "fontsize": 4.5, "columnspacing": 0.8}
+    # Room for the legend above the curves: which corner they leave free depends on the fault.
+    lines(
+        axes,
+        curves,
+        legend={**shown, "handlelength": 1.5} if legend else None,
+        xlabel=unit.rstrip(")") or what,
+        ylabel="accuracy (%)" if legend else "",
+        title=what,
+        ylim=(0, 128),
+        yticks=range(0, 101, 25),
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _camera(axes: dict[str, Axes], camera: Json) -> None:
+    """Draw recordings of the real and of the simulated camera, their rates and their counts."""
+    real, model = (statistics_in(camera, which) for which in ("real", "model"))
+    shown = [[np.array(image, dtype=float) for image in pictures] for pictures in camera["shown"]]
+    saccades = [f"saccade {i + 1}" for i in range(3)]
+    event_images(axes["a"], shown, row_names=["N-MNIST", "simulated"], labels=[saccades])
+    curves = [
+        Line(f"{name}, {_POLARITIES[p]}", found.times, found.rates[p], colour, {"linestyle": style})
+        for p, style in enumerate(("--", "-"))
+        for name, found, colour in (("N-MNIST", real, BLACK), ("simulated", model, VERMILION))
+    ]
+    lines(
+        axes["b"],
+        curves,
+        legend={"loc": "upper right", "fontsize": 4.5},
+        xlabel="time (ms)",
+        ylabel="events per ms",
+        title="Three saccades",
+        ylim=(0, 1.35 * max(real.rates.max(), model.rates.max())),
+    )
+    counts = {name: found.counts.mean(0) for name, found in (("real", real), ("model", model))}
+    drawn = [
+        Bar(place + offset, value, colour, 0.4, name="_" if place else name)
+        for offset, values, colour, name in (
+            (-0.2, counts["real"], BLACK, "N-MNIST"),
+            (0.2, counts["model"], VERMILION, "simulated"),
+        )
+        for place, value in enumerate(values.ravel())
+    ]
+    names = [f"{s + 1}\n{'−+'[p]}" for s in range(len(counts["real"])) for p in (0, 1)]
+    bars(
+        axes["c"],
+        drawn,
+        legend={"loc": "upper right", "ncols": 2},
+        ticks={name: float(place) for place, name in enumerate(names)},
+        xlabel="saccade and polarity",
+        ylabel="events",
+        title="Events per recording",
+        ylim=(0, 1.3 * max(found.max() for found in counts.values())),
+    )
+
+
+def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
+    """Draw the event half of Fig. 3 for each set of recordings."""
+    sound, camera = load_events("event_digits").test.read([3]), load_camera_record()
+    names = [
+        f"fig3_events_{label}" if i else "fig3_events" for i, label in enumerate(records.labels)
+    ]
+    return {
+        name: (draw(records, label, sound, camera), [label])
+        for name, label in zip(names, records.labels, strict=True)
+    }

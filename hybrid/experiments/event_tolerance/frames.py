@@ -1,0 +1,138 @@
+"""From named recordings to the frames that networks see; frames are kept on disk."""
+
+import hashlib
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pooch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hybrid.checks import require
+from hybrid.data.events import camera, frames, recordings, sets
+from hybrid.data.events.frames import to_frames
+from hybrid.data.events.recordings import Recordings
+from hybrid.data.events.sets import EventSet, EventSource, load_events
+from hybrid.experiments.event_tolerance.settings import EventSettings
+from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
+
+CACHE_SETTING = "HYBRID_CACHE"
+_AT_ONCE = 256  # recordings read together
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EventData:
+    """Recordings to learn from and to be tested on."""
+
+    train: EventSource
+    test: EventSource
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """Classes of the recordings to learn from."""
+        return self.train.labels
+
+    @property
+    def test_labels(self) -> NDArray[np.int64]:
+        """Classes of the recordings to be tested on."""
+        return self.test.labels
+
+
+@lru_cache(maxsize=2)
+def event_set(dataset: str) -> EventSet:
+    """Return a set of recordings, kept in memory for the trials that follow."""
+    return load_events(dataset)
+
+
+def hash_of_events(settings: EventSettings) -> str:
+    """Return a hash of a set of recordings."""
+    return event_set(settings.dataset).sha256()
+
+
+def recordings_for(settings: EventSettings) -> EventData:
+    """Return the recordings that a trial uses.
+
+    Raises:
+        ValueError: if it asks for more than there are.
+    """
+    whole = event_set(settings.dataset)
+
+    def first(name: str, source: EventSource) -> EventSource:
+        count, there = getattr(settings, name), len(source.labels)
+        require(settings, name, count is None or count <= there, f"at most {there:,}, or None")
+        fingerprint = f"{source.fingerprint} first {count}"
+        return replace(source, labels=source.labels[:count], fingerprint=fingerprint)
+
+    return EventData(first("recordings", whole.train), first("tested", whole.test))
+
+
+@lru_cache(maxsize=1)
+def test_recordings(settings: EventSettings) -> Recordings:
+    """Return all test recordings of a trial, kept in memory for the trials that follow."""
+    source = recordings_for(settings).test
+    return source.read(range(len(source.labels)))
+
+
+def frames_of(settings: EventSettings, source: EventSource) -> Tensor:
+    """Return the frames of all recordings as inputs [N, T · polarities · height · width], uint8.
+
+    They are computed once: see `cache_directory`.
+    """
+    asked = f"{source.fingerprint} {settings.steps} {settings.span} {_code()}"
+    key = hashlib.sha256(asked.encode()).hexdigest()[:24]
+    path = cache_directory() / f"frames-{key}.safetensors"
+    return _kept(path, lambda: _count(settings, source))
+
+
+def frames_from(settings: EventSettings, made: Recordings) -> Tensor:
+    """Return the frames of recordings in memory, see `frames_of`."""
+    counted = to_frames(made, settings.steps, span=settings.span)
+    return torch.from_numpy(np.minimum(counted, 255).astype(np.uint8)).flatten(1)
+
+
+def cache_directory() -> Path:
+    """Return where frames are kept: `HYBRID_CACHE`, else the user's cache folder."""
+    setting = os.environ.get(CACHE_SETTING)
+    return Path(setting).expanduser() if setting else Path(pooch.os_cache("hybrid")) / "frames"
+
+
+def _count(settings: EventSettings, source: EventSource) -> Tensor:
+    numbers = np.arange(len(source.labels))
+    parts = np.split(numbers, range(_AT_ONCE, len(numbers), _AT_ONCE))
+    title, unit = f"frames of {settings.dataset}", f"{_AT_ONCE} recordings"
+    bar = tqdm(parts, desc=title, unit=unit, leave=False)
+    return torch.cat([frames_from(settings, source.read(part.tolist())) for part in bar])
+
+
+def _kept(path: Path, compute: Callable[[], Tensor]) -> Tensor:
+    """Return what a file holds; compute and keep it if there is none, or a damaged one."""
+    try:
+        return load_tensors(path)[0]["frames"]
+    except OSError:
+        pass  # not there, or not to be read
+    except DamagedFileError as error:
+        _log.warning("%s; the frames are counted anew", error)
+    found = compute()
+    try:
+        save_tensors(path, {"frames": found}, {})
+    except OSError as error:  # no room, no right to write: it is only a cache
+        _log.warning("frames are not kept: %s", error)
+    return found
+
+
+@cache
+def _code() -> str:
+    """Return a hash of the code that frames depend on: other code, other frames."""
+    modules = (recordings, frames, camera, sets, sys.modules[__name__])
+    source = "".join(map(inspect.getsource, modules)) + recordings.tonic_version()
+    return hashlib.sha256(source.encode()).hexdigest()

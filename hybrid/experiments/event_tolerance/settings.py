@@ -1,0 +1,64 @@
+"""Constants of one network that learns from events."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from hybrid.checks import require
+from hybrid.data.events.faults import SENSOR_FAULTS, check_sensor_level
+from hybrid.data.events.sets import EVENT_NAMES
+from hybrid.experiments.core.network import NetworkSettings
+from hybrid.model.coding import EventCounts
+
+Levels = tuple[tuple[str, tuple[float, ...]], ...]  # of each fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventSettings(NetworkSettings):
+    """One network on one set of recordings.
+
+    The authors' event networks are not known: windows, scaling and training are ours. Neurons and
+    rule start from the simple example's constants; plans choose others.
+
+    Args:
+        recordings, tested: the first ones alone are used; None for all.
+        span: µs that the windows divide, and behind which all is counted in the last one; None: of
+            each recording its own, which faults may move.
+        faults: level 0, the sound camera, is tested once for all: it is the first level of the
+            first fault.
+
+    Raises ValueError, naming the field, for values that make no sense.
+    """
+
+    recordings: int | None = None
+    tested: int | None = None
+    span: int | None = None
+    faults: Levels
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = ", ".join(EVENT_NAMES)
+        require(self, "dataset", self.dataset in EVENT_NAMES, f"one of {known}")
+        for name in ("recordings", "tested"):
+            value = getattr(self, name)
+            require(self, name, value is None or value >= 1, ">= 1, or None for all")
+        fits = self.span is None or self.span >= self.steps
+        require(self, "span", fits, "at least 1 µs for each window, or None")
+        counted = isinstance(self.encode, EventCounts) and self.encode.ceiling <= 255
+        require(self, "encode", counted, "EventCounts of at most 255: frames count no further")
+        self._check_faults()
+
+    def _check_faults(self) -> None:
+        known = bool(self.faults) and all(name in SENSOR_FAULTS for name, _ in self.faults)
+        require(self, "faults", known, f"pairs of ({', '.join(SENSOR_FAULTS)}) and levels")
+        names = [name for name, _ in self.faults]
+        require(self, "faults", len(set(names)) == len(names), "of different names")
+        require(self, "faults", all(levels for _, levels in self.faults), "with levels")
+        first = self.faults[0][1][0]
+        require(self, "faults", first == 0.0, "the sound camera, level 0, first")
+        for name, levels in self.faults:
+            rising = all(low < high for low, high in pairwise(levels))
+            require(self, "faults", rising, f"with levels of {name} that rise")
+            once = name == names[0] or levels[0] > 0.0
+            require(self, "faults", once, "with level 0 of the first fault alone")
+            for level in levels:
+                check_sensor_level(name, level)

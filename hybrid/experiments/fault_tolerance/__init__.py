@@ -1,0 +1,23 @@
+"""Fault tolerance (paper Fig. 3): images with noise and crops that no network was trained on."""
+
+from hybrid.experiments.core.experiment import Experiment
+from hybrid.experiments.core.methods import Method
+from hybrid.experiments.core.network import hash_of_images
+from hybrid.experiments.fault_tolerance.claims import claims, rows
+from hybrid.experiments.fault_tolerance.figure import draw_all
+from hybrid.experiments.fault_tolerance.plans import METHODS, PLANS
+from hybrid.experiments.fault_tolerance.run import TRAINING, build
+from hybrid.experiments.fault_tolerance.settings import FaultSettings
+
+EXPERIMENT: Experiment[FaultSettings, Method] = Experiment(
+    name="fault_tolerance",
+    notebook="03_fault_tolerance",
+    methods=METHODS,
+    plans=PLANS,
+    data_sha256=hash_of_images,
+    build=build,
+    compute=TRAINING.compute,
+    rows=rows,
+    claims=claims,
+    draw=draw_all,
+)

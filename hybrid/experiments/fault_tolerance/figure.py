@@ -1,0 +1,185 @@
+"""Fig. 3: accuracy under faults; which arrays go into which panel."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hybrid.data.faults import FAULTS, corrupt
+from hybrid.data.images import CLASSES, load_images
+from hybrid.experiments.core.records import (
+    Drawn,
+    Records,
+    gap,
+    levels,
+    samples,
+    select,
+    shared_seeds,
+)
+from hybrid.experiments.fault_tolerance.claims import MAIN, reported_gaps
+from hybrid.report.figures import BLACK, COLOURS, GREY, canvas
+from hybrid.report.panels import Bar, Line, bars, images, learning, lines, matrix
+from hybrid.runs.seeds import numpy_stream
+
+# Line styles of the test protocols, the same in every panel.
+_STYLE = {
+    "batch": {"linestyle": "-", "marker": "o"},
+    "stream": {"linestyle": "-", "marker": "s"},
+    "frozen": {"linestyle": "--", "marker": "^"},
+    "sample": {"linestyle": ":", "marker": "v"},
+}
+_AXIS = {"gaussian": FAULTS["gaussian"].axis, "crop": FAULTS["crop"].axis}
+
+
+def draw(records: Records[Any, Any], label: str, seed: int = 0) -> Figure:
+    """Draw Fig. 3 for one data set; seeds that all methods share are drawn.
+
+    Args:
+        records: finished trials of at least LP, GP and HP.
+        label: of the settings.
+        seed: of the noise in the example pictures.
+    """
+    methods = records.methods(label)
+    own = shared_seeds(select(records.frame, label=label), methods)
+    n = own["seed"].nunique()
+    figure, panels = canvas(["aabbcc", "ddeeff", "gghhii"], height=165)
+    names, rows, captions = gallery(seed)
+    images(panels["a"], rows, row_names=names, labels=captions, cmap="gray", vmin=0, vmax=1)
+    for letter, fault, title in (
+        ("b", "gaussian", f"Gaussian noise (n = {n})"),
+        ("d", "crop", f"Blanked centre (n = {n})"),
+    ):
+        where: dict[str, Any] = {"condition": fault, "usual": True}
+        x = levels(own, **where)
+        curves = [Line(m, x, samples(own, method=m, **where), COLOURS[m]) for m in methods]
+        lines(panels[letter], curves, xlabel=_AXIS[fault], ylabel="accuracy (%)", title=title)
+    _gains(panels["c"], gap(own, "HP", "GP", condition="gaussian"), own, label)
+    for letter, fault, title in (
+        ("e", "gaussian", "HP by test protocol, noise"),
+        ("f", "crop", "HP by test protocol, crop"),
+    ):
+        _protocols(panels[letter], own, fault, title)
+    settings = records.of(label)[0]["request"]["settings"]
+    others = [name for name, _ in settings["faults"] if name not in _AXIS]
+    if others:
+        _other_noises(panels["g"], own, others)
+    else:
+        learned = {m: samples(own, method=m, condition="learning") for m in MAIN}
+        learning(panels["g"], learned, "Learning, clean images")
+    where = {"condition": "gaussian", "usual": True}
+    variances = levels(own, **where)
+    lines(
+        panels["h"],
+        [Line(m, variances, samples(own, "rate 0", method=m, **where), COLOURS[m]) for m in MAIN],
+        xlabel=_AXIS["gaussian"],
+        ylabel="spikes per neuron and step",
+        title="Hidden firing rate",
+    )
+    panels["h"].set_ylim(bottom=0)
+    seeds = set(own["seed"])
+    counts = np.sum(
+        [
+            record["result"]["tests"]["batch"]["gaussian"]["confusion"][-1]
+            for record in records.of(label, "HP")
+            if record["request"]["seed"] in seeds
+        ],
+        axis=0,
+    )
+    classes = CLASSES[settings["dataset"]]
+    matrix(
+        panels["i"],
+        100.0 * counts / counts.sum(-1, keepdims=True),
+        names=(classes, classes),
+        scale="share of true class (%)",
+        xlabel="predicted class",
+        ylabel="true class",
+        title=f"HP at variance {variances[-1]:g}",
+    )
+    return figure
+
+
+def gallery(seed: int) -> tuple[list[str], list[list[np.ndarray]], list[Sequence[str]]]:
+    """Return one digit under faults: names of rows, pictures [K, 28, 28] and captions of each."""
+    digit = load_images("digits").test[:1]
+
+    def faulty(name: str, *strengths: float) -> np.ndarray:
+        source = numpy_stream(seed, "pictures", name)
+        return np.concatenate([corrupt(digit, name, level, source) for level in strengths])
+
+    others = (("salt", 0.06), ("pepper", 0.36), ("salt_pepper", 0.12), ("speckle", 600.0))
+    rows = [
+        faulty("gaussian", 0.0, 0.02, 0.04, 0.06),
+        faulty("crop", 3.0, 6.0, 9.0, 12.0),
+        np.concatenate([faulty(name, level) for name, level in others]),
+    ]
+    captions: list[Sequence[str]] = [
+        ("clean", "0.02", "0.04", "0.06"),
+        ("3", "6", "9", "12"),
+        ("salt", "pepper", "salt & p.", "speckle"),
+    ]
+    return ["noise", "crop", "other"], [list(row) for row in rows], captions
+
+
+def _gains(axes: Axes, gains: np.ndarray, own: Any, label: str) -> None:
+    """Draw HP minus GP [seeds, variances], with reported points if there are any."""
+    axes.axhline(0, color=GREY, linewidth=0.7)
+    variances = levels(own, condition="gaussian", usual=True)
+    drawn = [Line(f"ours (n = {len(gains)})", variances, gains, COLOURS["HP"])]
+    for (who, (x, y)), marker in zip(reported_gaps(label).items(), "Dx", strict=False):
+        style = {"marker": marker, "markersize": 3, "linestyle": "none"}
+        drawn.append(Line(who, x, y, BLACK, style))
+    xlabel, ylabel = _AXIS["gaussian"], "HP minus GP (points)"
+    lines(axes, drawn, xlabel=xlabel, ylabel=ylabel, title="The gain of HP")
+
+
+def _protocols(axes: Axes, own: Any, fault: str, title: str) -> None:
+    """Draw HP under each test protocol, with GP for comparison."""
+    x = levels(own, condition=fault, usual=True)
+    hybrid = select(own, method="HP", condition=fault)
+    drawn = [
+        Line(f"HP, {name}", x, samples(hybrid, protocol=name), COLOURS[name], _STYLE[name])
+        for name in hybrid["protocol"].unique()
+    ]
+    plain = samples(own, method="GP", condition=fault)
+    drawn.append(Line("GP", x, plain, COLOURS["GP"], {"linestyle": "-.", "marker": "."}))
+    legend: dict[str, Any] = {"loc": "best", "ncols": 2, "columnspacing": 0.8}
+    lines(axes, drawn, legend=legend, xlabel=_AXIS[fault], ylabel="accuracy (%)", title=title)
+    axes.set_ylim(bottom=0)
+
+
+def _other_noises(axes: Axes, own: Any, noises: Sequence[str]) -> None:
+    """Draw accuracies at the highest level of the other noises."""
+    width = 0.8 / len(MAIN)
+    drawn = [
+        Bar(
+            place + (i - 1) * width,
+            samples(own, method=method, condition=noise, usual=True)[:, -1],
+            COLOURS[method],
+            width,
+            name="_" if place else method,
+        )
+        for i, method in enumerate(MAIN)
+        for place, noise in enumerate(noises)
+    ]
+    bars(
+        axes,
+        drawn,
+        legend={"ncols": len(MAIN), "loc": "upper center"},
+        ticks={noise.replace("_", " &\n"): place for place, noise in enumerate(noises)},
+        ylabel="accuracy (%)",
+        title="Other noises, highest level",
+        ylim=(0, 125),
+        yticks=range(0, 101, 25),
+    )
+
+
+def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
+    """Draw Fig. 3 for each data set on which LP, GP and HP have finished a seed in common."""
+    found: Drawn = {}
+    for label in records.labels:
+        methods, own = set(records.methods(label)), select(records.frame, label=label)
+        if set(MAIN) <= methods and not shared_seeds(own, MAIN).empty:
+            found[f"fig3_{label}" if found else "fig3"] = (draw(records, label, seed), [label])
+    return found

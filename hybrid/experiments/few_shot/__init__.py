@@ -1,0 +1,23 @@
+"""Few-shot learning (paper Fig. 4): classes that nobody has seen, known after one example each."""
+
+from hybrid.experiments.core.experiment import Experiment
+from hybrid.experiments.few_shot.claims import claims, rows
+from hybrid.experiments.few_shot.episodes import hash_of_characters
+from hybrid.experiments.few_shot.figure import draw_all
+from hybrid.experiments.few_shot.methods import METHODS, FewShotMethod, build
+from hybrid.experiments.few_shot.plans import PLANS
+from hybrid.experiments.few_shot.run import compute
+from hybrid.experiments.few_shot.settings import FewShotSettings
+
+EXPERIMENT: Experiment[FewShotSettings, FewShotMethod] = Experiment(
+    name="few_shot",
+    notebook="04_few_shot",
+    methods=METHODS,
+    plans=PLANS,
+    data_sha256=hash_of_characters,
+    build=build,
+    compute=compute,
+    rows=rows,
+    claims=claims,
+    draw=draw_all,
+)

@@ -1,0 +1,168 @@
+"""What a trained few-shot network is tested on: unseen classes, and what disturbs it."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hybrid.data.episodes import Episodes, Integers, sample_episodes
+from hybrid.experiments.few_shot.episodes import DrawingPool, batch_of
+from hybrid.experiments.few_shot.settings import FewShotSettings, size_name
+from hybrid.learning.episodic import EpisodicNetwork, correct_queries, embed
+from hybrid.learning.maml import FirstOrderMAML
+from hybrid.model.few_shot import FewShotReadOut, Support
+from hybrid.runs.seeds import numpy_stream
+from hybrid.runs.store import Json
+
+_BINS = 24  # of the distribution of mixing
+_SHOWN = 48  # features whose traces are kept to be looked at
+
+
+class Tested(NamedTuple):
+    """A network, and the classes that it is tested on."""
+
+    network: EpisodicNetwork
+    images: Tensor  # [classes · drawings, 1, height, width]
+    features: Tensor | None  # of all images; None where they depend on the episode
+    drawings: int  # of each class
+    takes: int  # blocks that they come in
+
+    @classmethod
+    def of(
+        cls,
+        network: EpisodicNetwork,
+        pool: DrawingPool,
+        classes: Integers,
+        settings: FewShotSettings,
+        device: torch.device,
+    ) -> "Tested":
+        """Take some classes of a pool; each of their drawings is embedded once."""
+        numbers = (classes[:, None] * pool.drawings + np.arange(pool.drawings)).ravel()
+        images = pool.images(numbers, settings).to(device)
+        features = None if isinstance(network, FirstOrderMAML) else embed(network, images)
+        return cls(network, images, features, pool.drawings, pool.takes)
+
+    def episodes(self, count: int, ways: int, shots: int, source: np.random.Generator) -> Episodes:
+        """Draw episodes with one query each."""
+        classes = np.arange(len(self.images) // self.drawings)
+        return sample_episodes(
+            classes,
+            self.drawings,
+            count,
+            ways=ways,
+            shots=shots,
+            queries=1,
+            generator=source,
+            takes=self.takes,
+        )
+
+    @torch.no_grad()
+    def correct(self, episodes: Episodes, ways: int) -> NDArray[np.bool_]:
+        """Return which episodes' queries are answered rightly."""
+        batch = batch_of(self.images, episodes, ways, self.images.device)
+        if isinstance(self.network, FirstOrderMAML):
+            scores = self.network(*batch[:4], ways=ways)
+            right = scores.argmax(-1) == batch.targets
+        else:
+            assert self.features is not None
+            right = correct_queries(self.network.head, self.features, batch)
+        return right[:, 0].cpu().numpy()
+
+
+def right_by_size(tested: Tested, settings: FewShotSettings, seed: int) -> Json:
+    """Return right correct in episodes of each size, "5-way 1-shot" for example."""
+    result = {}
+    for ways, shots in settings.tests:
+        source = numpy_stream(seed, "test episodes", ways, shots)
+        episodes = tested.episodes(settings.test_episodes, ways, shots, source)
+        right = int(tested.correct(episodes, ways).sum())
+        result[size_name(ways, shots)] = {"right": right, "episodes": settings.test_episodes}
+    return result
+
+
+def examine(tested: Tested, settings: FewShotSettings, seed: int) -> Json:
+    """Return how the order of the shown and wrong labels matter, and what θ became."""
+    ways, shots = settings.tests[0][0], 5
+    return {
+        "positions": _by_position(tested, settings, seed),
+        "noise": [
+            [share, _with_wrong_labels(tested, settings, seed, share, ways, shots)]
+            for share in settings.noises
+        ],
+        "noise_episodes": settings.validation_episodes,
+        **_inside(tested, settings, seed),
+    }
+
+
+def _by_position(tested: Tested, settings: FewShotSettings, seed: int) -> list[list[int]]:
+    """Return, for each place at which the class asked for was shown, right correct and episodes."""
+    ways, shots = settings.tests[0][0], 1
+    source = numpy_stream(seed, "test episodes", ways, shots)
+    episodes = tested.episodes(settings.test_episodes, ways, shots, source)
+    right = tested.correct(episodes, ways)
+    shown = (episodes.labels == episodes.targets).argmax(1)
+    return [
+        [int(right[shown == place].sum()), int((shown == place).sum())]
+        for place in range(ways * shots)
+    ]
+
+
+def _with_wrong_labels(
+    tested: Tested, settings: FewShotSettings, seed: int, share: float, ways: int, shots: int
+) -> int:
+    """Return right correct where each look has a wrong label with probability `share`."""
+    source = numpy_stream(seed, "noisy episodes", ways, shots)
+    episodes = tested.episodes(settings.validation_episodes, ways, shots, source)
+    wrong = (episodes.labels + source.integers(1, ways, episodes.labels.shape)) % ways
+    labels = np.where(source.random(episodes.labels.shape) < share, wrong, episodes.labels)
+    return int(tested.correct(episodes._replace(labels=labels), ways).sum())
+
+
+def _inside(tested: Tested, settings: FewShotSettings, seed: int) -> Json:
+    """Return θ and one episode, look by look, of a network that has traces; else nothing."""
+    head = getattr(tested.network, "head", None)
+    if not isinstance(head, FewShotReadOut) or head.rule is None:
+        return {}
+    return {"theta": _theta(head), "example": _example(tested, head, settings, seed)}
+
+
+def _theta(head: FewShotReadOut) -> Json:
+    """Return the meta-local parameters, mixing as a histogram."""
+    counts, edges = np.histogram(head.theta.mixing.detach().cpu().numpy(), bins=_BINS)
+    return {
+        "mixing": {"counts": counts.tolist(), "edges": [round(float(e), 6) for e in edges]},
+        "local_rate": round(head.theta.local_rate.item(), 6),
+        "sliding_threshold": [round(value, 6) for value in head.theta.sliding_threshold.tolist()],
+    }
+
+
+@torch.no_grad()
+def _example(tested: Tested, head: FewShotReadOut, settings: FewShotSettings, seed: int) -> Json:
+    """Return one episode: its drawings, the trace after each look, and the potentials it ends in.
+
+    Of the trace, [shown, ways, features], only the first features are kept.
+    """
+    assert tested.features is not None
+    ways, shots = settings.tests[0]
+    episode = tested.episodes(1, ways, shots, numpy_stream(seed, "example"))
+    batch = batch_of(tested.images, episode, ways, tested.images.device)
+    features = tested.features[batch.support]
+    traces = []
+    for count in range(1, ways * shots + 1):
+        seen = Support(features[:, :count], batch.labels[:, :count])
+        bound = head.bind(seen, ways=ways).final
+        assert bound.trace is not None
+        traces.append(bound.trace[0, :_SHOWN].mT.cpu())
+    potentials = head.recall(tested.features[batch.query], bound)[0, 0]
+    shown = torch.cat([batch.support[0], batch.query[0]])
+    ink = tested.images[shown, 0].cpu()
+    levels = (255 * (ink - ink.min()) / (ink.max() - ink.min())).round().int()
+    return {
+        "drawings": levels.tolist(),  # the support in order, then the query
+        "labels": episode.labels[0].tolist(),
+        "target": int(episode.targets[0, 0]),
+        "traces": [[[round(v, 4) for v in row] for row in trace.tolist()] for trace in traces],
+        "potentials": [round(v, 4) for v in potentials.tolist()],
+    }

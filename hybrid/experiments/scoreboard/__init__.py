@@ -1,0 +1,1 @@
+"""The scoreboard: every claim of the paper beside what committed records say."""

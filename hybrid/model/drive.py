@@ -1,0 +1,170 @@
+"""What drives a layer over a window of T steps: one input that fades, or an input for each step.
+
+Layout is [T, N, *]. A drive knows its steps, its samples and its input at each step; how it was
+given is nobody else's business.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hybrid.model.plasticity import contract
+
+
+@dataclass(frozen=True, eq=False)
+class Static:
+    """A drive x_t = gain_t · value: an image shown for T steps without T copies of it."""
+
+    value: Tensor  # [N, in]
+    gain: tuple[float, ...]  # T gains
+    repeated = True  # one input serves the whole window
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.gain)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the input of a step, [N, in]."""
+        return self.value.shape
+
+    def at(self, t: int) -> Tensor:
+        """Return x_t [N, in]."""
+        return self.gain[t] * self.value
+
+    def currents(self, weight: Tensor, bias: Tensor | None) -> Callable[[int], Tensor]:
+        """Return t -> x_t Wᵀ + b [N, out], with a single product for all steps."""
+        product = contract(self.value, weight)
+        return lambda t: scaled(product, self.gain[t], bias)
+
+    def faded(self, gain: tuple[float, ...]) -> "Static":
+        """Return the drive times `gain`, step by step."""
+        return Static(self.value, tuple(a * b for a, b in zip(self.gain, gain, strict=True)))
+
+    def select(self, inputs: Tensor) -> "Static":
+        """Return the drive of some inputs, given by their numbers [k]."""
+        return Static(self.value[:, inputs], self.gain)
+
+    def sizes(self, *, pooled: bool) -> list[Tensor]:
+        """Return Σ_n |value| [in] for each step, or |value| [N, in] if not `pooled`."""
+        size = self.value.abs()
+        return [size.sum(0) if pooled else size] * self.steps
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """A drive with an input of its own for each step: spikes, events, parts of an image."""
+
+    inputs: tuple[Tensor, ...]  # T tensors [N, in]
+    repeated = False
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.inputs)
+
+    @property
+    def gain(self) -> tuple[float, ...]:
+        """Factors of the inputs [T]: they are whole as they are."""
+        return (1.0,) * self.steps
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the input of a step, [N, in]."""
+        return self.inputs[0].shape
+
+    def at(self, t: int) -> Tensor:
+        """Return x_t [N, in]."""
+        return self.inputs[t]
+
+    def currents(self, weight: Tensor, bias: Tensor | None) -> Callable[[int], Tensor]:
+        """Return t -> x_t Wᵀ + b [N, out]."""
+        return lambda t: contract(self.inputs[t], weight, bias)
+
+    def faded(self, gain: tuple[float, ...]) -> "Steps":
+        """Return the drive times `gain`, step by step."""
+        return Steps(tuple(x * g for x, g in zip(self.inputs, gain, strict=True)))
+
+    def select(self, inputs: Tensor) -> "Steps":
+        """Return the drive of some inputs, given by their numbers [k]."""
+        return Steps(tuple(x[:, inputs] for x in self.inputs))
+
+    def sizes(self, *, pooled: bool) -> list[Tensor]:
+        """Return Σ_n |x_t| [in] of each step, or |x_t| [N, in] if not `pooled`."""
+        sizes = [x.abs() for x in self.inputs]
+        return [size.sum(0) for size in sizes] if pooled else sizes
+
+
+Drive = Static | Steps
+# What a layer or a network takes as its drive.
+Source = Drive | Tensor | Sequence[Tensor]
+
+
+def scaled(current: Tensor, gain: float, bias: Tensor | None) -> Tensor:
+    """Return gain · current + b."""
+    return current * gain if bias is None else torch.add(bias, current, alpha=gain)
+
+
+def as_drive(source: Source) -> Drive:
+    """Return a drive for T inputs [N, in], a tensor [T, N, in] among them, or as it is.
+
+    Raises:
+        ValueError: if there is no step.
+    """
+    if isinstance(source, Static | Steps):
+        drive = source
+    else:
+        drive = Steps(source.unbind(0) if isinstance(source, Tensor) else tuple(source))
+    if drive.steps == 0:
+        raise ValueError("the drive has no steps: a window needs at least one")
+    return drive
+
+
+def drive_decay(steps: int, tau: float | None) -> tuple[float, ...]:
+    """Return the T gains e^{-t/tau} of a fading drive, t = 0 … T-1 (all 1 if `tau` is None).
+
+    Args:
+        steps: T, the number of steps.
+        tau: time constant τ_w in steps, or None for a drive that does not fade.
+
+    Raises:
+        ValueError: if `steps` < 1 or `tau` <= 0.
+
+    Source: paper Eq. 8, factor e^{-(t-t_n0)/τ_w}; the authors' code applies it to the layer input.
+    """
+    if steps < 1:
+        raise ValueError(f"steps = {steps}: a window needs at least one step")
+    if tau is None:
+        return (1.0,) * steps
+    if tau <= 0.0:
+        raise ValueError(f"tau = {tau}: the time constant must be > 0 steps, or None")
+    # Single precision as in the reference implementation, so that gains agree to the last bit.
+    return tuple(torch.exp(-torch.arange(steps, dtype=torch.float32) / tau).tolist())
+
+
+def direct(value: Tensor, steps: int) -> Static:
+    """Direct code: the analogue value [N, in] drives the layer at each of `steps` steps."""
+    return Static(value, drive_decay(steps, None))
+
+
+def fade(source: Source, gain: tuple[float, ...]) -> Drive:
+    """Multiply a drive step by step with `gain` (T values).
+
+    Args:
+        source: a drive, T tensors [N, in], or one value [N, in] to be shown at each step.
+        gain: T gains, see `drive_decay`.
+
+    Raises:
+        ValueError: if the number of steps of `source` is not that of `gain`.
+    """
+    if isinstance(source, Tensor) and source.ndim == 2:
+        return Static(source, gain)
+    drive = as_drive(source)
+    if drive.steps != len(gain):
+        raise ValueError(
+            f"the drive has {drive.steps} steps, the network {len(gain)}: make them equal"
+        )
+    return drive.faded(gain)

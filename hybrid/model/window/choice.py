@@ -1,0 +1,261 @@
+"""A layer over a whole window of T steps, with two exact ways to evaluate the local current.
+
+*recurrent* keeps the trace P and updates it at every step; *factored* never builds P inside the
+window, see `hybrid.model.window.memories`. Both give the same numbers and the same gradients up to
+rounding. Here the loop over time runs, and the choice between them is made: by cost, and for each
+input only where the clip of its trace provably does not act.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hybrid.checks import choose
+from hybrid.model.drive import Source, Static, as_drive
+from hybrid.model.neurons import Neuron, NeuronState
+from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, Pool, Synapse
+from hybrid.model.window import narrow
+from hybrid.model.window.clip import SplitTrace, may_clip, select_inputs
+from hybrid.model.window.memories import (
+    EventHistory,
+    FixedSynapses,
+    Plastic,
+    RecurrentTrace,
+    StaticTrace,
+    SynapticMemory,
+)
+from hybrid.model.window.sparse import MaskedHistory, SparseMask
+
+Evaluation = Literal["auto", "recurrent", "factored"]
+EVALUATIONS: tuple[Evaluation, ...] = ("auto", "recurrent", "factored")
+
+
+class Window(NamedTuple):
+    """A layer's activity over T steps and the state it ends in."""
+
+    states: tuple[NeuronState, ...]  # T states, v and z [N, out] each
+    final: LayerState
+
+    @property
+    def z(self) -> Tensor:
+        """All spikes [T, N, out]."""
+        return torch.stack([state.z for state in self.states])
+
+    @property
+    def v(self) -> Tensor:
+        """All membrane potentials [T, N, out]."""
+        return torch.stack([state.v for state in self.states])
+
+
+def run(
+    memory: SynapticMemory,
+    neuron: Neuron,
+    steps: int,
+    start: NeuronState | None,
+    teacher: Sequence[Tensor] | None = None,
+) -> Window:
+    """Let neurons and synapses interact for `steps` steps; the one loop over time of a layer."""
+    state, states = start, []
+    for t in range(steps):
+        current = memory.current(t)
+        state = neuron.step(current if teacher is None else current + teacher[t], state)
+        memory.learn(t, state)
+        states.append(state)
+    return Window(tuple(states), LayerState(state, *memory.end()))
+
+
+def run_window(
+    source: Source,
+    synapse: Synapse,
+    neuron: Neuron,
+    rule: LocalRule | None = None,
+    start: LayerState | None = None,
+    *,
+    pool: Pool = "batch",
+    evaluation: Evaluation = "auto",
+    adapt: bool = True,
+    final_trace: bool = True,
+    teacher: Sequence[Tensor] | None = None,
+    sparse_mask: SparseMask | None = None,
+) -> Window:
+    """Run one layer over a window of T steps.
+
+    Args:
+        source: a drive, or T tensors [N, in].
+        synapse: weights [out, in], bias, meta-local parameters and mask.
+        neuron: neuron model.
+        rule: local rule; None for a layer that only has global weights.
+        start: state to start from; None for rest and a zero trace.
+        pool: "batch", "sample" or "stream", see `Pooling.of`.
+        evaluation: "recurrent", "factored", or "auto", which takes the one with fewer
+            multiplications (`cheaper_evaluation`).
+        adapt: False freezes the trace at its start: it is read, it neither moves nor decays.
+        final_trace: False spares building the final trace where nobody needs it; `final.trace`
+            is then None in a factored window.
+        teacher: T currents [N, out] added to those of the synapses (labels, few-shot learning).
+        sparse_mask: takes the place of the synapse's mask; whatever has no sparse form (another
+            rule or pooling, a trace to start from, "recurrent") is evaluated with a dense one.
+
+    Returns:
+        The window: T neuron states, and the state to continue from.
+
+    Raises:
+        ValueError: if shapes do not fit, a name is unknown, or "factored" is asked of a rule or
+            gain that has no factored form.
+
+    A factored window is exact only while the clip of the trace is inactive. `clip.may_clip`
+    finds the inputs for which that is not certain; their rows of the trace are kept and clipped
+    step by step, beside the factored rest.
+    """
+    drive, start = as_drive(source), start or LayerState()
+    _check_shapes(drive.shape, synapse, start, pool, sparse_mask)
+    if teacher is not None and len(teacher) != drive.steps:
+        raise ValueError(f"{len(teacher)} teacher currents for {drive.steps} steps")
+    choose("evaluation", evaluation, EVALUATIONS)
+    learning = rule if adapt and synapse.meta is not None else None
+    dense = synapse
+    if sparse_mask is not None:
+        dense = synapse._replace(mask=sparse_mask.dense().to(synapse.weight))
+    plastic = None
+    if learning is not None:
+        plastic = Plastic(drive, dense, learning, neuron.v_th, pool, start, final_trace)
+    memory: SynapticMemory
+    if sparse_mask is not None and evaluation != "recurrent" and _has_sparse_form(start, plastic):
+        memory = MaskedHistory(drive, synapse, sparse_mask, learning, neuron.v_th, final_trace)
+    elif plastic is None:
+        meta = synapse.meta if rule is not None else None
+        memory = FixedSynapses(drive, dense._replace(meta=meta), start)
+    else:
+        memory = factored(plastic, evaluation) or RecurrentTrace(plastic)
+        alone = teacher is None and type(memory) is RecurrentTrace
+        if alone and narrow.applies(dense, neuron, plastic.rule, pool, start):
+            steps = tuple(drive.at(t) for t in range(drive.steps))
+            states, trace = narrow.run(steps, dense, neuron, plastic.rule, start.trace)
+            return Window(states, LayerState(states[-1], trace))
+    return run(memory, neuron, drive.steps, start.neuron, teacher)
+
+
+def _has_sparse_form(start: LayerState, layer: Plastic | None) -> bool:
+    """Return whether `MaskedHistory` can stand in for a layer: its trace must never clip."""
+    if start.trace is not None:
+        return False
+    if layer is None:
+        return True
+    if type(layer.rule) is not Hebbian or layer.pool != "batch" or layer.meta.local_gain.ndim:
+        return False
+    return not bool(may_clip(layer).any())
+
+
+def has_closed_form(layer: Plastic) -> bool:
+    """Return whether factored synapses can stand in for the rule."""
+    if layer.meta.local_gain.ndim:
+        return False
+    if type(layer.rule) is STDP:
+        return layer.drive.repeated and layer.start.eligibility is None
+    return type(layer.rule) is Hebbian  # a subclass may learn differently
+
+
+# Largest share of inputs near the clip for which two groups are faster than the recurrent form.
+_SPLIT = 0.5
+
+
+def factored(layer: Plastic, evaluation: Evaluation = "factored") -> SynapticMemory | None:
+    """Return factored synapses, recurrent where the clip may act.
+
+    None where another evaluation is asked for or cheaper, or the clip may act on most inputs.
+
+    Raises:
+        ValueError: if "factored" is asked of a rule or gain that has no factored form.
+    """
+    closed = has_closed_form(layer)
+    if evaluation == "factored" and not closed:
+        raise ValueError(
+            "evaluation = 'factored' needs one local gain per layer and a Hebbian rule, or a "
+            "static drive and STDP without a memory; use 'auto' or 'recurrent'"
+        )
+    if not closed or evaluation == "recurrent":
+        return None
+    if evaluation == "auto" and cheaper_evaluation(layer) == "recurrent":
+        return None
+    risky = may_clip(layer)
+    count = int(risky.sum())
+    if count == 0:
+        return _closed_form(layer)
+    if count > _SPLIT * len(risky):
+        return None
+    groups = (~risky).nonzero().squeeze(1), risky.nonzero().squeeze(1)
+    free, clipped = (
+        select_inputs(layer, rows, bias=first)
+        for rows, first in zip(groups, (True, False), strict=True)
+    )
+    return SplitTrace(groups, (_closed_form(free), RecurrentTrace(clipped)))
+
+
+def _closed_form(layer: Plastic) -> SynapticMemory:
+    assert isinstance(layer.rule, Hebbian | STDP)
+    if isinstance(layer.drive, Static):
+        return StaticTrace(layer, layer.drive, layer.rule)
+    assert isinstance(layer.rule, Hebbian)
+    return EventHistory(layer, layer.rule)
+
+
+# A trace per sample is read from memory at every use: a pass over it costs about as much time as
+# this many multiplications per entry do inside a matrix product.
+_PASS = 8
+
+
+def cheaper_evaluation(layer: Plastic) -> Literal["recurrent", "factored"]:
+    """Return the evaluation that needs fewer multiplications per window.
+
+    With n samples, i inputs, o outputs and T steps, a product of inputs and a matrix costs nio.
+    Recurrent: two products at each step, to read and to write the trace; with a trace per sample
+    two passes over n traces instead, which wait for memory (`_PASS`). Factored: x W, x P_0 and
+    the final trace once (static drive) or T times, plus Gram matrices and histories.
+    """
+    out, inputs = layer.synapse.weight.shape
+    n, steps, trace = layer.drive.shape[0], layer.drive.steps, layer.start.trace
+    product, shared, static = n * inputs * out, layer.pool == "batch", layer.drive.repeated
+    recurrent = steps * product * (2 if shared else 1 + 2 * _PASS)
+
+    visible = 1 if static else steps
+    reads = 0 if trace is None else _PASS if trace.ndim == 3 else visible
+    factored = (2 * visible + reads) * product
+    if layer.synapse.mask is not None and shared:
+        factored += 2 * steps * product  # the masked past is built densely at every step
+    elif layer.synapse.mask is not None:
+        # A mask needs a product of its own for each step and each earlier one.
+        factored += product if static else steps * (steps - 1) // 2 * product
+    else:
+        pairs = n * (n if shared else 1)
+        factored += pairs * (inputs + steps * out if static else steps * steps * (inputs + out))
+    return "factored" if factored < recurrent else "recurrent"
+
+
+def _check_shapes(
+    shape: torch.Size,
+    synapse: Synapse,
+    start: LayerState,
+    pool: Pool,
+    sparse_mask: SparseMask | None,
+) -> None:
+    """Refuse what does not fit a drive whose steps have a shape [N, in]."""
+    out, inputs = synapse.weight.shape
+    if len(shape) != 2 or shape[1] != inputs:
+        raise ValueError(f"each step of the drive must have shape [N, {inputs}], got {list(shape)}")
+    if start.trace is not None:
+        own, n = tuple(start.trace.shape), shape[0]
+        if own not in ((inputs, out), (n, inputs, out)):
+            raise ValueError(
+                f"the trace must have shape [{inputs}, {out}] or [{n}, {inputs}, {out}], "
+                f"got {list(own)}"
+            )
+        if len(own) == 3 and pool == "batch":
+            raise ValueError(
+                "pool = 'batch' moves one trace for all samples, but the start has one per sample: "
+                f"give a trace of shape [{inputs}, {out}], or use pool 'sample' or 'stream'"
+            )
+    for mask in (synapse.mask, sparse_mask):
+        if mask is not None and tuple(mask.shape) != (inputs, out):
+            raise ValueError(f"the mask must have shape [{inputs}, {out}], got {list(mask.shape)}")

@@ -1,0 +1,336 @@
+"""Synapses during a window: they give currents, and they learn.
+
+`FixedSynapses` do not learn. `RecurrentTrace` keeps P and updates it at every step. `StaticTrace`
+and `EventHistory` are factored: P is a sum of outer products,
+
+    x_t P_t = λ^t (x_t P_0) + w Σ_{s<t} λ^{t-1-s} (x_t (local_rate ∘ x_s)ᵀ) y_s ,
+
+so that only products between inputs (a Gram matrix) and a short history of y are needed, and P is
+built once, at the end. They agree with `RecurrentTrace` while the clip of the trace is inactive.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from hybrid.model.drive import Drive, Static, scaled
+from hybrid.model.neurons import NeuronState
+from hybrid.model.plasticity import (
+    Eligibility,
+    Hebbian,
+    LayerState,
+    LocalRule,
+    MetaLocal,
+    Pool,
+    Pooling,
+    Synapse,
+    contract,
+    global_weight,
+    hybrid_weight,
+    synaptic_current,
+    update_trace,
+)
+from hybrid.model.window.signals import StaticRule, StaticSignal, signal_of
+
+Ending = tuple[Tensor | None, Eligibility | None]
+
+
+class SynapticMemory(Protocol):
+    """The synapses during a window: they give currents and they learn."""
+
+    def current(self, t: int) -> Tensor:
+        """Return I_t [N, out]."""
+        ...
+
+    def learn(self, t: int, state: NeuronState) -> None:
+        """Take in what the neurons did at step t."""
+        ...
+
+    def end(self) -> Ending:
+        """Return the trace and the eligibility after the last step."""
+        ...
+
+
+class Plastic(NamedTuple):
+    """A layer that learns by a local rule, and what it is shown in one window."""
+
+    drive: Drive
+    synapse: Synapse
+    rule: LocalRule
+    v_th: float
+    pool: Pool
+    start: LayerState
+    final_trace: bool = True  # False: nobody needs the trace after the window
+
+    @property
+    def meta(self) -> MetaLocal:
+        """θ."""
+        assert self.synapse.meta is not None
+        return self.synapse.meta
+
+    @property
+    def pooling(self) -> Pooling:
+        """How the samples move the trace."""
+        return Pooling.of(self.pool, self.rule, self.drive.shape[0])
+
+
+class FixedSynapses:
+    """Synapses that do not change within the window: global learning, or a frozen trace."""
+
+    def __init__(self, drive: Drive, synapse: Synapse, state: LayerState) -> None:
+        self._state = state
+        trace = state.trace if synapse.meta is not None else None
+        if trace is not None and trace.ndim != 2:
+            raise ValueError("a frozen trace must be one for all samples, of shape [in, out]")
+        weight = global_weight(synapse)
+        weight = weight if trace is None else hybrid_weight(weight, trace, synapse)
+        self._currents = drive.currents(weight, synapse.bias)
+
+    def current(self, t: int) -> Tensor:
+        return self._currents(t)
+
+    def learn(self, t: int, state: NeuronState) -> None:
+        pass
+
+    def end(self) -> Ending:
+        return self._state.trace, self._state.eligibility
+
+
+class RecurrentTrace:
+    """Synapses whose trace is kept and updated at every step; any rule, any drive."""
+
+    def __init__(self, layer: Plastic) -> None:
+        self._layer, self._pooling = layer, layer.pooling
+        self._trace, self._memory = layer.start.trace, layer.start.eligibility
+        if self._trace is not None and self._trace.ndim == 2 and not self._pooling.shared:
+            self._trace = self._trace.expand(layer.drive.shape[0], -1, -1)
+
+    def current(self, t: int) -> Tensor:
+        self._x = self._layer.drive.at(t)
+        return synaptic_current(self._x, self._trace, self._layer.synapse)
+
+    def learn(self, t: int, state: NeuronState) -> None:
+        meta, rule = self._layer.meta, self._layer.rule
+        pairs, self._memory = rule.correlate(self._x, state, self._memory, meta, self._layer.v_th)
+        self._trace = update_trace(self._trace, pairs, meta, rule, self._pooling)
+
+    def end(self) -> Ending:
+        return self._trace, self._memory
+
+
+class StaticProducts(NamedTuple):
+    """The products of one window under a static drive that stand in for its trace."""
+
+    read: Tensor  # x W [N, out]
+    start: Tensor | None  # local_gain · (x P_0) [N, out]; None for a trace that starts at zero
+    recall: Callable[[Tensor, float, Tensor, float], Tensor]  # (L, λ, y, c) -> λ L + c · gain w G y
+
+
+class StaticHistory:
+    """Factored synapses under a static drive x_t = c_t x.
+
+    With G = x diag(local_rate) xᵀ (its diagonal, where each sample has its own trace), what the
+    sample reads from the trace, L_t = local_gain · x P_t, obeys a recursion without P:
+
+        I_t = b + c_t (x W + L_t),   L_0 = local_gain · x P_0,
+        L_{t+1} = λ L_t + local_gain · w G s_t ,
+
+    with the signal s_t of `hybrid.model.window.signals` (Hebbian: c_t y_t). The history
+    h_t = Σ_{s<t} λ^{t-1-s} s_s [N, out] is kept for building P at the end.
+    """
+
+    def __init__(
+        self,
+        gain: tuple[float, ...],
+        products: StaticProducts,
+        bias: Tensor | None,
+        signal: StaticSignal,
+        trace_decay: float,
+        keep_history: bool,
+    ) -> None:
+        self._gain, self._products, self._bias = gain, products, bias
+        self._signal, self._decay = signal, trace_decay
+        self._local = products.start
+        self._keep_history = keep_history
+        self.history: Tensor | None = None
+
+    def current(self, t: int) -> Tensor:
+        current = self._products.read
+        if self._local is not None:
+            current = current + self._local
+        return scaled(current, self._gain[t], self._bias)
+
+    def learn(self, t: int, state: NeuronState) -> None:
+        last = t == len(self._gain) - 1
+        if last and not self._keep_history:
+            return
+        y, factor = self._signal(t, state)
+        if self._keep_history:
+            if self.history is None:
+                self.history = factor * y
+            else:
+                self.history = torch.add(self._decay * self.history, y, alpha=factor)
+        if not last:
+            local = torch.zeros_like(y) if self._local is None else self._local
+            self._local = self._products.recall(local, self._decay, y, factor)
+
+    def end(self) -> Ending:
+        return None, None
+
+
+class StaticTrace(StaticHistory):
+    """A `StaticHistory` that starts from a trace and builds the final one, once, at the end."""
+
+    def __init__(self, layer: Plastic, drive: Static, rule: StaticRule) -> None:
+        x, synapse, meta = drive.value, layer.synapse, layer.meta
+        self._x, self._pooling, self._start_trace = x, layer.pooling, layer.start.trace
+        self._rated = x * meta.local_rate
+        start = None
+        if self._start_trace is not None:
+            start = _read_trace(x, local_trace(self._start_trace, synapse), meta.local_gain)
+        gain = meta.local_gain * self._pooling.weight
+        super().__init__(
+            drive.gain,
+            StaticProducts(
+                contract(x, global_weight(synapse)),
+                start,
+                _recall(x, self._rated, gain, synapse.mask, self._pooling.shared),
+            ),
+            synapse.bias,
+            signal_of(rule, meta, layer.v_th, drive.gain),
+            self._pooling.trace_decay,
+            layer.final_trace,
+        )
+
+    def end(self) -> Ending:
+        if self.history is None:
+            return None, None
+        return self._final_trace(self.history), self._signal.eligibility(self._x)
+
+    def _final_trace(self, history: Tensor) -> Tensor:
+        weight, rated = self._pooling.weight, self._rated
+        decayed = self._decay ** len(self._gain)
+        if not self._pooling.shared:
+            update = (weight * rated).unsqueeze(-1) * history.unsqueeze(-2)
+            if self._start_trace is None:
+                return update
+            return torch.add(update, self._start_trace, alpha=decayed)
+        if self._start_trace is None:
+            return (weight * rated).mT @ history
+        return torch.addmm(self._start_trace, rated.mT, history, beta=decayed, alpha=weight)
+
+
+def _recall(
+    x: Tensor, rated: Tensor, gain: Tensor, mask: Tensor | None, shared: bool
+) -> Callable[[Tensor, float, Tensor, float], Tensor]:
+    """Return the step (L, λ, y, c) -> λ L + c · gain G y, for G in its cheapest form."""
+    if not shared:
+        own = rated * x
+        allowed = own.sum(-1, keepdim=True) if mask is None else own @ (1.0 - mask)
+        return diagonal_recall(gain * allowed)
+    if mask is None:
+        gram = (rated @ x.mT) * gain
+        return lambda local, decay, y, c: torch.addmm(local, gram, y, beta=decay, alpha=c)
+    # A mask couples inputs and outputs: the update of each step has to be built.
+    blocked = 1.0 - mask
+
+    def recall(local: Tensor, decay: float, y: Tensor, c: float) -> Tensor:
+        return decay * local + (c * gain) * (x @ ((rated.mT @ y) * blocked))
+
+    return recall
+
+
+def diagonal_recall(diagonal: Tensor) -> Callable[[Tensor, float, Tensor, float], Tensor]:
+    """Return the step of samples that read their own trace alone: a Gram matrix's diagonal."""
+    return lambda local, decay, y, c: torch.addcmul(decay * local, diagonal, y, value=c)
+
+
+class EventHistory:
+    """Factored synapses under any drive.
+
+    The inputs of the whole window are known when it begins, so the Gram matrices
+    x_t diag(local_rate) x_sᵀ of all pairs of steps are one product, and so are x_t W and x_t P_0.
+    """
+
+    def __init__(self, layer: Plastic, rule: Hebbian) -> None:
+        synapse = layer.synapse
+        steps = layer.drive.steps
+        self._x = torch.stack([layer.drive.at(t) for t in range(steps)], dim=1)  # [N, T, in]
+        self._layer, self._rule, self._mask = layer, rule, synapse.mask
+        self._pooling, self._start_trace = layer.pooling, layer.start.trace
+        self._rated = self._x * layer.meta.local_rate
+
+        n = len(self._x)
+        read = contract(self._x.flatten(0, 1), global_weight(synapse), synapse.bias)
+        self._read = read.unflatten(0, (n, steps))
+        self._start = None
+        if self._start_trace is not None:
+            self._start = self._x @ local_trace(self._start_trace, synapse)
+        if synapse.mask is None:
+            if self._pooling.shared:
+                flat = self._x.flatten(0, 1) @ self._rated.flatten(0, 1).mT
+                self._gram = flat.unflatten(1, (n, steps)).unflatten(0, (n, steps))
+            else:
+                self._gram = self._x @ self._rated.mT  # [N, T, T]
+        self._ys: list[Tensor] = []
+
+    def current(self, t: int) -> Tensor:
+        local = None
+        if self._start is not None:
+            local = self._start[:, t] * self._pooling.trace_decay**t
+        if t:
+            past = self._recall(t)
+            local = past if local is None else local + past
+        current = self._read[:, t]
+        return current if local is None else current + self._layer.meta.local_gain * local
+
+    def _aged(self, t: int) -> Tensor:
+        """Return the post signals of steps 0 … t-1 as they weigh at step t [N, t, out]."""
+        decay, weight = self._pooling.trace_decay, self._pooling.weight
+        aged = [weight * decay ** (t - 1 - s) * y for s, y in enumerate(self._ys[:t])]
+        return torch.stack(aged, dim=1)
+
+    def _recall(self, t: int) -> Tensor:
+        """Return what the input of step t reads from the updates of this window [N, out]."""
+        aged = self._aged(t)
+        if self._mask is None:
+            if self._pooling.shared:
+                return self._gram[:, t, :, :t].flatten(1) @ aged.flatten(0, 1)
+            return (self._gram[:, t : t + 1, :t] @ aged).squeeze(1)
+        # A mask couples inputs and outputs: the past has to be built, or read pair by pair.
+        x, allowed = self._x[:, t], 1.0 - self._mask
+        if self._pooling.shared:
+            past = self._rated[:, :t].flatten(0, 1).mT @ aged.flatten(0, 1)
+            return x @ (past * allowed)
+        return (((x.unsqueeze(1) * self._rated[:, :t]) @ allowed) * aged).sum(1)
+
+    def learn(self, t: int, state: NeuronState) -> None:
+        threshold = self._layer.meta.sliding_threshold
+        self._ys.append(self._rule.post_signal(state.v, threshold, self._layer.v_th))
+
+    def end(self) -> Ending:
+        if not self._layer.final_trace:
+            return None, None
+        steps = len(self._ys)
+        aged = self._aged(steps)
+        if self._pooling.shared:
+            update = self._rated.flatten(0, 1).mT @ aged.flatten(0, 1)
+        else:
+            update = self._rated.mT @ aged
+        if self._start_trace is None:
+            return update, None
+        return torch.add(update, self._start_trace, alpha=self._pooling.trace_decay**steps), None
+
+
+def local_trace(trace: Tensor, synapse: Synapse) -> Tensor:
+    """Return P ∘ (1 - M), the part of the trace that may act."""
+    return trace if synapse.mask is None else trace * (1.0 - synapse.mask)
+
+
+def _read_trace(x: Tensor, trace: Tensor, gain: Tensor) -> Tensor:
+    """Return gain · (x P) [N, out] for a shared or per-sample trace."""
+    if trace.ndim == 2:
+        return gain * (x @ trace)
+    return gain * torch.matmul(x.unsqueeze(-2), trace).squeeze(-2)

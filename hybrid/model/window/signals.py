@@ -1,0 +1,91 @@
+"""What a local rule writes while one input x is shown with a gain, x_t = c_t x.
+
+Whatever the rule, its presynaptic signals are then multiples of x, so that each step adds
+(local_rate ∘ x) ⊗ s_t to the trace, with a signal s_t of the neurons alone.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hybrid.model.neurons import NeuronState
+from hybrid.model.plasticity import STDP, Eligibility, Hebbian, LocalRule, MetaLocal
+
+StaticRule = Hebbian | STDP
+Gains = tuple[float, ...]
+
+
+class StaticSignal(Protocol):
+    """The signal of one window; steps must come in order."""
+
+    def __call__(self, t: int, state: NeuronState) -> tuple[Tensor, float]:
+        """Return y [N, out] and a factor c with s_t = c · y."""
+        ...
+
+    def eligibility(self, x: Tensor) -> Eligibility | None:
+        """Return what the rule remembers of the window."""
+        ...
+
+
+class HebbianSignal:
+    """s_t = c_t · post(v_t)."""
+
+    def __init__(self, rule: Hebbian, meta: MetaLocal, v_th: float, gain: Gains) -> None:
+        self._rule, self._threshold = rule, meta.sliding_threshold
+        self._v_th, self._gain = v_th, gain
+
+    def __call__(self, t: int, state: NeuronState) -> tuple[Tensor, float]:
+        return self._rule.post_signal(state.v, self._threshold, self._v_th), self._gain[t]
+
+    def eligibility(self, x: Tensor) -> Eligibility | None:
+        return None
+
+
+class STDPSignal:
+    """s_t = a_t A+ z_t - c_t (A- + sliding_threshold) q_t.
+
+    The presynaptic memory is a_t x with a_t = pre_decay · a_{t-1} + c_t; q_t is the memory of
+    earlier postsynaptic spikes. Both start at zero.
+    """
+
+    def __init__(self, rule: STDP, meta: MetaLocal, gain: Gains) -> None:
+        self._rule, self._gain = rule, gain
+        self._depression = rule.depression + meta.sliding_threshold
+        self._pre, self._post = 0.0, torch.zeros(())
+
+    def __call__(self, t: int, state: NeuronState) -> tuple[Tensor, float]:
+        rule = self._rule
+        self._pre = rule.pre_decay * self._pre + self._gain[t]
+        earlier = rule.post_decay * self._post
+        self._post = earlier + state.z
+        strengthened = (self._pre * rule.potentiation) * state.z
+        return strengthened - (self._gain[t] * self._depression) * earlier, 1.0
+
+    def eligibility(self, x: Tensor) -> Eligibility | None:
+        return Eligibility(self._pre * x, self._post)
+
+
+def signal_of(rule: StaticRule, meta: MetaLocal, v_th: float, gain: Gains) -> StaticSignal:
+    """Return the signal of a rule for a window that starts without a memory."""
+    if isinstance(rule, STDP):
+        return STDPSignal(rule, meta, gain)
+    return HebbianSignal(rule, meta, v_th, gain)
+
+
+def signal_bounds(rule: LocalRule, meta: MetaLocal, gain: Gains) -> list[float] | None:
+    """Return numbers that no entry of |s_t| exceeds at steps t, or None if there are none.
+
+    Hebbian: |post| <= 1 for tanh and softmax. STDP: with z <= 1, q_t <= Σ_{k=1..t} post_decay^k.
+    """
+    if isinstance(rule, Hebbian):
+        return None if rule.post == "identity" else [abs(c) for c in gain]
+    if not isinstance(rule, STDP):
+        return None
+    depression = (rule.depression + meta.sliding_threshold).abs().max().item()
+    bounds, pre, post = [], 0.0, 0.0
+    for c in map(abs, gain):
+        pre = rule.pre_decay * pre + c
+        bounds.append(pre * abs(rule.potentiation) + c * depression * post)
+        post = rule.post_decay * (post + 1.0)
+    return bounds

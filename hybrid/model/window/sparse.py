@@ -1,0 +1,231 @@
+"""Sparse masks: which synapses of a layer a task owns, and products that touch nothing else.
+
+A random mask that leaves 3 % of the synapses is kept as their positions; products with it cost
+3 % of the dense ones' arithmetic.
+"""
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from hybrid.model.drive import Drive
+from hybrid.model.neurons import NeuronState
+from hybrid.model.plasticity import Hebbian, LocalRule, Synapse
+from hybrid.model.window.memories import Ending
+
+with warnings.catch_warnings():  # torch says once per process that CSR tensors are in beta
+    warnings.simplefilter("ignore")
+    torch.zeros(1, 1).to_sparse_csr()
+
+
+class SparseMask:
+    """The ones of a mask M [in, out], by their positions.
+
+    Args:
+        starts: where each output's positions begin, and their number at the end [out + 1], int32.
+        inputs: the inputs that each output's ones belong to [ones], int32.
+        in_features: inputs of the layer.
+
+    Values at the ones are vectors [ones], output by output: the order of `inputs`.
+    """
+
+    def __init__(self, starts: Tensor, inputs: Tensor, in_features: int) -> None:
+        self.starts, self.inputs = starts, inputs
+        self.shape = (in_features, len(starts) - 1)  # [in, out], as of a dense mask
+
+    @classmethod
+    def of(cls, mask: Tensor) -> "SparseMask":
+        """Return the ones of a dense mask [in, out]."""
+        pattern = (mask.mT != 0.0).to_sparse_csr()
+        starts, inputs = pattern.crow_indices(), pattern.col_indices()
+        return cls(starts.int(), inputs.int(), mask.shape[0])
+
+    @classmethod
+    def random(
+        cls, in_features: int, out_features: int, density: float, generator: torch.Generator
+    ) -> "SparseMask":
+        """Return a mask whose entries are one with probability `density`, independently.
+
+        Raises:
+            ValueError: if the density does not lie in [0, 1].
+        """
+        if not 0.0 <= density <= 1.0:
+            raise ValueError(f"density = {density}: it must lie in [0, 1]")
+        draws = torch.rand(in_features, out_features, generator=generator)
+        return cls.of((draws < density).float())
+
+    @property
+    def ndim(self) -> int:
+        """Two, as of a dense mask."""
+        return len(self.shape)
+
+    def to(self, device: torch.device) -> "SparseMask":
+        """Return the mask on a device."""
+        return SparseMask(self.starts.to(device), self.inputs.to(device), self.shape[0])
+
+    def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return M [in, out]."""
+        ones = torch.ones(len(self.inputs), dtype=dtype, device=self.inputs.device)
+        return self.matrix(ones).to_dense().mT
+
+    def take(self, weight: Tensor) -> Tensor:
+        """Return the entries of a weight [out, in] at the ones [ones]."""
+        return torch.take(weight, self.positions)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Where the ones lie in a flattened weight [out, in]: [ones], int64."""
+        counts = self.starts.diff()
+        outputs = torch.arange(len(counts), device=counts.device).repeat_interleave(
+            counts, output_size=len(self.inputs)
+        )
+        return outputs * self.shape[0] + self.inputs
+
+    def product(self, x: Tensor, values: Tensor) -> Tensor:
+        """Return x S [N, out] for x [N, in] and S [in, out], which is `values` at the ones."""
+        return cast(Tensor, _Product.apply(x, values, self))
+
+    def sample(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the entries of xᵀ y [in, out] at the ones, for x [N, in] and y [N, out]."""
+        return cast(Tensor, _Sample.apply(x, y, self))
+
+    @cached_property
+    def _turned(self) -> tuple["SparseMask", Tensor]:
+        """Return the mask with inputs and outputs exchanged, and its order of the values."""
+        order = torch.argsort(self.inputs, stable=True)
+        counts = torch.bincount(self.inputs, minlength=self.shape[0])
+        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+        outputs = (self.positions // self.shape[0]).int()
+        return SparseMask(starts, outputs[order], self.shape[1]), order
+
+    def matrix(self, values: Tensor) -> Tensor:
+        """Return S as a sparse matrix [out, in]."""
+        size = (self.shape[1], self.shape[0])
+        return torch.sparse_csr_tensor(
+            self.starts, self.inputs, values, size, check_invariants=False
+        )
+
+    def turned_product(self, y: Tensor, values: Tensor) -> Tensor:
+        """Return y Sᵀ [N, in] for y [N, out] and S [in, out], which is `values` at the ones."""
+        turned, order = self._turned
+        return turned.product(y, values[order])
+
+
+def random_masks(
+    sizes: Sequence[int], density: float, generator: torch.Generator
+) -> tuple[SparseMask, ...]:
+    """Return a random mask for each layer between `sizes` neurons."""
+    return tuple(SparseMask.random(i, o, density, generator) for i, o in pairwise(sizes))
+
+
+class _Product(torch.autograd.Function):
+    """x S and its gradients: those of `values` are sampled, never built densely.
+
+    Gradients are made of the same two functions, so that they have gradients in turn.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor, mask: SparseMask) -> Tensor:
+        ctx.save_for_backward(x, values)
+        ctx.mask = mask
+        # A sparse matrix on the left is several times faster than on the right.
+        return (mask.matrix(values) @ x.mT).mT
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        (grad,), mask, (x, values) = grads, ctx.mask, ctx.saved_tensors
+        need_x, need_values, _ = ctx.needs_input_grad
+        return (
+            mask.turned_product(grad, values) if need_x else None,
+            mask.sample(x, grad) if need_values else None,
+            None,
+        )
+
+
+class _Sample(torch.autograd.Function):
+    """The entries of xᵀ y at the ones, and their gradients, which are sparse products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, mask: SparseMask) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.mask = mask
+        into = mask.matrix(x.new_zeros(len(mask.inputs)))
+        return torch.sparse.sampled_addmm(into, y.mT, x, beta=0.0).values()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        (grad,), mask, (x, y) = grads, ctx.mask, ctx.saved_tensors
+        need_x, need_y, _ = ctx.needs_input_grad
+        return (
+            mask.turned_product(y, grad) if need_x else None,
+            mask.product(x, grad) if need_y else None,
+            None,
+        )
+
+
+class MaskedHistory:
+    """Synapses under a sparse mask, without a dense matrix in the window.
+
+    With M mostly zero, W ∘ M is sparse, and so is what the mask takes from the local current:
+
+        x_t (W ∘ M + local_gain · P_t ∘ (1 - M))
+            = x_t ((W - local_gain · P_t) ∘ M) + local_gain · x_t P_t
+
+    The trace, shared by the batch, starts at zero. At the ones of M it is updated by sampled
+    products, x_t P_t is read from Gram matrices as in `EventHistory`, and P itself is built once,
+    at the end, where somebody asks for it. Source: authors' continual-learning network.
+    """
+
+    def __init__(
+        self,
+        drive: Drive,
+        synapse: Synapse,
+        mask: SparseMask,
+        rule: LocalRule | None,
+        v_th: float,
+        final_trace: bool,
+    ) -> None:
+        self._drive, self._mask, self._bias = drive, mask, synapse.bias
+        assert rule is None or isinstance(rule, Hebbian)
+        self._meta, self._rule, self._v_th = synapse.meta, rule, v_th
+        self._share, self._final = 1.0 / drive.shape[0], final_trace
+        self._own = mask.take(synapse.weight)  # W at the ones of M
+        self._trace_there: Tensor | None = None  # P at the ones of M
+        self._rated: list[Tensor] = []  # local_rate ∘ x_s, s < t
+        self._aged: list[Tensor] = []  # λ^{t-1-s} y_s / N
+
+    def current(self, t: int) -> Tensor:
+        x, values = self._drive.at(t), self._own
+        if self._trace_there is None:
+            current = self._mask.product(x, values)
+        else:
+            assert self._meta is not None
+            gain = self._meta.local_gain
+            current = self._mask.product(x, values - gain * self._trace_there)
+            gram = x @ torch.cat(self._rated).mT
+            current = current + gain * (gram @ torch.cat(self._aged))
+        return current if self._bias is None else current + self._bias
+
+    def learn(self, t: int, state: NeuronState) -> None:
+        last = t == self._drive.steps - 1
+        if self._rule is None or self._meta is None or (last and not self._final):
+            return
+        decay, meta = self._rule.trace_decay, self._meta
+        y = self._share * self._rule.post_signal(state.v, meta.sliding_threshold, self._v_th)
+        rated = self._drive.at(t) * meta.local_rate
+        self._aged = [*(decay * earlier for earlier in self._aged), y]
+        self._rated.append(rated)
+        if not last:
+            update = self._mask.sample(rated, y)
+            earlier = self._trace_there
+            self._trace_there = update if earlier is None else decay * earlier + update
+
+    def end(self) -> Ending:
+        if not self._rated or not self._final:
+            return None, None
+        return torch.cat(self._rated).mT @ torch.cat(self._aged), None

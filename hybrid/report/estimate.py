@@ -1,0 +1,57 @@
+"""A mean with its uncertainty: the one way in which samples become a number."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n samples, such as seeds, its standard error, and its 95 % interval."""
+
+    n: int
+    mean: float
+    sem: float  # standard error of the mean; NaN for n = 1
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, samples: Floats) -> "Estimate":
+        """Estimate from one value per seed [n], with Student's interval."""
+        n, mean = len(samples), float(np.mean(samples))
+        error = standard_error(samples)
+        if error is None:
+            return cls(n, mean, float("nan"), float("-inf"), float("inf"))
+        reach = float(stats.t.ppf(0.975, n - 1)) * float(error)
+        return cls(n, mean, float(error), mean - reach, mean + reach)
+
+    @classmethod
+    def of_share(cls, right: int, asked: int) -> "Estimate":
+        """Estimate a share in per cent with Wilson's interval, which also holds near 100 %."""
+        low, high = stats.binomtest(right, asked).proportion_ci(0.95, method="wilson")
+        share = right / asked
+        sem = 100.0 * (share * (1.0 - share) / asked) ** 0.5
+        return cls(asked, 100.0 * share, sem, 100.0 * low, 100.0 * high)
+
+    def __str__(self) -> str:
+        """Return `mean ± standard error (n)`, with as many digits as the mean is large."""
+        digits = 3 if abs(self.mean) < 0.1 else 2 if abs(self.mean) < 2.0 else 1
+        return f"{self:.{digits}f}"
+
+    def __format__(self, spec: str) -> str:
+        """Return `mean ± standard error (n)`, both numbers in the format asked for."""
+        if not spec:
+            return str(self)
+        spread = f" ± {self.sem:{spec.lstrip('+')}}" if self.n > 1 else ""
+        return f"{self.mean:{spec}}{spread} ({self.n})"
+
+
+def standard_error(samples: Floats) -> Floats | None:
+    """Return the standard error of the mean over seeds, the first axis; None for one seed."""
+    if len(samples) < 2:
+        return None
+    return np.asarray(samples.std(0, ddof=1) / np.sqrt(len(samples)))

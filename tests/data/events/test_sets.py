@@ -1,0 +1,98 @@
+"""Sets of recordings: files, damaged data, tonic's folders."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid.data.events.recordings import Events, of_tonic
+from hybrid.data.events.sets import archive, load_events, read_bin, tree
+from hybrid.data.files import SETTING, DamagedDataError, MissingDataError
+from tests.data.events.made import as_bin, events
+
+
+def write_tree(folder: Path, labels: list[int]) -> list[Events]:
+    made = [events(i) for i in range(len(labels))]
+    for number, (label, own) in enumerate(zip(labels, made, strict=True)):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        (folder / str(label) / f"{number + 1:05d}.bin").write_bytes(as_bin(own))
+    return made
+
+
+def test_a_tree_as_tonic_leaves_it_is_read(tmp_path: Path) -> None:
+    labels = [7, 0, 7, 3]
+    made = write_tree(tmp_path / "NMNIST" / "Train", labels)
+    source = tree(tmp_path / "NMNIST" / "Train")
+    assert source.labels.tolist() == labels, "in the order of numbers, not of labels"
+    found = source.read([3, 0])
+    np.testing.assert_array_equal(found[0], made[3])
+    np.testing.assert_array_equal(found[1], made[0])
+    with zipfile.ZipFile(tmp_path / "Train.zip", "w") as packed:
+        for path in sorted((tmp_path / "NMNIST").rglob("*.bin")):
+            packed.write(path, path.relative_to(tmp_path / "NMNIST"))
+    zipped = archive(tmp_path / "Train.zip", "some")
+    np.testing.assert_array_equal(zipped.read(range(4)).events, source.read(range(4)).events)
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    write_tree(tmp_path, [1, 2, 3])
+    (tmp_path / "1" / "00001.bin").write_bytes(as_bin(events(0))[:-2])
+    (tmp_path / "2" / "00002.bin").write_bytes(b"")
+    beyond = events(2)
+    beyond["x"][0] = 34
+    (tmp_path / "3" / "00003.bin").write_bytes(as_bin(beyond))
+    source = tree(tmp_path)
+    for number, message in enumerate(("cut short", "is empty", "beyond 34 x 34")):
+        with pytest.raises(DamagedDataError, match=f"0000{number + 1}.bin .*{message}"):
+            source.read([number])
+
+
+def test_a_wrong_folder_or_archive_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DamagedDataError, match="holds no recordings"):
+        tree(tmp_path)
+    (tmp_path / "recording.bin").write_bytes(as_bin(events(0)))
+    with pytest.raises(DamagedDataError, match="expected <label>/<number>"):
+        tree(tmp_path)
+    write_tree(tmp_path / "both" / "Train", [1])
+    write_tree(tmp_path / "both" / "Test", [2])
+    with pytest.raises(DamagedDataError, match="expected <label>/<number>"):
+        tree(tmp_path / "both")
+    (tmp_path / "some.zip").write_bytes(b"no archive")
+    with pytest.raises(DamagedDataError, match=r"some\.zip cannot be read"):
+        archive(tmp_path / "some.zip", "some")
+
+
+def test_part_of_n_mnist_is_not_taken_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SETTING, str(tmp_path))
+    write_tree(tmp_path / "NMNIST" / "Train", [1, 2])
+    with pytest.raises(DamagedDataError, match="holds 2 recordings, not 60,000"):
+        load_events("nmnist")
+
+
+def test_a_failed_download_by_tonic_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SETTING, str(tmp_path))
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(of_tonic("dataset", "Dataset"), "download", unreachable)
+    with pytest.raises(MissingDataError, match="could not be fetched by tonic") as caught:
+        load_events("nmnist")
+    assert str(tmp_path) in str(caught.value)
+    assert "HYBRID_DATA" in str(caught.value)
+
+
+def test_an_unknown_set_is_refused() -> None:
+    with pytest.raises(ValueError, match="choose one of event_digits"):
+        load_events("n-mnist")
+
+
+def test_bytes_are_read_as_the_format_says() -> None:
+    # x = 1, y = 2, brighter, t = 3 µs, and x = 33, y = 0, darker, t = 2^23 - 1 µs.
+    content = bytes([1, 2, 0x80, 0, 3, 33, 0, 0x7F, 0xFF, 0xFF])
+    assert read_bin(content, "made up").tolist() == [(1, 2, 3, True), (33, 0, 2**23 - 1, False)]
