@@ -13,6 +13,14 @@ __version__ = "0.2.0"
 
 # Module -> what it gives to `from hybrid import ...`.
 _FACE = {
+    "data.characters": "load_characters render_glyphs",
+    "data.episodes": "sample_episodes",
+    "data.events.faults": "SENSOR_FAULTS corrupt_events",
+    "data.events.frames": "to_frames",
+    "data.events.sets": "load_events",
+    "data.faults": "FAULTS corrupt",
+    "data.images": "load_images",
+    "data.tasks": "permuted",
     "model.neurons": "IF LIF AdaptiveLIF ArcTan FastSigmoid Rectangle",
     "model.plasticity": "STDP Hebbian LayerState MetaLocal Synapse plastic_step synaptic_current",
     "model.drive": "Static direct drive_decay",

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from itertools import groupby
 from pathlib import Path, PureWindowsPath
 from typing import Literal, NamedTuple
 
@@ -95,8 +94,8 @@ def registry() -> dict[str, Source]:
 
 def data_sets() -> dict[str, tuple[str, ...]]:
     """Return the registered files of each data set, by the set's folder."""
-    files = groupby(registry(), key=lambda name: name.split("/")[0])
-    return {folder: tuple(names) for folder, names in files}
+    folders = dict.fromkeys(name.split("/")[0] for name in registry())
+    return {own: tuple(n for n in registry() if n.split("/")[0] == own) for own in folders}
 
 
 def entries(names: list[str] | None, *, verify: bool) -> Iterator[Entry]:
@@ -233,10 +232,10 @@ def _append(url: str, partial: Path) -> None:
             return  # nothing is missing, or the part is of something else: its checksum will tell
         answer.raise_for_status()
         goes_on = answer.status_code == requests.codes.partial_content
-        expected = int(answer.headers.get("Content-Length", 0)) or None
-        bar = {"desc": partial.stem, "total": expected, "leave": False}
+        total = int(answer.headers.get("Content-Length", 0)) or None
         with partial.open("ab" if goes_on else "wb") as file:
-            with tqdm.wrapattr(file, "write", **bar) as counted:
+            bar = tqdm.wrapattr(file, "write", total=total, desc=partial.stem, leave=False)
+            with bar as counted:
                 for chunk in answer.iter_content(_CHUNK):
                     counted.write(chunk)
             file.flush()
@@ -262,7 +261,7 @@ def reading(what: object, advice: str = FETCH_ANEW) -> Iterator[None]:
         raise DamagedDataError(f"{what} cannot be read ({error}). {advice}") from error
 
 
-def checked_zip(archive: zipfile.ZipFile, largest: int = LARGEST) -> zipfile.ZipFile:
+def checked_zip(archive: zipfile.ZipFile) -> zipfile.ZipFile:
     """Return a zip archive after looking at its entries.
 
     Raises:
@@ -271,13 +270,11 @@ def checked_zip(archive: zipfile.ZipFile, largest: int = LARGEST) -> zipfile.Zip
     total = 0
     for entry in archive.infolist():
         total += entry.file_size
-        _check(entry.filename, stat.S_ISLNK(entry.external_attr >> 16), total, largest)
+        _check(entry.filename, stat.S_ISLNK(entry.external_attr >> 16), total)
     return archive
 
 
-def checked_members(
-    archive: tarfile.TarFile, largest: int = LARGEST
-) -> Iterator[tuple[str, bytes]]:
+def checked_members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each file of a tar archive, after looking at it.
 
     Raises:
@@ -286,20 +283,20 @@ def checked_members(
     total = 0
     for member in archive:
         total += member.size
-        _check(member.name, not (member.isfile() or member.isdir()), total, largest)
+        _check(member.name, not (member.isfile() or member.isdir()), total)
         if (file := archive.extractfile(member)) is not None:
             yield member.name, file.read()
     # A compressed stream is checked at its very end, which lies behind that of the archive.
     while archive.fileobj is not None and (rest := archive.fileobj.read(1 << 20)):
         total += len(rest)
-        _check("behind the last one", False, total, largest)
+        _check("behind the last one", False, total)
 
 
-def _check(name: str, special: bool, total: int, largest: int) -> None:
+def _check(name: str, special: bool, total: int) -> None:
     path = PureWindowsPath(name)  # which both kinds of slashes divide, and a drive may lead
     if path.anchor or ".." in path.parts:
         raise HostileArchiveError(f"entry {name!r} leads out of the archive")
     if special:
         raise HostileArchiveError(f"entry {name!r} is a link or a device, not a file")
-    if total > largest:
+    if total > LARGEST:
         raise HostileArchiveError(f"up to entry {name!r} it holds {total:,} bytes, unpacked")

@@ -40,10 +40,8 @@ def permuted(
     if count < 1:
         raise ValueError(f"count = {count}: give at least one task")
     whole = np.arange(classes)
-    orders: list[Integers | None] = [None]
-    for k in range(1, count):
-        source = np.random.RandomState(k) if generator is None else generator
-        orders.append(source.permutation(pixels))
+    sources = (generator or np.random.RandomState(k) for k in range(1, count))
+    orders = [None, *(source.permutation(pixels) for source in sources)]
     return tuple(Task(order, whole, whole, whole) for order in orders)
 
 

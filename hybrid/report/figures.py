@@ -186,6 +186,15 @@ def save(figure: Figure, name: str, folder: Path, about: Mapping[str, Any]) -> l
     return paths
 
 
+def show(figure: Figure, name: str, profile: str, out_dir: str | Path, about: Any) -> Any:
+    """Save a figure below `out_dir`/`profile`, see `save`; return it as a notebook's picture."""
+    from IPython.display import Image  # part of Jupyter, which only notebooks need
+
+    path, *_ = save(figure, name, Path(out_dir) / profile, about)
+    plt.close(figure)
+    return Image(path, width=900)
+
+
 def _indented(value: Mapping[str, Any]) -> str:
     lines = [f'  "{key}": {canonical_json(entry)}' for key, entry in value.items()]
     return "{\n" + ",\n".join(lines) + "\n}"

@@ -279,10 +279,13 @@ def as_link(info: zipfile.ZipInfo) -> None:
         ({"a": None, "b": None, "c": None}, "up to entry 'c' it holds 3,000 bytes"),
     ],
 )
-def test_hostile_zip_archives_are_refused(entries: dict, message: str) -> None:
+def test_hostile_zip_archives_are_refused(
+    entries: dict, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LARGEST", 2_500)
     assert checked_zip(zipped(**{"a/b.txt": None})).namelist() == ["a/b.txt"]
     with pytest.raises(HostileArchiveError, match=message):
-        checked_zip(zipped(**entries), largest=2_500)
+        checked_zip(zipped(**entries))
 
 
 @pytest.mark.parametrize(
@@ -321,8 +324,9 @@ def test_a_file_one_must_not_read_is_not_called_damaged(
             read(tmp_path / "it.zip")
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
+def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten megabytes of zeros in a few kilobytes."""
+    monkeypatch.setattr(files, "LARGEST", 1_000_000)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         info = tarfile.TarInfo("zeros")
@@ -334,4 +338,4 @@ def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
         tarfile.open(fileobj=buffer) as archive,
         pytest.raises(HostileArchiveError, match="10,000,000 bytes"),
     ):
-        next(checked_members(archive, largest=1_000_000))
+        next(checked_members(archive))

@@ -85,17 +85,17 @@ def load_events(name: str) -> EventSet:
 
 def _simulated(pictures: Picture, labels: NDArray[np.int64], seed: int) -> EventSource:
     """Return recordings of pictures by a model of N-MNIST's camera."""
-    camera, saccades = NMNIST_CAMERA, NMNIST_SACCADES
+    model = NMNIST_CAMERA, NMNIST_SACCADES
 
     def read(numbers: Sequence[int]) -> Recordings:
-        chosen = pictures[np.asarray(numbers)]
-        return record(chosen, camera, saccades, seed=seed, numbers=numbers)
+        return record(pictures[np.asarray(numbers)], *model, seed=seed, numbers=numbers)
 
     digest = hashlib.sha256(np.ascontiguousarray(pictures).data)
-    digest.update(repr((camera, saccades, seed)).encode())
+    digest.update(repr((*model, seed)).encode())
     # Another state of the simulator makes other recordings: the first ones tell.
-    digest.update(read(range(min(2, len(labels)))).events.tobytes())
-    return EventSource(labels, (camera.size, camera.size, 2), digest.hexdigest(), read)
+    first = read(range(min(2, len(labels))))
+    digest.update(first.events.tobytes())
+    return EventSource(labels, first.sensor, digest.hexdigest(), read)
 
 
 def archive(path: Path, fingerprint: str) -> EventSource:
@@ -187,8 +187,7 @@ def read_bin(content: bytes, name: str) -> Events:
 def gesture_recordings() -> EventSource:
     """Return ten recordings of DVS128 Gesture, 1.45 s of each of the first ten classes.
 
-    They show what such data are (Amir et al., CVPR 2017); nothing can be learned from one recording
-    of each class.
+    They show what such data are (Amir et al., CVPR 2017); nothing can be learned from so few.
 
     Raises:
         MissingDataError, DamagedDataError: see `fetch`.
@@ -196,8 +195,7 @@ def gesture_recordings() -> EventSource:
     names = sorted(name for name in registry() if name.startswith("dvs_gesture10/"))
     paths = [str(fetch(name)) for name in names]
     digests = "".join(registry()[name].digests[0] for name in names)
-    sensor = (128, 128, 2)
-    return _stored(paths, range(10), sensor, digests, lambda path: Path(path).read_bytes())
+    return _stored(paths, range(10), (128, 128, 2), digests, lambda name: Path(name).read_bytes())
 
 
 def _nmnist(part: str) -> EventSource:
@@ -205,15 +203,15 @@ def _nmnist(part: str) -> EventSource:
     home = files.data_directory()
     folder, expected = home / "NMNIST" / part, _NMNIST_SIZE[part]
     if not folder.is_dir():
-        fetch_by_tonic = of_tonic("datasets", "NMNIST")
+        by_tonic = of_tonic("datasets", "NMNIST")
         try:
-            fetch_by_tonic(str(home), train=part == "Train")
+            by_tonic(str(home), train=part == "Train")
         except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
             raise MissingDataError(
-                f"N-MNIST is not in {folder.parent} as tonic leaves it, the archive and what is "
-                f"unpacked of it, and could not be fetched by tonic ({type(error).__name__}: "
-                f"{error}).\nConnect to the network and run again, or put both there by hand, or "
-                f"set {files.SETTING} to a folder that has them."
+                f"N-MNIST is not in {folder.parent} and could not be fetched by tonic "
+                f"({type(error).__name__}: {error}).\nConnect to the network and run again, or put "
+                "there by hand what tonic leaves, the archive and what is unpacked of it, or set "
+                f"{files.SETTING} to a folder that has both."
             ) from error
     source = tree(folder)
     if len(source.labels) != expected:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hybrid.data.events.recordings import Recordings
 
 BORDERS = (0.0, 105.0, 210.0)  # ms at which N-MNIST's three saccades begin
-_WINDOW = 5.0  # ms
+_LENGTH, _WINDOW = 330.0, 5.0  # ms
 
 
 class Statistics(NamedTuple):
@@ -20,8 +20,8 @@ class Statistics(NamedTuple):
     times: NDArray[np.float64]  # of the middles of the windows, in ms
 
 
-def statistics(recordings: Recordings, length: float = 330.0) -> Statistics:
-    """Return the statistics of recordings; events later than `length` in ms enter no rate."""
+def statistics(recordings: Recordings) -> Statistics:
+    """Return the statistics of recordings; events later than 330 ms enter no rate."""
     events, count = recordings.events, len(recordings)
     number = np.repeat(np.arange(count), np.diff(recordings.starts))
     time, up = events["t"] / 1e3, events["p"].astype(np.int64)
@@ -31,7 +31,7 @@ def statistics(recordings: Recordings, length: float = 330.0) -> Statistics:
     counts, images = np.zeros((count, 3, 2)), np.zeros((3, 2, height, width))
     np.add.at(counts, (number, saccade, up), 1.0)
     np.add.at(images, (saccade, up, events["y"], events["x"]), 1.0 / count)
-    edges = np.arange(0.0, length + _WINDOW, _WINDOW)
+    edges = np.arange(0.0, _LENGTH + _WINDOW, _WINDOW)
     rates = [np.histogram(time[up == p], edges)[0] / (count * _WINDOW) for p in (0, 1)]
     return Statistics(counts, np.array(rates), images, edges[:-1] + _WINDOW / 2)
 
