@@ -31,6 +31,10 @@ class Static:
         """Shape of the input of a step, [N, in]."""
         return self.value.shape
 
+    def value_at(self, t: int) -> Tensor:
+        """Return the input of step t before its gain [N, in]."""
+        return self.value
+
     def at(self, t: int) -> Tensor:
         """Return x_t [N, in]."""
         return self.gain[t] * self.value
@@ -56,9 +60,10 @@ class Static:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """A drive with an input of its own for each step: spikes, events, parts of an image."""
+    """A drive x_t = gain_t · inputs_t with an input of its own for each step: spikes, events."""
 
     inputs: tuple[Tensor, ...]  # T tensors [N, in]
+    gain: tuple[float, ...]  # T gains
     repeated = False
 
     @property
@@ -67,33 +72,32 @@ class Steps:
         return len(self.inputs)
 
     @property
-    def gain(self) -> tuple[float, ...]:
-        """Factors of the inputs [T]: they are whole as they are."""
-        return (1.0,) * self.steps
-
-    @property
     def shape(self) -> torch.Size:
         """Shape of the input of a step, [N, in]."""
         return self.inputs[0].shape
 
+    def value_at(self, t: int) -> Tensor:
+        """Return the input of step t before its gain [N, in]."""
+        return self.inputs[t]
+
     def at(self, t: int) -> Tensor:
         """Return x_t [N, in]."""
-        return self.inputs[t]
+        return self.inputs[t] if self.gain[t] == 1.0 else self.inputs[t] * self.gain[t]
 
     def currents(self, weight: Tensor, bias: Tensor | None) -> Callable[[int], Tensor]:
         """Return t -> x_t Wᵀ + b [N, out]."""
-        return lambda t: contract(self.inputs[t], weight, bias)
+        return lambda t: contract(self.at(t), weight, bias)
 
     def faded(self, gain: tuple[float, ...]) -> "Steps":
         """Return the drive times `gain`, step by step."""
-        return Steps(tuple(x * g for x, g in zip(self.inputs, gain, strict=True)))
+        return Steps(self.inputs, tuple(a * b for a, b in zip(self.gain, gain, strict=True)))
 
     def select(self, inputs: Tensor) -> "Steps":
         """Return the drive of some inputs, given by their numbers [k]."""
-        return Steps(tuple(x[:, inputs] for x in self.inputs))
+        return Steps(tuple(x[:, inputs] for x in self.inputs), self.gain)
 
     def sizes(self, *, pooled: bool) -> list[Tensor]:
-        """Return Σ_n |x_t| [in] of each step, or |x_t| [N, in] if not `pooled`."""
+        """Return Σ_n |inputs_t| [in] of each step, or |inputs_t| [N, in] if not `pooled`."""
         sizes = [x.abs() for x in self.inputs]
         return [size.sum(0) for size in sizes] if pooled else sizes
 
@@ -117,7 +121,8 @@ def as_drive(source: Source) -> Drive:
     if isinstance(source, Static | Steps):
         drive = source
     else:
-        drive = Steps(source.unbind(0) if isinstance(source, Tensor) else tuple(source))
+        inputs = source.unbind(0) if isinstance(source, Tensor) else tuple(source)
+        drive = Steps(inputs, (1.0,) * len(inputs))
     if drive.steps == 0:
         raise ValueError("the drive has no steps: a window needs at least one")
     return drive

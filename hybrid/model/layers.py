@@ -194,7 +194,7 @@ class HybridLinear(nn.Module):
             pool=pool,
             evaluation=evaluation,
             adapt=adapt,
-            final_trace=store or start is not None,
+            final_trace="graph" if start is not None else "values" if store else "none",
             sparse_mask=sparse,
         )
         if store:

@@ -115,7 +115,7 @@ class StreamedLayer(_Streamed):
             self._synapse.bias,
             HebbianSignal(self._rule, self._meta, neuron.v_th, self._gain),
             decay,
-            keep_history=True,
+            final_trace="values",
         )
         window = run(memory, neuron, steps, None)
         assert memory.history is not None
@@ -160,7 +160,8 @@ class StreamedSteps(_Streamed):
             x.unflatten(0, values.shape[:2])  # T times [S, K, in]
             for x in map(encoded.at, range(encoded.steps))
         ]
-        drive = Steps(tuple(x[:, k] for k in range(values.shape[1]) for x in shown))
+        inputs = tuple(x[:, k] for k in range(values.shape[1]) for x in shown)
+        drive = Steps(inputs, (1.0,) * len(inputs))
         layer = self._plastic(drive)
         closed = factored(layer) if has_closed_form(layer) else None
         self._memory = closed or RecurrentTrace(layer)

@@ -43,10 +43,11 @@ class Estimate:
         return f"{self:.{digits}f}"
 
     def __format__(self, spec: str) -> str:
-        """Return `mean ± standard error (n)`, both numbers in the format asked for."""
+        """Return `mean ± standard error (n)`; width and sign of the format are those of the mean."""
         if not spec:
             return str(self)
-        spread = f" ± {self.sem:{spec.lstrip('+')}}" if self.n > 1 else ""
+        digits = spec[spec.find(".") :]
+        spread = f" ± {self.sem:{digits}}" if self.n > 1 else ""
         return f"{self.mean:{spec}}{spread} ({self.n})"
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hybrid.model.coding import Poisson
-from hybrid.model.drive import Source, Static, as_drive, direct
+from hybrid.model.drive import Source, Static, as_drive, direct, fade
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
 from hybrid.model.plasticity import (
     STDP,
@@ -18,7 +18,6 @@ from hybrid.model.plasticity import (
     Synapse,
     plastic_step,
 )
-from hybrid.model.window import narrow
 from hybrid.model.window.choice import cheaper_evaluation, run_window
 from hybrid.model.window.clip import may_clip
 from hybrid.model.window.memories import Plastic
@@ -264,36 +263,36 @@ def test_clip_guard_trusts_no_unbounded_signal_and_no_nan() -> None:
     sign=st.sampled_from([1, -1]),
     bias=st.booleans(),
 )
-def test_the_hand_written_backward_is_autograds(
+def test_a_recurrent_window_is_its_single_steps(
     seed: int, clip: float | None, sign: int, bias: bool
 ) -> None:
-    """A narrow layer against the same steps under autograd, with the clip acting or not.
+    """A fading drive against `plastic_step` under the same inputs, with the clip acting or not.
 
     Every gradient is compared: of W, b, θ, the inputs and the trace it started from.
     """
-    _, events, synapse, start = case(seed, rate=1.0)
+    image, events, synapse, start = case(seed, rate=1.0)
     synapse = synapse if bias else synapse._replace(bias=None)
     rule = Hebbian(trace_decay=0.9, trace_clip=clip, sign=sign)
     leaves = [synapse.weight, *synapse.meta, events, start.trace]
     leaves += [synapse.bias] if bias else []
     for leaf in leaves:
         leaf.requires_grad_()
-    assert narrow.applies(synapse, NEURON, rule, "batch", start)
 
-    def autograd() -> tuple[Tensor, Tensor, Tensor]:
+    def step_by_step() -> tuple[Tensor, Tensor, Tensor]:
         state, v, z = start, [], []
-        for x in events:
-            state = plastic_step(x, state, synapse, NEURON, rule)
+        for gain, x in zip(image.gain, events, strict=True):
+            state = plastic_step(gain * x, state, synapse, NEURON, rule)
             v.append(state.neuron.v)
             z.append(state.neuron.z)
         return torch.stack(v), torch.stack(z), state.trace
 
-    def by_hand() -> tuple[Tensor, Tensor, Tensor]:
-        window = run_window(events, synapse, NEURON, rule, start, evaluation="recurrent")
+    def together() -> tuple[Tensor, Tensor, Tensor]:
+        drive = fade(events, image.gain)
+        window = run_window(drive, synapse, NEURON, rule, start, evaluation="recurrent")
         return window.v, window.z, window.final.trace
 
     results = []
-    for evaluate in (autograd, by_hand):
+    for evaluate in (step_by_step, together):
         v, z, trace = evaluate()
         goal = (v**2).sum() + (z * torch.arange(1, T + 1).view(-1, 1, 1)).sum() + (trace**3).sum()
         results.append([v, z, trace, *torch.autograd.grad(goal, leaves)])

@@ -16,10 +16,10 @@ from hybrid.checks import choose
 from hybrid.model.drive import Source, Static, as_drive
 from hybrid.model.neurons import Neuron, NeuronState
 from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, Pool, Synapse
-from hybrid.model.window import narrow
 from hybrid.model.window.clip import SplitTrace, may_clip, select_inputs
 from hybrid.model.window.memories import (
     EventHistory,
+    FinalTrace,
     FixedSynapses,
     Plastic,
     RecurrentTrace,
@@ -76,7 +76,7 @@ def run_window(
     pool: Pool = "batch",
     evaluation: Evaluation = "auto",
     adapt: bool = True,
-    final_trace: bool = True,
+    final_trace: FinalTrace = "graph",
     teacher: Sequence[Tensor] | None = None,
     sparse_mask: SparseMask | None = None,
 ) -> Window:
@@ -92,8 +92,8 @@ def run_window(
         evaluation: "recurrent", "factored", or "auto", which takes the one with fewer
             multiplications (`cheaper_evaluation`).
         adapt: False freezes the trace at its start: it is read, it neither moves nor decays.
-        final_trace: False spares building the final trace where nobody needs it; `final.trace`
-            is then None in a factored window.
+        final_trace: "none" spares building the final trace where nobody needs it, `final.trace` is
+            then None in a factored window; "values" spares its gradients.
         teacher: T currents [N, out] added to those of the synapses (labels, few-shot learning).
         sparse_mask: takes the place of the synapse's mask; whatever has no sparse form (another
             rule or pooling, a trace to start from, "recurrent") is evaluated with a dense one.
@@ -129,11 +129,6 @@ def run_window(
         memory = FixedSynapses(drive, dense._replace(meta=meta), start)
     else:
         memory = factored(plastic, evaluation) or RecurrentTrace(plastic)
-        alone = teacher is None and type(memory) is RecurrentTrace
-        if alone and narrow.applies(dense, neuron, plastic.rule, pool, start):
-            steps = tuple(drive.at(t) for t in range(drive.steps))
-            states, trace = narrow.run(steps, dense, neuron, plastic.rule, start.trace)
-            return Window(states, LayerState(states[-1], trace))
     return run(memory, neuron, drive.steps, start.neuron, teacher)
 
 

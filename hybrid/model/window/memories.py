@@ -10,7 +10,7 @@ built once, at the end. They agree with `RecurrentTrace` while the clip of the t
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ from hybrid.model.plasticity import (
 from hybrid.model.window.signals import StaticRule, StaticSignal, signal_of
 
 Ending = tuple[Tensor | None, Eligibility | None]
+# What becomes of the trace after a window: nobody needs it; its values are kept; or gradients too.
+FinalTrace = Literal["none", "values", "graph"]
 
 
 class SynapticMemory(Protocol):
@@ -62,7 +64,7 @@ class Plastic(NamedTuple):
     v_th: float
     pool: Pool
     start: LayerState
-    final_trace: bool = True  # False: nobody needs the trace after the window
+    final_trace: FinalTrace = "graph"
 
     @property
     def meta(self) -> MetaLocal:
@@ -99,22 +101,35 @@ class FixedSynapses:
 
 
 class RecurrentTrace:
-    """Synapses whose trace is kept and updated at every step; any rule, any drive."""
+    """Synapses whose trace is kept and updated at every step; any rule, any drive.
+
+    The gain g of a step scales numbers, not inputs: I = b + g (x (W + local_gain ∘ P)), and the
+    Hebbian update, which is linear in the input, is moved by g times its weight.
+    """
 
     def __init__(self, layer: Plastic) -> None:
         self._layer, self._pooling = layer, layer.pooling
+        self._linear = type(layer.rule) is Hebbian
+        self._synapse = layer.synapse._replace(bias=None)
         self._trace, self._memory = layer.start.trace, layer.start.eligibility
         if self._trace is not None and self._trace.ndim == 2 and not self._pooling.shared:
             self._trace = self._trace.expand(layer.drive.shape[0], -1, -1)
 
     def current(self, t: int) -> Tensor:
-        self._x = self._layer.drive.at(t)
-        return synaptic_current(self._x, self._trace, self._layer.synapse)
+        drive, bias = self._layer.drive, self._layer.synapse.bias
+        current = synaptic_current(drive.value_at(t), self._trace, self._synapse)
+        return scaled(current, drive.gain[t], bias)
 
     def learn(self, t: int, state: NeuronState) -> None:
-        meta, rule = self._layer.meta, self._layer.rule
-        pairs, self._memory = rule.correlate(self._x, state, self._memory, meta, self._layer.v_th)
-        self._trace = update_trace(self._trace, pairs, meta, rule, self._pooling)
+        meta, rule, drive = self._layer.meta, self._layer.rule, self._layer.drive
+        pooling = self._pooling
+        if self._linear:
+            x, weight = drive.value_at(t), pooling.weight * drive.gain[t]
+            pooling = pooling._replace(weight=weight)
+        else:
+            x = drive.at(t)
+        pairs, self._memory = rule.correlate(x, state, self._memory, meta, self._layer.v_th)
+        self._trace = update_trace(self._trace, pairs, meta, rule, pooling)
 
     def end(self) -> Ending:
         return self._trace, self._memory
@@ -148,12 +163,12 @@ class StaticHistory:
         bias: Tensor | None,
         signal: StaticSignal,
         trace_decay: float,
-        keep_history: bool,
+        final_trace: FinalTrace,
     ) -> None:
         self._gain, self._products, self._bias = gain, products, bias
         self._signal, self._decay = signal, trace_decay
         self._local = products.start
-        self._keep_history = keep_history
+        self._final = final_trace
         self.history: Tensor | None = None
 
     def current(self, t: int) -> Tensor:
@@ -164,14 +179,18 @@ class StaticHistory:
 
     def learn(self, t: int, state: NeuronState) -> None:
         last = t == len(self._gain) - 1
-        if last and not self._keep_history:
+        if last and self._final == "none":
             return
         y, factor = self._signal(t, state)
-        if self._keep_history:
-            if self.history is None:
-                self.history = factor * y
-            else:
-                self.history = torch.add(self._decay * self.history, y, alpha=factor)
+        if self._final == "graph":
+            first = self.history is None
+            past = torch.zeros_like(y) if first else self._decay * self.history
+            self.history = torch.add(past, y, alpha=factor)
+        elif self._final == "values" and self.history is None:
+            self.history = factor * y.detach()
+        elif self._final == "values":
+            assert self.history is not None
+            self.history.mul_(self._decay).add_(y.detach(), alpha=factor)
         if not last:
             local = torch.zeros_like(y) if self._local is None else self._local
             self._local = self._products.recall(local, self._decay, y, factor)
@@ -207,7 +226,8 @@ class StaticTrace(StaticHistory):
     def end(self) -> Ending:
         if self.history is None:
             return None, None
-        return self._final_trace(self.history), self._signal.eligibility(self._x)
+        with torch.set_grad_enabled(self._final == "graph" and torch.is_grad_enabled()):
+            return self._final_trace(self.history), self._signal.eligibility(self._x)
 
     def _final_trace(self, history: Tensor) -> Tensor:
         weight, rated = self._pooling.weight, self._rated
@@ -311,7 +331,7 @@ class EventHistory:
         self._ys.append(self._rule.post_signal(state.v, threshold, self._layer.v_th))
 
     def end(self) -> Ending:
-        if not self._layer.final_trace:
+        if self._layer.final_trace == "none":
             return None, None
         steps = len(self._ys)
         aged = self._aged(steps)

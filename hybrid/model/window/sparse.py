@@ -16,7 +16,7 @@ from torch import Tensor
 from hybrid.model.drive import Drive
 from hybrid.model.neurons import NeuronState
 from hybrid.model.plasticity import Hebbian, LocalRule, Synapse
-from hybrid.model.window.memories import Ending
+from hybrid.model.window.memories import Ending, FinalTrace
 
 with warnings.catch_warnings():  # torch says once per process that CSR tensors are in beta
     warnings.simplefilter("ignore")
@@ -188,12 +188,12 @@ class MaskedHistory:
         mask: SparseMask,
         rule: LocalRule | None,
         v_th: float,
-        final_trace: bool,
+        final_trace: FinalTrace,
     ) -> None:
         self._drive, self._mask, self._bias = drive, mask, synapse.bias
         assert rule is None or isinstance(rule, Hebbian)
         self._meta, self._rule, self._v_th = synapse.meta, rule, v_th
-        self._share, self._final = 1.0 / drive.shape[0], final_trace
+        self._share, self._final = 1.0 / drive.shape[0], final_trace != "none"
         self._own = mask.take(synapse.weight)  # W at the ones of M
         self._trace_there: Tensor | None = None  # P at the ones of M
         self._rated: list[Tensor] = []  # local_rate ∘ x_s, s < t
