@@ -27,18 +27,18 @@ test: $(READY) ## run every check: style, types, unit tests, notebooks compared
 	$(BIN)/python -m pytest
 	$(BIN)/hybrid scoreboard --check
 	$(BIN)/hybrid notebooks --profile smoke --out build/figures
-	$(BIN)/python -m tests.notebooks build/notebooks/smoke
+	$(BIN)/python .ci/notebooks.py build/notebooks/smoke
 	$(BIN)/python -m pytest --nbval -p no:cacheprovider build/notebooks/smoke
 
 notebooks: $(READY) ## run the notebooks in place (smoke) and scrub their metadata
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
-	$(BIN)/python -m tests.notebooks
+	$(BIN)/python .ci/notebooks.py
 
 faults: $(READY) ## kill, fill, damage and race: prints what was survived; writes build/faults.json
-	$(BIN)/python -m tests.faults
+	$(BIN)/python .ci/faults.py
 
 bench: $(READY) ## measure speed against the usual ways to code it; writes build/bench.json
-	$(BIN)/hybrid bench
+	$(BIN)/python -m tests.bench
 
 book: $(READY) ## static HTML pages of the notebooks, for readers without Jupyter: build/book
 	$(BIN)/hybrid book
@@ -62,7 +62,7 @@ lint: $(READY) ## format and check the code
 lock: $(READY) ## renew requirements.lock and environment.yml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --no-annotate --no-header --quiet -o requirements.lock
-	$(BIN)/python -m tests.environment
+	$(BIN)/python .ci/environment.py
 
 clean: ## remove everything that was built, except records and figures
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """Open every page of the book in headless Chromium: figures, headings, no errors.
 
-Run as `python -m tests.browser` after `make book`; needs the program chromium.
+Run as `python .ci/browser.py` after `make book`; needs the program chromium.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
-BOOK = Path(__file__).resolve().parents[2] / "build" / "book"
+BOOK = Path(__file__).resolve().parents[1] / "build" / "book"
 _FLAGS = (
     "--headless",
     "--no-sandbox",

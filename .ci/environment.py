@@ -1,6 +1,6 @@
 """Write `environment.yml` from the lock: the same pins for conda and mamba users.
 
-Run as a script to renew the file; a test compares it with what the lock says.
+`python .ci/environment.py` renews the file; a test compares it with what the lock says.
 """
 
 import re

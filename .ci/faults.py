@@ -2,13 +2,16 @@
 
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults import inputs, sweeps
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from tests.faults import inputs, sweeps  # noqa: E402 (found through the line above)
 
-OUT = Path(__file__).resolve().parents[2] / "build" / "faults.json"
+OUT = ROOT / "build" / "faults.json"
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Keep committed notebooks clean and current: outputs stay, metadata that depends on the run goes.
 
-`python -m tests.notebooks` scrubs them after they were run in place; a test verifies with the same
-arguments. `python -m tests.notebooks FOLDER` compares what they print with notebooks run anew.
+`python .ci/notebooks.py` scrubs them after they were run in place; a test verifies with the same
+arguments. `python .ci/notebooks.py FOLDER` compares what they print with notebooks run anew.
 """
 
 import re

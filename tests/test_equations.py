@@ -16,9 +16,8 @@ from torch import Tensor
 
 from hybrid.model.coding import LastMembrane, Rank, Rate
 from hybrid.model.drive import drive_decay
-from hybrid.model.neurons import LIF, NeuronState
+from hybrid.model.neurons import LIF, NeuronState, Rectangle
 from hybrid.model.plasticity import Hebbian, LayerState, MetaLocal, Synapse, plastic_step
-from hybrid.model.neurons import Rectangle
 from hybrid.model.window.choice import run_window
 
 

@@ -43,7 +43,7 @@ class Estimate:
         return f"{self:.{digits}f}"
 
     def __format__(self, spec: str) -> str:
-        """Return `mean ± standard error (n)`; width and sign of the format are those of the mean."""
+        """Return `mean ± standard error (n)`; width and sign are those of the mean."""
         if not spec:
             return str(self)
         digits = spec[spec.find(".") :]

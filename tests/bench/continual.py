@@ -10,8 +10,8 @@ from torch import Tensor
 from hybrid.experiments.continual_config import Config
 from hybrid.experiments.continual_methods import HP, SPARSE_GP, ContinualMethod, build
 from hybrid.learning.training import one_hot_mse
-from hybrid.model.drive import Drive, Static, fade
 from hybrid.model.context import ContextGated, Masks
+from hybrid.model.drive import Drive, Static, fade
 from hybrid.model.neurons import Rectangle, spike
 
 CONFIG = Config(label="bench")

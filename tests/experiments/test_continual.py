@@ -1,28 +1,46 @@
 """The continual-learning experiment: streams, methods, records, what is computed from them."""
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from hybrid import cli
-from hybrid.experiments import continual as experiment
-from hybrid.experiments import continual_figure
-from hybrid.experiments import continual_plans as plans
-from hybrid.experiments.continual_config import Config
-from hybrid.experiments.continual_methods import EWC, GP, HP, JOINT, LP, METHODS, SPARSE_GP, build
-from hybrid.experiments.continual_results import Result, measure
-from hybrid.experiments.plans import Group
-from hybrid.experiments.trials import Trial, load_network
+from hybrid.experiments.continual import EXPERIMENT, plans
+from hybrid.experiments.continual.claims import accuracy_table
+from hybrid.experiments.continual.figure import densities, draw, mean_overlap
+from hybrid.experiments.continual.methods import (
+    EWC,
+    GP,
+    HP,
+    JOINT,
+    LP,
+    METHODS,
+    SPARSE_GP,
+    build,
+)
+from hybrid.experiments.continual.run import representations, stream_of
+from hybrid.experiments.continual.settings import ContinualSettings, Penalty
+from hybrid.experiments.core.experiment import Group
+from hybrid.experiments.core.records import Records, samples
+from hybrid.experiments.core.settings import as_json, from_json
+from hybrid.experiments.core.trials import Place, Trial, load_network
+from hybrid.experiments.deployment.inspect import KINDS
+from hybrid.learning.schedule import Schedule
 from hybrid.report import scoreboard
 from hybrid.runs.store import Json, Store
 
 CPU = torch.device("cpu")
-TINY = Config(
+TINY = replace(
+    plans.AUTHORS,
     label="tiny",
     dataset="digits",
     validation=4_000,
@@ -32,30 +50,41 @@ TINY = Config(
     density=0.3,
     initial_scale=2.0,
     epochs=1,
-    batch_size=50,
-    lr_weight=5e-3,
+    schedule=Schedule(epochs=3, batch_size=50, lr_weight=5e-3, lr_meta=1e-3),
     lr_gated=1e-2,
-    lr_meta=1e-3,
     fresh=True,
-    fisher_samples=100,
+    penalty=Penalty(fisher_samples=100),
 )
 
 
-@pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> None:
+COMPARED = ("GP", "joint", "sparse GP", "HP", "EWC")
+OTHERS = tuple(method.name for method in METHODS if method.name not in COMPARED)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny() -> Iterator[None]:
     """A smoke profile that takes seconds."""
-    names = tuple(method.name for method in METHODS)
     tiny = (
-        Group(configs=(TINY,), methods=names, seeds=2),
-        Group(configs=(plans.of_density(TINY, 0.1),), methods=("sparse GP", "HP"), seeds=2),
+        Group(settings=(TINY,), methods=COMPARED, seeds=2),
+        Group(settings=(TINY,), methods=OTHERS, seeds=1),
+        Group(settings=(plans.of_density(TINY, 0.1),), methods=("sparse GP", "HP"), seeds=2),
     )
-    monkeypatch.setitem(plans.PLANS, "smoke", tiny)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(plans.PLANS, "smoke", tiny)
+        yield
+
+
+@pytest.fixture(scope="module")
+def kept(_tiny: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Records[Any, Any]]:
+    """The store of a whole run, to be read alone, and what the run returned."""
+    folder = tmp_path_factory.mktemp("store")
+    return folder, EXPERIMENT.run("smoke", store=Store(folder))
 
 
 def test_the_authors_network_and_constants() -> None:
     """784-1024-1024-10, 3 % masks, and every constant of their script."""
-    config = Config(label="authors")
-    learner = build(config, HP, 1, 10)
+    settings = plans.AUTHORS
+    learner = build(settings, HP, 1, 10)
     shapes = [list(weight.shape) for weight in learner.network.weights]
     assert shapes == [[1024, 784], [1024, 1024], [10, 1024]]
     assert not any("bias" in name for name, _ in learner.network.named_parameters())
@@ -63,25 +92,27 @@ def test_the_authors_network_and_constants() -> None:
     assert masks is not None
     for mask in masks:
         assert len(mask.inputs) / np.prod(mask.shape) == pytest.approx(0.03, abs=0.005)
-    assert (config.steps, config.tau, config.v_th, config.decay) == (3, 50.0, 0.5, 0.8)
-    assert (config.trace_decay, config.tasks, config.epochs) == (0.8, 50, 10)
-    assert (config.lr_weight, config.lr_gated, config.lr_meta) == (5e-4, 5e-4, 5e-5)
+    assert (settings.steps, settings.tau, settings.tasks, settings.epochs) == (3, 50.0, 50, 10)
+    assert (settings.neuron.v_th, settings.neuron.decay) == (0.5, 0.8)
+    assert settings.rule.trace_decay == 0.8
+    rates = settings.schedule.lr_weight, settings.lr_gated, settings.schedule.lr_meta
+    assert rates == (5e-4, 5e-4, 5e-5)
     gains = [layer.theta.local_gain.item() for layer in learner.network.layers]
     assert all(0.0 <= gain <= 0.1 for gain in gains)
 
 
 def test_masks_of_fifty_tasks_take_little_memory() -> None:
-    learner = build(Config(label="authors"), HP, 1, 10)
+    learner = build(plans.AUTHORS, HP, 1, 10)
     total = 0
     for task in range(50):
         masks = learner.masks(task)
         assert masks is not None
         total += sum(part.nbytes for mask in masks for part in (mask.inputs, mask.starts))
     assert total < 20e6
-    again = build(Config(label="authors"), SPARSE_GP, 1, 10).masks(7)
+    again = build(plans.AUTHORS, SPARSE_GP, 1, 10).masks(7)
     for ours, same in zip(learner.masks(7) or (), again or (), strict=True):
         assert torch.equal(ours.inputs, same.inputs), "all methods of a seed have the same masks"
-    other = build(Config(label="authors"), HP, 2, 10).masks(7)
+    other = build(plans.AUTHORS, HP, 2, 10).masks(7)
     assert not torch.equal((other or ())[0].inputs, (again or ())[0].inputs)
 
 
@@ -97,79 +128,91 @@ def test_methods_differ_in_what_they_say() -> None:
 
 
 def test_split_streams_hold_their_own_classes() -> None:
-    config = replace(TINY, stream="domain-incremental", tasks=5)
-    stream = experiment.stream_of(config, 1, CPU)
+    schedule = replace(TINY.schedule, epochs=5)
+    settings = replace(TINY, stream="domain-incremental", tasks=5, schedule=schedule)
+    stream = stream_of(settings, 1, CPU)
     for k, view in enumerate(stream.views):
         assert set(stream.train.labels[view.train].tolist()) == {2 * k, 2 * k + 1}
         assert set(stream.test.labels[view.test].tolist()) == {2 * k, 2 * k + 1}
         assert not {*view.train.tolist()} & {*view.validation.tolist()}
-    trial = Trial(experiment.EXPERIMENT, config, SPARSE_GP, 1)
-    learner = experiment.EXPERIMENT.build(trial)
-    assert learner.network.sizes[-1] == 2, "tasks share two answers"
-    result, _ = experiment.EXPERIMENT.run(trial, CPU)
+    trial = Trial(EXPERIMENT, settings, SPARSE_GP, 1)
+    assert trial.build().network.sizes[-1] == 2, "tasks share two answers"
+    result, _ = EXPERIMENT.compute(trial, Place(CPU))
     learned = [result["accuracy"][k + 1][k] for k in range(5)]
     assert np.mean(learned) > 0.7, "of two answers"
 
 
-def test_runs_are_recorded_and_read_back(plan: None, tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    result = experiment.run("smoke", store=store)
-    assert result.labels() == ("tiny", "tiny-density-0.1")
-    assert result.methods("tiny") == tuple(method.name for method in METHODS)
-    assert result.seeds("tiny", "HP") == (1, 2)
-    assert result.accuracy("tiny", "HP").shape == (2, 4, 3)
-    assert result.final("tiny", "sparse GP").min() > 25.0, "better than chance"
-    assert result.final("tiny", "joint").mean() > result.final("tiny", "GP").mean()
-    assert result.overlap("tiny", "HP").shape == (2, 2, 3, 3)
-    assert result.active("tiny", "HP").shape == (2, 2, 3)
-    for protocol in ("batch", "frozen", "sample"):
-        assert result.under("tiny", "HP", protocol).shape == (2,)
-    np.testing.assert_allclose(
-        result.under("tiny", "HP", "batch"), result.final("tiny", "HP"), atol=1e-3
-    )
-    loaded = experiment.load("smoke", folder=tmp_path)
-    np.testing.assert_array_equal(loaded.average("tiny", "EWC"), result.average("tiny", "EWC"))
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.json")}
-    experiment.run("smoke", store=store)
-    assert {path: path.stat().st_mtime_ns for path in times} == times, "nothing is run twice"
-    names = measure(result)
-    assert names["continual/tiny/HP"].shape == (2,)
-    np.testing.assert_allclose(
-        names["continual/tiny/HP-EWC"], result.final("tiny", "HP") - result.final("tiny", "EWC")
-    )
-    trial = Trial(experiment.EXPERIMENT, TINY, EWC, 2)
-    kept = load_network(trial, store).state_dict()["accuracy"]
-    np.testing.assert_allclose(100 * kept[-1], result.accuracy("tiny", "EWC")[1, -1], atol=1e-3)
+def test_runs_are_recorded_and_read_back(kept: tuple[Path, Records[Any, Any]]) -> None:
+    folder, records = kept
+    assert records.labels == ("tiny", "tiny-density-0.1")
+    assert records.methods("tiny") == COMPARED + OTHERS
+    assert records.seeds("tiny", "HP") == (1, 2)
 
-    figure = continual_figure.draw(loaded, np.zeros((3, 2, 28, 28)))
+    def final(method: str) -> np.ndarray:
+        return samples(records.frame, label="tiny", method=method, condition="final")[:, 0]
+
+    hybrid = records.results("tiny", "HP")
+    assert np.shape([accuracy_table(result) for result in hybrid]) == (2, 4, 3)
+    assert final("sparse GP").min() > 25.0, "better than chance"
+    assert final("joint").mean() > final("GP").mean()
+    overlap = np.array([result["representations"]["overlap"] for result in hybrid])
+    assert overlap.shape == (2, 2, 3, 3)
+    others = overlap[..., [0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]].mean(-1)
+    np.testing.assert_allclose(mean_overlap(overlap), others)
+    assert np.shape([result["representations"]["active"] for result in hybrid]) == (2, 2, 3)
+    where = {"label": "tiny", "method": "HP", "condition": "final by protocol"}
+    under = {
+        protocol: samples(records.frame, protocol=protocol, **where)[:, 0]
+        for protocol in ("batch", "frozen", "sample")
+    }
+    assert all(found.shape == (2,) for found in under.values())
+    np.testing.assert_allclose(under["batch"], final("HP"), atol=1e-3)
+    loaded = EXPERIMENT.load("smoke", folder=folder)
+    average = {"label": "tiny", "method": "EWC", "condition": "average"}
+    np.testing.assert_array_equal(
+        samples(loaded.frame, **average), samples(records.frame, **average)
+    )
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("*/*.json")}
+    EXPERIMENT.run("smoke", store=Store(folder))
+    assert {path: path.stat().st_mtime_ns for path in times} == times, "nothing is run twice"
+    claimed = records.claims()
+    assert claimed["continual/tiny/HP"].shape == (2,)
+    np.testing.assert_allclose(claimed["continual/tiny/HP-EWC"], final("HP") - final("EWC"))
+    trial = Trial(EXPERIMENT, TINY, EWC, 2)
+    last = load_network(trial, Store(folder)).state_dict()["accuracy"][-1]
+    table = accuracy_table(records.results("tiny", "EWC")[1])
+    np.testing.assert_allclose(100 * last, table[-1], atol=1e-3)
+
+    figure = draw(loaded, np.zeros((3, 2, 28, 28)))
     titles = [axes.get_title() for axes in figure.axes]
     assert {"Sparsity", "After the last task", "GP: what is left"} <= {*titles}
-    named = [axes for axes in figure.axes if axes.get_title()]
+    named = [axes for axes in figure.axes if axes.get_title() and axes.axison]
+    assert len(named) >= 6
     assert all(axes.get_xlabel() or axes.get_ylabel() for axes in named)
-
-
-def made_up(table: list[list[float | None]]) -> Result:
-    record: Json = {
-        "request": {"config": TINY.as_json(), "method": {"name": "GP"}, "seed": 1},
-        "result": {"accuracy": table},
-    }
-    return Result(("tiny",), (record,))
+    plt.close(figure)
 
 
 def test_measures_are_those_of_their_sources() -> None:
-    result = made_up([[0.1, 0.2, 0.1], [0.9, 0.3, None], [0.5, 0.8, 0.3], [0.6, 0.4, 0.7]])
-    average, learned = result.average("tiny", "GP"), result.learned("tiny", "GP")
-    np.testing.assert_allclose(average, [[90.0, 65.0, 170.0 / 3]])
-    np.testing.assert_allclose(learned, [[90.0, 80.0, 70.0]])
-    np.testing.assert_allclose(result.backward_transfer("tiny", "GP"), [(-30.0 - 40.0) / 2])
-    np.testing.assert_allclose(result.forgetting("tiny", "GP"), [(30.0 + 40.0) / 2])
-    np.testing.assert_allclose(result.forward_transfer("tiny", "GP"), [(10.0 + 20.0) / 2])
+    table = [[0.1, 0.2, 0.1], [0.9, 0.3, None], [0.5, 0.8, 0.3], [0.6, 0.4, 0.7]]
+    request = {"settings": as_json(TINY), "method": {"name": "GP"}, "seed": 1}
+    record: Json = {"request": request, "result": {"accuracy": table}}
+    frame = Records(EXPERIMENT, {"tiny": TINY}, (record,)).frame
+    np.testing.assert_allclose(samples(frame, condition="average"), [[90.0, 65.0, 170.0 / 3]])
+    np.testing.assert_allclose(samples(frame, condition="final"), [[170.0 / 3]])
+    found = accuracy_table(record["result"])
+    np.testing.assert_allclose([found[k + 1, k] for k in range(3)], [90.0, 80.0, 70.0])
+    assert np.isnan(found[1, 2])
+    for name, expected in (
+        ("backward transfer", (-30.0 - 40.0) / 2),
+        ("forgetting", (30.0 + 40.0) / 2),
+        ("forward transfer", (10.0 + 20.0) / 2),
+    ):
+        np.testing.assert_allclose(samples(frame, name, condition="final"), [[expected]])
 
 
 def test_overlap_and_activity_are_those_of_the_spikes() -> None:
-    trial = Trial(experiment.EXPERIMENT, TINY, GP, 1)
-    learner, stream = experiment.EXPERIMENT.build(trial), experiment.stream_of(TINY, 1, CPU)
-    found = experiment.representations(learner, stream)
+    learner, stream = Trial(EXPERIMENT, TINY, GP, 1).build(), stream_of(TINY, 1, CPU)
+    found = representations(learner, stream)
     first, second = (view.inputs(stream.test.inputs[view.test]) for view in stream.views[:2])
     with torch.no_grad():
         means = [learner.network(x).spike_counts()[0].mean(0) for x in (first, second)]
@@ -182,36 +225,41 @@ def test_overlap_and_activity_are_those_of_the_spikes() -> None:
 
 
 def test_densities_are_drawn_in_their_order() -> None:
-    def record(label: str, density: float, accuracy: float) -> Json:
-        config = replace(TINY, label=label, density=density, initial_scale=1.0)
-        request = {"config": config.as_json(), "method": {"name": "HP"}, "seed": 1}
+    sparse = plans.of_density(TINY, 0.1)
+    joined = replace(TINY, label="other", density=0.2, steps=2)
+
+    def record(settings: ContinualSettings, accuracy: float) -> Json:
+        request = {"settings": as_json(settings), "method": {"name": "HP"}, "seed": 1}
         return {"request": request, "result": {"accuracy": [[accuracy] * 3] * 4}}
 
-    records = (record("tiny", 0.3, 0.8), record("tiny-density-0.1", 0.1, 0.6))
-    result = Result(("tiny", "tiny-density-0.1"), records)
-    shares, samples, _ = continual_figure._densities(result, "tiny")["HP"]
-    np.testing.assert_allclose(shares, [0.1, 0.3])
-    np.testing.assert_allclose(np.concatenate(samples), [60.0, 80.0])
+    planned = {settings.label: settings for settings in (TINY, sparse, joined)}
+    made = (record(TINY, 0.8), record(sparse, 0.6), record(joined, 0.7))
+    shares, found = densities(Records(EXPERIMENT, planned, made), "tiny")["HP"]
+    np.testing.assert_allclose(shares, [0.1, 0.3], err_msg="not 0.2: more than that differs there")
+    np.testing.assert_allclose(np.concatenate(found), [60.0, 80.0])
 
 
-def test_joint_learning_has_no_order_of_tasks() -> None:
-    trial = Trial(experiment.EXPERIMENT, TINY, JOINT, 1)
-    accuracy = experiment.EXPERIMENT.run(trial, CPU)[0]["accuracy"]
+def test_joint_learning_has_no_order_of_tasks(kept: tuple[Path, Records[Any, Any]]) -> None:
+    assert JOINT.joint
+    accuracy = kept[1].results("tiny", "joint")[0]["accuracy"]
     assert accuracy[2][2] > accuracy[0][2] + 0.1, "the last task is learned before its turn"
 
 
 @pytest.mark.parametrize("profile", plans.PLANS)
-def test_plans_name_each_config_once(profile: str) -> None:
-    configs = {c for group in plans.PLANS[profile] for c in group.configs}  # type: ignore[index]
-    assert len({config.label for config in configs}) == len(configs)
+def test_plans_name_all_settings_once(profile: str) -> None:
+    planned = {settings for group in plans.PLANS[profile] for settings in group.settings}
+    assert len({settings.label for settings in planned}) == len(planned)
+    for settings in planned:
+        stored = json.loads(json.dumps(as_json(settings)))
+        assert from_json(stored, KINDS) == settings, "what records hold"
 
 
-def test_claims_are_about_configs_and_methods_of_the_plans() -> None:
+def test_claims_are_about_settings_and_methods_of_the_plans() -> None:
     claims = [c for c in scoreboard.load_claims() if c.id.startswith("continual/")]
     assert claims
     for claim in claims:
         _, label, what = claim.id.split("/")
-        groups = [g for g in plans.PLANS[claim.scale] if label in {c.label for c in g.configs}]
+        groups = [g for g in plans.PLANS[claim.scale] if label in {s.label for s in g.settings}]
         seeds = {name: group.seeds for group in groups for name in group.methods}
         for name in what.split("-"):
             assert seeds[name] >= claim.minimum, claim.id
@@ -220,36 +268,41 @@ def test_claims_are_about_configs_and_methods_of_the_plans() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "cifar10"}, "Config.dataset = 'cifar10'"),
-        ({"stream": "rotated"}, "Config.stream = 'rotated'"),
-        ({"density": 1.5}, r"Config.density = 1\.5"),
-        ({"tasks": 0}, "Config.tasks = 0"),
-        ({"stream": "task-incremental"}, "Config.tasks = 3: it must be 5"),
-        ({"strength_si": 0.0}, r"Config.strength_si = 0\.0"),
-        ({"initial_scale": 0.0}, r"Config.initial_scale = 0\.0"),
-        ({"hidden": (0, 5)}, r"Config.hidden = \(0, 5\)"),
-        ({"lr_gated": 0.0}, r"Config.lr_gated = 0\.0"),
-        ({"tau": -1.0}, r"Config.tau = -1\.0"),
-        ({"meta_tasks": -3}, "Config.meta_tasks = -3"),
+        (lambda: {"dataset": "cifar10"}, "ContinualSettings.dataset = 'cifar10'"),
+        (lambda: {"stream": "rotated"}, "ContinualSettings.stream = 'rotated'"),
+        (lambda: {"density": 1.5}, r"ContinualSettings.density = 1\.5"),
+        (lambda: {"tasks": 0}, "ContinualSettings.tasks = 0"),
+        (lambda: {"stream": "task-incremental"}, "ContinualSettings.tasks = 3: it must be 5"),
+        (lambda: {"penalty": Penalty(si=0.0)}, r"Penalty.si = 0\.0: it must be > 0"),
+        (lambda: {"initial_scale": 0.0}, r"ContinualSettings.initial_scale = 0\.0"),
+        (lambda: {"hidden": (0, 5)}, r"ContinualSettings.hidden = \(0, 5\)"),
+        (lambda: {"lr_gated": 0.0}, r"ContinualSettings.lr_gated = 0\.0"),
+        (lambda: {"tau": -1.0}, r"ContinualSettings.tau = -1\.0"),
+        (lambda: {"meta_tasks": -3}, "ContinualSettings.meta_tasks = -3"),
+        (lambda: {"epochs": 2}, "it must be of 2 epochs for each of 3 tasks"),
     ],
 )
-def test_impossible_configs_are_named(change: dict, message: str) -> None:
+def test_impossible_settings_are_named(change: Callable[[], dict], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(TINY, **change)
+        replace(TINY, **change())
 
 
 def test_too_large_a_validation_split_is_named() -> None:
-    config = replace(TINY, validation=4_500)
-    with pytest.raises(ValueError, match=r"Config\.validation = 4500: digits has 4500"):
-        experiment.stream_of(config, 1, CPU)
+    settings = replace(TINY, validation=4_500)
+    with pytest.raises(ValueError, match=r"Settings\.validation = 4500: it must be less than"):
+        stream_of(settings, 1, CPU)
 
 
-def test_command_line(plan: None, tmp_path: Path) -> None:
+def test_command_line(kept: tuple[Path, Records[Any, Any]], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (found,) = kept[0].glob("continual/tiny-GP-seed2-*.json")
+    (store / "continual").mkdir(parents=True)
+    shutil.copy(found, store / "continual")
     runner = CliRunner()
-    arguments = ["run", "continual", "--method", "GP", "--jobs", "1", "--store", str(tmp_path)]
+    arguments = ["run", "continual", "--method", "GP", "--jobs", "1", "--store", str(store)]
     done = runner.invoke(cli.app, arguments)
     assert done.exit_code == 0, done.output
-    records = sorted((tmp_path / "continual").glob("*.json"))
+    records = sorted((store / "continual").glob("*.json"))
     assert len(records) == 2
     assert json.loads(records[0].read_text("utf-8"))["request"]["method"]["name"] == "GP"
     failed = runner.invoke(cli.app, ["run", "continual", "--method", "backprop"])

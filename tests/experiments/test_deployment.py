@@ -1,6 +1,6 @@
 """The deployment experiment: what is trained, what is asked of it on the chip, what is recorded."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,33 +11,41 @@ import torch
 from matplotlib import pyplot as plt
 
 from hybrid.data.characters import render_glyphs
-from hybrid.experiments import (
-    continual_plans,
-    deployment_figure,
-    deployment_record,
-    fault_tolerance,
-    few_shot_lessons,
-    few_shot_plans,
-)
-from hybrid.experiments import deployment as experiment
-from hybrid.experiments import deployment_plans as plans
-from hybrid.experiments.base import GP, HP
-from hybrid.experiments.continual_config import Config as Continual
-from hybrid.experiments.deployment_config import Config
-from hybrid.experiments.deployment_fault import fine_tuned, rounded_weights
-from hybrid.experiments.deployment_results import measure
-from hybrid.experiments.few_shot_config import Config as FewShot
-from hybrid.experiments.plans import Group
-from hybrid.experiments.trials import Trial
+from hybrid.experiments.continual import plans as continual
+from hybrid.experiments.core.experiment import Group
+from hybrid.experiments.core.methods import GP, HP
+from hybrid.experiments.core.records import Records, levels, samples, select
+from hybrid.experiments.core.trials import Place, Trial
+from hybrid.experiments.deployment import EXPERIMENT, chip, plans, record
+from hybrid.experiments.deployment.claims import forms_in, histories, parts_in
+from hybrid.experiments.deployment.figure import draw, draw_others
+from hybrid.experiments.deployment.images import fine_tuned, rounded_weights
+from hybrid.experiments.deployment.run import trained_by, trained_network
+from hybrid.experiments.deployment.settings import DeploymentSettings
+from hybrid.experiments.event_tolerance import plans as event_tolerance
+from hybrid.experiments.fault_tolerance import plans as fault_tolerance
+from hybrid.experiments.fault_tolerance.run import TRAINING
+from hybrid.experiments.few_shot import episodes
+from hybrid.experiments.few_shot import plans as few_shot
+from hybrid.learning.episodic import Objective
+from hybrid.learning.schedule import Schedule
+from hybrid.model.convolutional import Dense
 from hybrid.runs.store import Store
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape
 
+CPU = torch.device("cpu")
 FAULTS = (("gaussian", (0.0, 0.06)), ("crop", (4.0,)))
-FAULT = Config(
+# Networks that are trained in a moment.
+FAULT = DeploymentSettings(
     label="faults",
-    base="fault_tolerance",
-    profile="smoke",
-    trained_label="digits",
+    trained=replace(
+        fault_tolerance.SMOKE,
+        validation=4_000,
+        steps=4,
+        dense=(Dense(size=24, plastic=True), Dense(size=10, plastic=True)),
+        schedule=replace(fault_tolerance.SMOKE.schedule, epochs=1),
+        faults=FAULTS,
+    ),
     tested=60,
     faults=FAULTS,
     bits=(8, 2),
@@ -45,106 +53,88 @@ FAULT = Config(
     delays=(1,),
     rewritten=20,
 )
-FEW = Config(
-    label="episodes", base="few_shot", profile="smoke", trained_label="glyphs", bits=(8,), tested=40
-)
-TASKS = Config(label="tasks", base="continual", profile="smoke", trained_label="digits", tested=50)
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Networks that are trained in a moment, and a plan of all three kinds."""
-    trained = fault_tolerance.Config(
-        validation=4_000, hidden=24, steps=4, epochs=1, batch_size=50, faults=FAULTS
-    )
-    monkeypatch.setitem(
-        fault_tolerance.PLANS, "smoke", fault_tolerance.Plan(configs=(trained,), seeds=1)
-    )
-    characters = FewShot(
-        label="glyphs",
-        dataset="few_glyphs",
+FEW = DeploymentSettings(
+    label="episodes",
+    trained=replace(
+        few_shot.SMOKE,
         validation=10,
         unseen=12,
-        ink="unit",
-        flipped=0.0,
         channels=(8, 8),
         activation="relu",
-        normalised=True,
-        length=10.0,
-        label_current=100.0,
-        largest_rate=1.0,
         ways=3,
-        queries=2,
         shared=(6, 4),
-        episodes=4,
-        meta="joint",
-        loss="cross-entropy",
-        epochs=3,
+        objective=Objective("cross-entropy"),
         steps=4,
-        lr_weight=3e-3,
-        lr_meta=1e-3,
+        schedule=Schedule(
+            epochs=3, batch_size=4, lr_weight=3e-3, lr_meta=1e-3, decay="halves", decay_meta=True
+        ),
         tests=((3, 1), (5, 2)),
         test_episodes=60,
         validation_episodes=40,
-    )
-    methods = ("GP", "HP")
-    monkeypatch.setitem(
-        few_shot_plans.PLANS,
-        "smoke",
-        (Group(configs=(characters,), methods=methods, seeds=1),),
-    )
-    stream = Continual(
-        label="digits",
-        dataset="digits",
+    ),
+    bits=(8,),
+    tested=40,
+)
+TASKS = DeploymentSettings(
+    label="tasks",
+    trained=replace(
+        continual.SMOKE,
         validation=4_000,
         tasks=2,
-        authors_permutations=False,
         hidden=(24, 16),
         density=0.3,
         initial_scale=2.0,
-        epochs=1,
-        batch_size=50,
-        lr_weight=5e-3,
+        schedule=Schedule(epochs=2, batch_size=50, lr_weight=5e-3, lr_meta=1e-3),
         lr_gated=1e-2,
-        lr_meta=1e-3,
-        fresh=True,
+    ),
+    tested=50,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny() -> Iterator[None]:
+    """A plan of all three kinds, sixty classes of characters, and short measurements."""
+    tiny = (
+        Group(settings=(FAULT,), methods=("LP", "GP", "HP", "HP-sample"), seeds=2),
+        Group(settings=(FEW, TASKS), methods=("GP", "HP"), seeds=1),
     )
-    monkeypatch.setitem(
-        continual_plans.PLANS, "smoke", (Group(configs=(stream,), methods=methods, seeds=1),)
-    )
-    monkeypatch.setitem(
-        plans.PLANS,
-        "smoke",
-        (
-            Group(configs=(FAULT,), methods=("LP", "GP", "HP", "HP-sample"), seeds=2),
-            Group(configs=(FEW, TASKS), methods=methods, seeds=1),
-        ),
-    )
-    few_shot_lessons.characters_of.cache_clear()
     glyphs = render_glyphs(list(range(ord("0"), ord("9") + 1)) + list(range(0x410, 0x442)))
-    monkeypatch.setattr(few_shot_lessons, "load_characters", lambda name: glyphs)
-    monkeypatch.setattr(deployment_record, "_LEAST", 0.01)
-    yield
-    few_shot_lessons.characters_of.cache_clear()
+    episodes.characters_of.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(plans.PLANS, "smoke", tiny)
+        patch.setattr(episodes, "load_characters", lambda name: glyphs)
+        patch.setattr(record, "_LEAST", 0.01)
+        yield
+    episodes.characters_of.cache_clear()
 
 
 def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    result = experiment.run("smoke", store=store)
-    assert result.labels() == ("faults", "episodes", "tasks")
-    assert result.forms("faults", "GP") == ("float, frozen", "chip, frozen")
-    assert set(result.forms("faults", "HP")) == {
+    records = EXPERIMENT.run("smoke", store=store)
+    frame = records.frame
+
+    def of(label: str, method: str) -> Any:
+        return select(frame, label=label, method=method)
+
+    assert records.labels == ("faults", "episodes", "tasks")
+    assert forms_in(of("faults", "GP")) == ["float, frozen", "chip, frozen"]
+    assert set(forms_in(of("faults", "HP"))) == {
         f"{where}, {what}" for where in ("float", "chip") for what in ("frozen", "own trace")
     }
-    assert result.accuracy("faults", "HP", "chip, own trace", "gaussian").shape == (2, 2)
-    assert result.accuracy("faults", "LP", "float, frozen", "crop").shape == (2, 1)
-    assert result.levels("faults", "gaussian").tolist() == [0.0, 0.06]
-    assert result.parts("episodes", "HP") == ("3-way 1-shot", "5-way 2-shot")
-    assert result.accuracy("tasks", "HP", "chip, frozen", "tasks").shape == (1, 2)
-    widths, found = result.bits("faults", "HP")
-    assert widths.tolist() == [8, 2]
-    assert found.shape == (2, 2, 3)
-    assert set(result.histories("faults", "HP")) == {
+    noisy = {"protocol": "chip, own trace", "condition": "gaussian"}
+    assert samples(of("faults", "HP"), **noisy).shape == (2, 2)
+    assert levels(of("faults", "HP"), **noisy).tolist() == [0.0, 0.06]
+    cropped = {"protocol": "float, frozen", "condition": "crop"}
+    assert samples(of("faults", "LP"), **cropped).shape == (2, 1)
+    assert parts_in(of("episodes", "HP")) == ["3-way 1-shot", "5-way 2-shot"]
+    last = {"protocol": "chip, frozen", "condition": "tasks"}
+    assert samples(of("tasks", "HP"), **last).shape == (1, 2)
+    assert levels(of("faults", "HP"), condition="bits").tolist() == [8, 2]
+    for value in ("accuracy", "longer", "rounded"):
+        found = samples(of("faults", "HP"), value, condition="bits")
+        assert found.shape == (2, 2)
+        assert np.isfinite(found).all()
+    assert set(histories(of("faults", "HP"))) == {
         "float",
         "history",
         "rewritten",
@@ -152,78 +142,84 @@ def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
         "1 lags",
         "without newest 1",
     }
-    assert result.histories("faults", "GP") == {}
-    narrower = result.narrower("faults", "HP-sample")
-    assert [len(samples) for samples in narrower.values()] == [2] * 5
-    assert next(iter(narrower)) == "32 weights to choose from"
-    for label, method, form in (
-        ("faults", "HP-sample", "chip, own trace"),
-        ("episodes", "GP", "chip, folded"),
-        ("tasks", "HP", "chip, own trace"),
-    ):
-        spent = result.cost(label, method, form)
-        low, middle, high = result.energies(label, method, form)["activity"]
-        assert 0.0 < low < middle < high
-        assert spent.cores == len(result.mapping(label, method, form).cores)
-        assert spent.timing.latency > 0.0
-        report = result.report(label, method, form)
-        assert f"cores: {spent.cores} occupied of 156" in report
-        assert f"{spent.timing.phases} phases" in report
-        assert "naive" in report
-    frozen, own = (result.cost("faults", "HP", f"chip, {n}") for n in ("frozen", "own trace"))
-    assert frozen.cores < own.cores
+    assert histories(of("faults", "GP")) == {}
+    narrower = select(of("faults", "HP-sample"), condition="narrower")
+    assert narrower["protocol"].value_counts(sort=False).tolist() == [2] * 5
+    assert narrower["protocol"].iloc[0] == "32 weights to choose from"
+    costs = the_chip_is_spent_as_reported(records)
+    assert costs["chip, frozen"] < costs["chip, own trace"]
     for form in ("chip, frozen", "chip, own trace"):
-        seconds, _ = result.cpu("faults", "HP", form)
+        seconds = samples(of("faults", "HP"), "seconds", condition="cpu", protocol=form)
         assert (seconds > 0.0).all()
-    assert result.compared("faults", "HP") == 20
-    bounds = result.of("faults", "HP")[0]["result"]["largest_trace"]
-    assert [clip for _, clip in bounds] == [4.0, 4.0]
+    result = records.results("faults", "HP")[0]
+    assert result["histories"]["images"] == 20
+    assert [clip for _, clip in result["largest_trace"]] == [4.0, 4.0]
 
-    again = experiment.run("smoke", store=store)
-    assert again.records == result.records, "nothing is computed twice"
-    read = experiment.load("smoke", folder=tmp_path)
-    assert [r["result"] for r in read.records] == [r["result"] for r in result.records]
-    measured = measure(result)
-    assert measured["deployment/faults/HP/own trace"].shape == (2,)
+    again = EXPERIMENT.run("smoke", store=store)
+    assert again.records == records.records, "nothing is computed twice"
+    read = EXPERIMENT.load("smoke", folder=tmp_path)
+    assert [r["result"] for r in read.records] == [r["result"] for r in records.records]
+    claimed = records.claims()
+    assert claimed["deployment/faults/HP/own trace"].shape == (2,)
     expected = np.mean(
         [
             (
-                result.accuracy("faults", "HP", "chip, frozen", part)
-                - result.accuracy("faults", "HP", "float, frozen", part)
+                samples(of("faults", "HP"), protocol="chip, frozen", condition=part)
+                - samples(of("faults", "HP"), protocol="float, frozen", condition=part)
             ).mean(1)
             for part in ("gaussian", "crop")
         ],
         axis=0,
     )
-    np.testing.assert_allclose(measured["deployment/faults/HP/frozen"], expected)
-    for figure in (
-        deployment_figure.draw(result, "faults"),
-        deployment_figure.draw_others(result, ("episodes", "tasks")),
-    ):
+    np.testing.assert_allclose(claimed["deployment/faults/HP/frozen"], expected)
+    for figure in (draw(records, "faults"), draw_others(records, ("episodes", "tasks"))):
         assert all(axes.has_data() for axes in figure.axes)
         plt.close(figure)
 
 
+def the_chip_is_spent_as_reported(records: Records[Any, Any]) -> dict[str, int]:
+    """Check costs of some networks; return the cores of forms of HP's."""
+    for label, method, form in (
+        ("faults", "HP-sample", "chip, own trace"),
+        ("episodes", "GP", "chip, folded"),
+        ("tasks", "HP", "chip, own trace"),
+    ):
+        result = records.results(label, method)[0]
+        spent = chip.spent(result, form)
+        low, middle, high = chip.energies(result, form)["activity"]
+        assert 0.0 < low < middle < high
+        assert spent.cores == len(chip.mapping(result, form).cores)
+        assert spent.timing.latency > 0.0
+        report = chip.report(result, form)
+        assert f"cores: {spent.cores} occupied of 156" in report
+        assert f"{spent.timing.phases} phases" in report
+        assert "naive" in report
+    hybrid = records.results("faults", "HP")[0]
+    return {form: chip.spent(hybrid, form).cores for form in hybrid["shapes"]}
+
+
 def test_a_network_of_the_store_is_taken_and_not_trained_again(tmp_path: Path) -> None:
     """Without its weights it is trained, and these are kept; its record is left alone."""
-    store = Store(tmp_path)
-    deployed = Trial(experiment.EXPERIMENT, FAULT, GP, 1)
-    trained = experiment.trained_by(deployed)
-    first = experiment.trained_network(trained, store, torch.device("cpu"))
+    place = Place(CPU, store=Store(tmp_path))
+    trained = trained_by(Trial(EXPERIMENT, FAULT, GP, 1))
+    first = trained_network(trained, place)
     kept = list(tmp_path.rglob("*.safetensors"))
     assert len(kept) == 1
     assert not list(tmp_path.rglob("*.json"))
     before = kept[0].stat().st_mtime_ns
-    second = experiment.trained_network(trained, store, torch.device("cpu"))
+    second = trained_network(trained, place)
     assert kept[0].stat().st_mtime_ns == before
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
+    without = trained_network(trained, Place(CPU))
+    for one, other in zip(first.parameters(), without.parameters(), strict=True):
+        assert torch.equal(one, other), "the same where nothing is kept, as on a cluster"
 
 
 def test_fine_tuning_learns_with_rounded_weights_and_leaves_the_network_alone() -> None:
     """With two bits, weights are -1, 0 or 1 times a scale while it learns; it learns something."""
-    trained = experiment.trained_by(Trial(experiment.EXPERIMENT, FAULT, HP, 1))
-    network: Any = trained.experiment.run(trained, torch.device("cpu"))[1]
+    trained = trained_by(Trial(EXPERIMENT, FAULT, HP, 1))
+    network: Any = TRAINING.train(trained, Place(CPU))[0]
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with rounded_weights(network, 2):
         layer = network.layers[0]
@@ -248,20 +244,27 @@ def test_shapes_survive_their_record() -> None:
         DenseShape(name="b", inputs=100, outputs=10, graded=True, local=LocalShape(lags=3)),
         DenseShape(name="c", inputs=10, outputs=10, carried=True),
     )
-    assert deployment_record.shapes_in(deployment_record.shapes_as_json(shapes)) == shapes
+    assert record.shapes_in(record.shapes_as_json(shapes)) == shapes
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"base": "events"}, "base"),
-        ({"trained_label": "fashion"}, "trained_label.*digits"),
-        ({"bits": (9,)}, "bits"),
-        ({"faults": (("gaussian", (0.1,)),)}, "level 0 first"),
-        ({"tested": 0}, "tested"),
-        ({"lags": (0,)}, "lags"),
+        (lambda: {"trained": event_tolerance.SMOKE}, "of fault tolerance, few-shot or continual"),
+        (lambda: {"bits": (9,)}, r"DeploymentSettings.bits = \(9,\): it must be of 2 to 8"),
+        (lambda: {"faults": (("gaussian", (0.1,)),)}, "level 0 first"),
+        (lambda: {"tested": 0}, "DeploymentSettings.tested = 0"),
+        (lambda: {"lags": (0,)}, r"DeploymentSettings.lags = \(0,\)"),
     ],
 )
-def test_impossible_configs_are_refused(change: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(change: Callable[[], dict], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(FAULT, **change)
+        replace(FAULT, **change())
+
+
+def test_a_network_is_named_by_its_settings_not_by_a_label() -> None:
+    """What is trained cannot be missing from a plan: it is given whole."""
+    with pytest.raises(AttributeError, match="'str' object has no attribute"):
+        replace(FAULT, trained="fashion")
+    assert FAULT.schedule == FAULT.trained.schedule
+    assert trained_by(Trial(EXPERIMENT, FAULT, HP, 1)).settings == FAULT.trained

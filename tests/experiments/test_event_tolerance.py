@@ -2,78 +2,111 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
-from hybrid.data.dvs import NMNIST_CAMERA, NMNIST_SACCADES, record
-from hybrid.data.event_statistics import agreement, distance, statistics
-from hybrid.data.events import of_tonic, tonic_version
+from hybrid.data.events.camera import NMNIST_CAMERA, NMNIST_SACCADES, record
+from hybrid.data.events.faults import SENSOR_FAULTS
+from hybrid.data.events.recordings import Recordings, of_tonic, tonic_version
+from hybrid.data.events.statistics import agreement, distance, statistics
 from hybrid.data.images import load_images
-from hybrid.data.recordings import Recordings
-from hybrid.data.sensor_faults import SENSOR_FAULTS
-from hybrid.experiments import camera_check, camera_fit, event_figure, event_sets
-from hybrid.experiments import event_plans as plans
-from hybrid.experiments import event_tolerance as experiment
-from hybrid.experiments.base import GP, HP, LP, Method
-from hybrid.experiments.event_config import Config
-from hybrid.experiments.event_results import Result, measure
-from hybrid.experiments.event_sets import frames_of, recordings_for
-from hybrid.experiments.plans import Group
-from hybrid.experiments.trials import Trial
+from hybrid.experiments.core.experiment import Group
+from hybrid.experiments.core.methods import GP, HP, LP, Method
+from hybrid.experiments.core.records import Records, gap, levels, samples, select
+from hybrid.experiments.core.settings import as_json, from_json
+from hybrid.experiments.core.trials import Place, Trial
+from hybrid.experiments.deployment.inspect import KINDS
+from hybrid.experiments.event_tolerance import EXPERIMENT, camera, camera_fit, plans, run
+from hybrid.experiments.event_tolerance.claims import faults_in
+from hybrid.experiments.event_tolerance.figure import draw
+from hybrid.experiments.event_tolerance.frames import (
+    CACHE_SETTING,
+    frames_from,
+    frames_of,
+    recordings_for,
+)
+from hybrid.experiments.event_tolerance.settings import EventSettings
+from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import Split
-from hybrid.model.networks import Activity
-from hybrid.model.neurons import NeuronState
-from hybrid.model.plasticity import LayerState
+from hybrid.model.coding import EventCounts, LastMembrane, Rate
+from hybrid.model.convolutional import Convolution, Dense
+from hybrid.model.layers import InitialMeta
+from hybrid.model.networks import Activity, HybridNetwork
+from hybrid.model.neurons import LIF, NeuronState
+from hybrid.model.plasticity import Hebbian, LayerState
 from hybrid.model.window.choice import Window
 from hybrid.runs.store import Json, Store
 
-TINY = Config(
+
+def dense(hidden: int) -> tuple[Dense, ...]:
+    return Dense(size=hidden, plastic=True), Dense(size=10, plastic=True)
+
+
+TINY = EventSettings(
     label="tiny",
+    dataset="event_digits",
     recordings=60,
     tested=20,
     validation=20,
+    neuron=LIF(decay=0.4, v_th=0.35),
+    rule=Hebbian(trace_decay=0.95, trace_clip=4.0, nominal_batch=10),
+    readout=Rate(),
     steps=3,
+    tau=None,
     span=310_000,
-    hidden=12,
-    batch_size=10,
-    epochs=1,
+    dense=dense(12),
+    encode=EventCounts(ceiling=3),
+    schedule=Schedule(epochs=1, batch_size=10, lr_weight=1e-3, lr_meta=5e-4),
     faults=(("centre", (0.0, 4.0)), ("noise", (20.0,)), ("hot", (0.05, 0.1))),
 )
+
+
+def build(method: Method) -> HybridNetwork:
+    """Return the untrained network of seed 1."""
+    return Trial(EXPERIMENT, TINY, method, 1).build()
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder for frames."""
-    monkeypatch.setenv(event_sets.CACHE_SETTING, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_SETTING, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for frames that several tests need."""
+    folder = tmp_path_factory.mktemp("frames")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_SETTING, str(folder))
+        yield folder
+
+
 @pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A smoke profile that takes seconds."""
-    convolutional = replace(TINY, label="tiny-conv", convolutions=((3, True), (4, True)))
-    monkeypatch.setitem(
-        plans.PLANS,
-        "smoke",
-        (
-            Group(configs=(TINY,), methods=("LP", "GP", "HP"), seeds=2),
-            Group(configs=(convolutional,), methods=("HP",), seeds=1),
-        ),
+    convolutions = (Convolution(channels=3, pooled=True), Convolution(channels=4, pooled=True))
+    convolutional = replace(TINY, label="tiny-conv", convolutions=convolutions)
+    tiny = (
+        Group(settings=(TINY,), methods=("LP", "GP", "HP"), seeds=2),
+        Group(settings=(convolutional,), methods=("HP",), seeds=1),
     )
+    monkeypatch.setitem(plans.PLANS, "smoke", tiny)
 
 
 class Counting:
     """A source that knows how often it was read."""
 
-    def __init__(self, config: Config) -> None:
-        self._source, self.reads = recordings_for(config).train, 0
+    def __init__(self, settings: EventSettings) -> None:
+        self._source, self.reads = recordings_for(settings).train, 0
         self.labels, self.sensor = self._source.labels, self._source.sensor
         self.fingerprint = self._source.fingerprint
 
@@ -90,13 +123,13 @@ def test_frames_are_counted_once_for_the_same_windows(cache: Path) -> None:
     assert source.reads == 1
     assert torch.equal(frames_of(TINY, source), first)
     assert source.reads == 1, "kept on disk"
-    for change in ({"steps": 4}, {"span": 200_000}, {"span": None}, {"span": None, "by": "count"}):
+    for change in ({"steps": 4}, {"span": 200_000}, {"span": None}):
         other = frames_of(replace(TINY, **change), source)
         assert other.shape != first.shape or (other != first).any(), "other windows, other frames"
-    assert source.reads == 5
+    assert source.reads == 4
     fewer = frames_of(TINY, recordings_for(replace(TINY, recordings=30)).train)
     assert torch.equal(fewer, first[:30])
-    assert len(list(cache.iterdir())) == 6
+    assert len(list(cache.iterdir())) == 5
 
 
 def test_a_damaged_cache_is_counted_anew(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,62 +154,78 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(
 
 def test_methods_of_a_seed_meet_the_same_faults_and_seeds_others() -> None:
     sound = recordings_for(TINY).test.read(range(20))
-    sets = [experiment.test_sets(TINY, sound, "hot", (0.05, 0.1), seed) for seed in (1, 1, 2)]
+    sets = [run.faulty_frames(TINY, sound, "hot", (0.05, 0.1), seed) for seed in (1, 1, 2)]
     assert torch.equal(sets[0], sets[1])
     assert not torch.equal(sets[0], sets[2])
     assert sets[0].shape == (2, 20, 3 * 2 * 34 * 34)
-    clean = experiment.test_sets(TINY, sound, "centre", (0.0,), 1)[0]
-    assert torch.equal(clean, experiment.frames_from(TINY, sound))
+    clean = run.faulty_frames(TINY, sound, "centre", (0.0,), 1)[0]
+    assert torch.equal(clean, frames_from(TINY, sound))
 
 
-def drawn_as_told(result: Result) -> None:
+def drawn_as_told(records: Records[Any, Any]) -> None:
     """The figure has a panel for each fault, with its levels and all that was tested."""
     sound = recordings_for(TINY).test.read([3])
-    figure = event_figure.draw(result, "tiny", sound, camera_check.load())
+    figure = draw(records, "tiny", sound, camera.load())
     panels = {axes.get_title(): axes for axes in figure.axes}
-    for fault, levels in result.faults("tiny").items():
+    own = select(records.frame, label="tiny")
+    assert faults_in(own) == ["centre", "noise", "hot"]
+    for fault in faults_in(own):
         title = SENSOR_FAULTS[fault].axis.partition(" (")[0]
         lines = {line.get_label(): line for line in panels[title].get_lines()}
         assert list(lines) == ["LP, batch", "GP, frozen", "HP, batch", "HP, frozen"]
         for method, protocol in (name.split(", ") for name in lines):
             line = lines[f"{method}, {protocol}"]
-            np.testing.assert_array_equal(line.get_xdata(), levels)
-            expected = result.accuracy("tiny", method, fault, protocol).mean(0)
-            np.testing.assert_allclose(line.get_ydata(), expected)
+            where = {"method": method, "condition": fault, "protocol": protocol}
+            np.testing.assert_array_equal(line.get_xdata(), levels(own, **where))
+            np.testing.assert_allclose(line.get_ydata(), samples(own, **where).mean(0))
     evidence = panels["Evidence, noise at 20"].get_lines()[2]
-    np.testing.assert_allclose(
-        evidence.get_ydata(), result.evidence("tiny", "HP", "noise")[:, -1].mean(0)
-    )
+    gathered = [result["evidence"]["noise"][-1] for result in records.results("tiny", "HP")]
+    np.testing.assert_allclose(evidence.get_ydata(), np.mean(gathered, axis=0))
     assert {"Three saccades", "Events per recording"} <= set(panels)
     plt.close(figure)
 
 
-@pytest.mark.usefixtures("plan")
+@pytest.mark.usefixtures("_tiny")
 def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
     store = Store(tmp_path / "records")
-    result = experiment.run("smoke", store=store)
-    assert result.labels() == ("tiny", "tiny-conv")
-    assert result.methods("tiny") == ("LP", "GP", "HP")
+    records = EXPERIMENT.run("smoke", store=store)
+    assert records.labels == ("tiny", "tiny-conv")
+    assert records.methods("tiny") == ("LP", "GP", "HP")
+    own = select(records.frame, label="tiny")
+    faults = {"centre": [0.0, 4.0], "noise": [0.0, 20.0], "hot": [0.0, 0.05, 0.1]}
     for method in ("LP", "GP", "HP"):
-        assert result.seeds("tiny", method) == (1, 2)
-        for fault, levels in result.faults("tiny").items():
-            found = result.accuracy("tiny", method, fault)
-            assert found.shape == (2, len(levels))
-            np.testing.assert_array_equal(found[:, 0], result.sound("tiny", method))
-    assert result.protocols("tiny", "HP") == ("batch", "frozen", "sample", "stream")
-    assert result.protocols("tiny-conv", "HP") == ("batch", "frozen", "sample")
-    assert result.protocols("tiny", "GP") == ("frozen",)
-    expected = result.accuracy("tiny", "HP", "noise") - result.accuracy("tiny", "GP", "noise")
-    np.testing.assert_array_equal(result.gap("tiny", "noise", "HP", "GP"), expected)
-    assert result.rates("tiny", "HP", "hot").shape == (2, 2, 2)
-    assert (result.rates("tiny", "HP", "hot")[..., 0] > 0.0).all()
-    assert result.learning("tiny", "LP").shape == (2, 1)
-    assert result.evidence("tiny", "HP", "centre").shape == (2, 2, TINY.steps)
-    again = experiment.run("smoke", store=store)
-    assert again.records == result.records, "nothing is computed twice"
-    drawn_as_told(result)
-    read = experiment.load("smoke", folder=tmp_path / "records")
-    assert [r["result"] for r in read.records] == [r["result"] for r in result.records]
+        assert records.seeds("tiny", method) == (1, 2)
+        tested = select(own, method=method, usual=True)
+        sound = samples(tested, condition="centre")[:, 0]
+        for fault, strengths in faults.items():
+            assert levels(tested, condition=fault).tolist() == strengths
+            found = samples(tested, condition=fault)
+            assert found.shape == (2, len(strengths))
+            np.testing.assert_array_equal(found[:, 0], sound)
+
+    def protocols(label: str, method: str) -> list[str]:
+        found = select(records.frame, label=label, method=method, condition="hot")
+        return list(found["protocol"].unique())
+
+    assert protocols("tiny", "HP") == ["batch", "frozen", "sample", "stream"]
+    assert protocols("tiny-conv", "HP") == ["batch", "frozen", "sample"]
+    assert protocols("tiny", "GP") == ["frozen"]
+    noise = {"condition": "noise", "usual": True}
+    expected = samples(own, method="HP", **noise) - samples(own, method="GP", **noise)
+    np.testing.assert_array_equal(gap(own, "HP", "GP", condition="noise"), expected)
+    hot = {"method": "HP", "condition": "hot", "usual": True}
+    hidden, out = (samples(own, layer, **hot)[:, 1:] for layer in ("rate 0", "rate 1"))
+    assert hidden.shape == out.shape == (2, 2)
+    assert (hidden > 0.0).all()
+    assert np.isfinite(out).all()
+    assert samples(own, method="LP", condition="learning").shape == (2, 1)
+    gathered = [result["evidence"]["centre"] for result in records.results("tiny", "HP")]
+    assert np.shape(gathered) == (2, 2, TINY.steps)
+    again = EXPERIMENT.run("smoke", store=store)
+    assert again.records == records.records, "nothing is computed twice"
+    drawn_as_told(records)
+    read = EXPERIMENT.load("smoke", folder=tmp_path / "records")
+    assert [r["result"] for r in read.records] == [r["result"] for r in records.records]
 
 
 def test_claims_are_measured_on_faulty_cameras_and_each_fault_weighs_the_same() -> None:
@@ -187,9 +236,9 @@ def test_claims_are_measured_on_faulty_cameras_and_each_fault_weighs_the_same() 
             fault: {"confusion": [[[count, 10 - count], [0, 0]] for count in counts]}
             for fault, counts in right.items()
         }
-        config = {"label": "made up", "faults": [["centre", [0.0, 4.0]], ["noise", [5.0, 20.0]]]}
-        request = {"config": config, "method": {"name": method}, "seed": seed}
-        return {"request": request, "result": {"tests": {"frozen": tests}}}
+        settings = {"label": "made up", "faults": [["centre", [0.0, 4.0]], ["noise", [5.0, 20.0]]]}
+        request = {"settings": settings, "method": {"name": method}, "seed": seed}
+        return {"request": request, "result": {"tests": {"frozen": tests}, "epochs": []}}
 
     records = (
         record("GP", 1, {"centre": [9, 2], "noise": [4, 3]}),
@@ -197,18 +246,18 @@ def test_claims_are_measured_on_faulty_cameras_and_each_fault_weighs_the_same() 
         record("HP", 1, {"centre": [3, 6], "noise": [5, 6]}),
         record("HP", 2, {"centre": [9, 2], "noise": [4, 3]}),
     )
-    measured = measure(Result(("made up",), records))
+    measured = Records(EXPERIMENT, {"made up": TINY}, records).claims()
     assert list(measured) == ["event_tolerance/made up/HP-GP"]
     np.testing.assert_allclose(measured["event_tolerance/made up/HP-GP"], [30.0, 0.0])
 
 
 def test_lp_trains_its_read_out_alone() -> None:
-    network = experiment.build(TINY, LP, 1)
+    network = build(LP)
     trained = {name for name, p in network.named_parameters() if p.requires_grad}
     assert all(name.startswith("layers.1.") for name in trained)
     assert network.meta_parameters()
-    assert not experiment.build(TINY, GP, 1).meta_parameters()
-    first = [experiment.build(TINY, method, 1).layers[0].weight for method in (GP, HP, LP)]
+    assert not build(GP).meta_parameters()
+    first = [build(method).layers[0].weight for method in (GP, HP, LP)]
     assert torch.equal(first[0], first[1])
     assert torch.equal(first[0], first[2])
 
@@ -218,38 +267,58 @@ def test_evidence_is_of_the_right_class() -> None:
     spikes = torch.tensor(
         [[[1.0, 0, 0], [0, 0, 0]], [[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [1, 0, 1]]]
     )
-    network = experiment.build(TINY, GP, 1)
+    network = build(GP)
     window = Window(tuple(NeuronState(z, z) for z in spikes), LayerState())
     network.forward = lambda *_, **__: Activity(spikes[-1], (window,))  # type: ignore[method-assign]
     shown = Split(torch.zeros(2, 1), torch.tensor([0, 2]))
     # Sample 0: 1, 2 - 1/2, 3 - 1/2; sample 1: 0, 1, 2 - 1/2.
-    found = experiment.evidence(network, shown, 2, adapt=False)
+    found = run.evidence(network, shown, 2, adapt=False)
     np.testing.assert_allclose(found, [0.5, 1.25, 2.0])
 
 
 @pytest.mark.parametrize(
     ("method", "change", "least"),
-    [(GP, {}, 60), (HP, {}, 60), (HP, {"answer": "membrane", "tau": 40.0}, 40)],
+    [
+        (GP, {}, 60),
+        (HP, {}, 60),
+        (HP, {"readout": LastMembrane(ceiling=1.1), "tau": 40.0}, 40),
+    ],
 )
-def test_networks_learn_from_events(method: Method, change: dict, least: int) -> None:
+def test_networks_learn_from_events(
+    method: Method,
+    change: dict,
+    least: int,
+    shared_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Far more than chance, from few recordings: the pipeline is whole."""
-    config = replace(TINY, recordings=400, tested=100, hidden=64, epochs=6, lr_weight=5e-4)
-    config = replace(config, **change)
-    config = replace(config, validation=50, decay=0.8, faults=(("centre", (0.0,)),))
-    trial = Trial(experiment.EXPERIMENT, config, method, 101)
-    result, _ = experiment.EXPERIMENT.run(trial, torch.device("cpu"))
+    monkeypatch.setenv(CACHE_SETTING, str(shared_cache))
+    settings = replace(
+        TINY,
+        recordings=400,
+        tested=100,
+        validation=50,
+        neuron=LIF(decay=0.8, v_th=0.35),
+        dense=dense(64),
+        schedule=replace(TINY.schedule, epochs=6, lr_weight=5e-4),
+        faults=(("centre", (0.0,)),),
+        **change,
+    )
+    result, _ = EXPERIMENT.compute(
+        Trial(EXPERIMENT, settings, method, 101), Place(torch.device("cpu"))
+    )
     counts = np.array(next(iter(result["tests"].values()))["centre"]["confusion"][0])
     assert counts.sum() == 100
     assert np.trace(counts) > least
 
 
 @pytest.mark.parametrize("profile", plans.PLANS)
-def test_plans_name_each_config_once(profile: str) -> None:
-    configs = [config for group in plans.PLANS[profile] for config in group.configs]
-    assert len({config.label for config in configs}) == len(configs)
-    for config in configs:
-        assert json.loads(json.dumps(config.as_json())) == config.as_json(), "what records hold"
-        assert config.faults[0][1][0] == 0.0, "the sound camera is tested"
+def test_plans_name_all_settings_once(profile: str) -> None:
+    planned = [settings for group in plans.PLANS[profile] for settings in group.settings]
+    assert len({settings.label for settings in planned}) == len(planned)
+    for settings in planned:
+        assert json.loads(json.dumps(as_json(settings))) == as_json(settings), "what records hold"
+        assert settings.faults[0][1][0] == 0.0, "the sound camera is tested"
 
 
 def test_more_recordings_than_there_are_is_refused() -> None:
@@ -266,53 +335,68 @@ def test_without_tonic_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     def no_module(name: str) -> None:
         raise ModuleNotFoundError(name="tonic")
 
-    monkeypatch.setattr("hybrid.data.events.version", no_package)
-    monkeypatch.setattr("hybrid.data.events.import_module", no_module)
+    monkeypatch.setattr("hybrid.data.events.recordings.version", no_package)
+    monkeypatch.setattr("hybrid.data.events.recordings.import_module", no_module)
     for ask in (tonic_version, lambda: of_tonic("transforms", "DropEvent")):
         with pytest.raises(ValueError, match=r"pip install '.\[events\]'"):
             ask()
 
 
+def faults(*pairs: tuple[str, tuple[float, ...]]) -> dict:
+    return {"faults": pairs}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "mnist"}, "dataset = 'mnist': it must be one of event_digits"),
-        ({"by": "pixel"}, "one of time, count"),
-        ({"by": "count"}, "None with windows by count"),
-        ({"recordings": 0}, ">= 1, or None for all"),
-        ({"steps": 0}, "steps = 0"),
-        ({"answer": "vote"}, "one of rate, membrane"),
-        ({"faults": ()}, "pairs of"),
-        ({"span": -5}, "at least 1 µs for each window"),
-        ({"ceiling": 300}, "at most 255"),
-        ({"initial_meta": -1.0}, "initial_meta = -1.0"),
-        ({"faults": (("centre", (0.0,)), ("centre", (1.0,)))}, "of different names"),
-        ({"faults": (("centre", ()),)}, "with levels"),
-        ({"faults": (("centre", (1.0,)),)}, "level 0, first"),
-        ({"faults": (("fog", (1.0,)),)}, "pairs of"),
-        ({"faults": (("dropped", (0.0, 1.5)),)}, "dropped level 1.5"),
-        ({"faults": (("dropped", (0.0, 0.9, 0.5)),)}, "dropped that rise"),
-        ({"faults": (("dropped", (0.0, 0.5, 0.5)),)}, "dropped that rise"),
-        ({"faults": (("dropped", (0.0, 0.5)), ("noise", (0.0, 5.0)))}, "first fault alone"),
+        (lambda: {"dataset": "mnist"}, "dataset = 'mnist': it must be one of event_digits"),
+        (lambda: {"recordings": 0}, ">= 1, or None for all"),
+        (lambda: {"steps": 0}, "steps = 0"),
+        (lambda: {"faults": ()}, "pairs of"),
+        (lambda: {"span": -5}, "at least 1 µs for each window"),
+        (lambda: {"encode": EventCounts(ceiling=300)}, "at most 255"),
+        (lambda: {"encode": EventCounts(ceiling=0)}, "EventCounts.ceiling = 0: it must be >= 1"),
+        (lambda: {"encode": None}, "encode = None: it must be EventCounts"),
+        (lambda: {"initial_meta": InitialMeta.up_to(-1.0)}, r"pairs \(low, high\) with low <="),
+        (lambda: faults(("centre", (0.0,)), ("centre", (1.0,))), "of different names"),
+        (lambda: faults(("centre", ())), "with levels"),
+        (lambda: faults(("centre", (1.0,))), "level 0, first"),
+        (lambda: faults(("fog", (1.0,))), "pairs of"),
+        (lambda: faults(("dropped", (0.0, 1.5))), "dropped level 1.5"),
+        (lambda: faults(("dropped", (0.0, 0.9, 0.5))), "dropped that rise"),
+        (lambda: faults(("dropped", (0.0, 0.5, 0.5))), "dropped that rise"),
+        (lambda: faults(("dropped", (0.0, 0.5)), ("noise", (0.0, 5.0))), "first fault alone"),
     ],
 )
-def test_impossible_configs_are_refused(change: dict, message: str) -> None:
+def test_impossible_settings_are_refused(change: Callable[[], dict], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(TINY, **change)
+        replace(TINY, **change())
+
+
+def test_other_windows_and_answers_cannot_be_said() -> None:
+    """Windows are of time, and an answer is an object: only a stored name can be wrong."""
+    for by in ("pixel", "count"):
+        with pytest.raises(TypeError, match="'by'"):
+            replace(TINY, by=by)
+    kinds = {**KINDS, "EventSettings": EventSettings, "EventCounts": EventCounts}
+    whole = as_json(TINY)
+    assert from_json(whole, kinds) == TINY
+    with pytest.raises(ValueError, match="settings of kind 'Vote' are unknown"):
+        from_json({**whole, "readout": {"kind": "Vote"}}, kinds)
 
 
 def test_the_camera_agrees_with_n_mnist_as_far_as_is_said() -> None:
     """The committed comparison with real test recordings, which notebook 03 quotes."""
-    check = camera_check.load()
+    check = camera.load()
     assert check["camera"] == asdict(NMNIST_CAMERA), "of the present constants"
     assert check["saccades"] == json.loads(json.dumps(asdict(NMNIST_SACCADES)))
-    assert check["simulator"] == camera_check.simulator(), "of the present simulator"
+    assert check["simulator"] == camera.simulator(), "of the present simulator"
     found = check["agreement"]
     assert abs(found["total"] - 1.0) < 0.02
     assert np.abs(np.array(found["counts"]) - 1.0).max() < 0.1
     assert found["rates"] > 0.95
     assert np.min(found["images"]) > 0.95
-    real, model = (camera_check.statistics_in(check, which) for which in ("real", "model"))
+    real, model = (camera.statistics_in(check, which) for which in ("real", "model"))
     again = agreement(real, model)
     assert again.total == pytest.approx(found["total"], abs=1e-3)
     assert again.rates == pytest.approx(found["rates"], abs=1e-3)
@@ -322,8 +406,8 @@ def test_the_camera_agrees_with_n_mnist_as_far_as_is_said() -> None:
 def test_a_camera_is_fitted_to_what_another_one_saw() -> None:
     """A few steps of the fit come nearer to recordings of a known camera than its start."""
     pictures = load_images("digits").train[:6]
-    camera = replace(NMNIST_CAMERA, threshold_on=0.14, threshold_off=0.14)
-    seen = record(pictures, camera, NMNIST_SACCADES, seed=0)
+    known = replace(NMNIST_CAMERA, threshold_on=0.14, threshold_off=0.14)
+    seen = record(pictures, known, NMNIST_SACCADES, seed=0)
     start = np.array([value for value, _ in camera_fit._START.values()])
     noise = camera_fit.border_noise(seen)
     first = record(pictures, *camera_fit.model_of(start, noise), seed=0)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from hybrid.data.events import load_events
-from hybrid.data.sources import registry
-from hybrid.experiments import gestures
+from hybrid.data.events.sets import load_events
+from hybrid.data.files import registry
+from hybrid.experiments.event_tolerance import gestures
 
 
 def test_pictures_count_events_in_windows_and_under_faults() -> None:

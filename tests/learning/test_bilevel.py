@@ -120,7 +120,7 @@ def test_what_a_loss_does_not_use_has_no_influence() -> None:
 
 
 def test_bad_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="choose one of finite-difference, exact, first-order"):
+    with pytest.raises(ValueError, match="it must be one of finite-difference, exact, first-order"):
         Bilevel(second_order="third")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"Bilevel\.rate = 0\.0: it must be > 0"):
         Bilevel(rate=0.0)

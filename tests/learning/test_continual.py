@@ -10,20 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.learning import continual
-from hybrid.learning.consolidation import Consolidation
-from hybrid.learning.continual import Learner, Lessons, Stream, View, accuracy_on, learn_stream
-from hybrid.learning.fisher import fisher_information
+from hybrid.learning.consolidation import Consolidation, fisher_information
+from hybrid.learning.continual import (
+    Learner,
+    Stream,
+    StreamTraining,
+    View,
+    accuracy_on,
+    learn_stream,
+)
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import Split
 from hybrid.model.context import ContextGated, Masks
 from hybrid.model.layers import InitialMeta
-from hybrid.model.window.sparse import random_masks
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
+from hybrid.model.window.sparse import random_masks
 
 SIZES = (12, 40, 30, 3)
 TASKS = 3
-LOSS, ERROR = continual._Course._loss, continual._Course._error
+LOSS, ERROR = continual._Trainer._loss, continual._Trainer._error
 
 
 def network(local: bool = False) -> ContextGated:
@@ -64,11 +70,14 @@ def stream() -> Stream:
 
 
 def learn(
-    learner: Learner, lessons: Lessons, checkpoint: Path | None = None, tasks: Stream | None = None
+    learner: Learner,
+    training: StreamTraining,
+    checkpoint: Path | None = None,
+    tasks: Stream | None = None,
 ) -> Tensor:
-    schedule = Schedule(epochs=TASKS * lessons.epochs, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
+    schedule = Schedule(epochs=TASKS * training.epochs, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
     order: Callable[[int], torch.Generator] = torch.Generator().manual_seed
-    learn_stream(learner, tasks or stream(), lessons, schedule, order, checkpoint=checkpoint)
+    learn_stream(learner, tasks or stream(), training, schedule, order, checkpoint=checkpoint)
     return learner.accuracy
 
 
@@ -177,62 +186,65 @@ def test_synaptic_intelligence_sums_to_the_fall_of_the_loss() -> None:
 
 
 def test_fine_tuning_forgets_and_each_remedy_helps() -> None:
-    plain = learn(learner_of(), Lessons(epochs=6))
+    plain = learn(learner_of(), StreamTraining(epochs=6))
     untested = [[0 < i < j for j in range(TASKS)] for i in range(TASKS + 1)]
     assert plain.isnan().tolist() == untested
     assert plain[1:].diagonal().min() > 0.9, "each task is learned"
     assert plain[-1, 0] < 0.8, "and forgotten"
     remedies = {
-        "joint": (learner_of(), Lessons(epochs=6, joint=True)),
-        "ewc": (learner_of(kind="ewc"), Lessons(epochs=6)),
-        "si": (learner_of(kind="si"), Lessons(epochs=6)),
-        "gating": (learner_of(gated=True), Lessons(epochs=6)),
-        "hybrid": (learner_of(network(local=True), gated=True), Lessons(epochs=6, meta="replay")),
+        "joint": (learner_of(), StreamTraining(epochs=6, joint=True)),
+        "ewc": (learner_of(kind="ewc"), StreamTraining(epochs=6)),
+        "si": (learner_of(kind="si"), StreamTraining(epochs=6)),
+        "gating": (learner_of(gated=True), StreamTraining(epochs=6)),
+        "hybrid": (
+            learner_of(network(local=True), gated=True),
+            StreamTraining(epochs=6, meta="replay"),
+        ),
     }
-    for name, (learner, lessons) in remedies.items():
-        assert learn(learner, lessons)[-1].mean() > plain[-1].mean() + 0.1, name
+    for name, (learner, training) in remedies.items():
+        assert learn(learner, training)[-1].mean() > plain[-1].mean() + 0.1, name
 
 
 def test_theta_learns_between_tasks_alone() -> None:
     for meta, moves in (("none", False), ("own", True), ("replay", True)):
         net = network(local=True)
         before = [p.detach().clone() for p in net.meta_parameters()]
-        learn(learner_of(net, gated=True), Lessons(epochs=1, meta=meta))  # type: ignore[arg-type]
+        learn(learner_of(net, gated=True), StreamTraining(epochs=1, meta=meta))  # type: ignore[arg-type]
         moved = [not torch.equal(p, q) for p, q in zip(net.meta_parameters(), before, strict=True)]
         assert any(moved) == moves, meta
     net = network(local=True)
     before = [p.detach().clone() for p in net.meta_parameters()]
-    learn(learner_of(net, gated=True), Lessons(epochs=1, meta="own", meta_tasks=0))
+    learn(learner_of(net, gated=True), StreamTraining(epochs=1, meta="own", meta_tasks=0))
     assert all(torch.equal(p, q) for p, q in zip(net.meta_parameters(), before, strict=True))
 
 
-def course_of(learner: Learner, lessons: Lessons) -> continual._Course:
-    """Return a course in which steps can be taken one by one."""
+def trainer_of(learner: Learner, training: StreamTraining) -> continual._Trainer:
+    """Return a trainer whose steps can be taken one by one."""
     schedule = Schedule(epochs=3, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
     net = learner.network
     of_weights = schedule.optimisers(net.weight_parameters(), [])
     of_meta = schedule.optimisers([], net.meta_parameters())
-    return continual._Course(learner, stream(), lessons, schedule, of_weights, of_meta)
+    return continual._Trainer(learner, stream(), training, schedule, of_weights, of_meta)
 
 
 @pytest.mark.parametrize(("meta", "shown"), [("own", {2}), ("replay", {0, 1})])
 def test_meta_epochs_show_what_they_should_and_leave_weights_alone(meta: str, shown: set) -> None:
     net = network(local=True)
-    course = course_of(learner_of(net, gated=True), Lessons(epochs=1, meta=meta))  # type: ignore[arg-type]
+    trainer = trainer_of(learner_of(net, gated=True), StreamTraining(epochs=1, meta=meta))  # type: ignore[arg-type]
     weights = [weight.detach().clone() for weight in net.weights]
     theta = [p.detach().clone() for p in net.meta_parameters()]
-    with patch.object(continual._Course, "_loss", autospec=True, side_effect=LOSS) as spy:
-        assert list(course._teach_meta(2, torch.Generator().manual_seed(0))) == []
+    with patch.object(continual._Trainer, "_loss", autospec=True, side_effect=LOSS) as spy:
+        assert list(trainer._train_meta(2, torch.Generator().manual_seed(0))) == []
     assert {call.args[1] for call in spy.call_args_list} == shown
     assert all(torch.equal(w, old) for w, old in zip(net.weights, weights, strict=True))
     assert not all(torch.equal(p, old) for p, old in zip(net.meta_parameters(), theta, strict=True))
 
 
 def test_joint_batches_mix_all_tasks() -> None:
-    course = course_of(learner_of(), Lessons(epochs=1, joint=True))
+    trainer = trainer_of(learner_of(), StreamTraining(epochs=1, joint=True))
     generator = torch.Generator().manual_seed(0)
-    with patch.object(continual._Course, "_error", autospec=True, side_effect=ERROR) as spy:
-        mixed = course._mixed_loss(torch.arange(60), generator)
+    with patch.object(continual._Trainer, "_error", autospec=True, side_effect=ERROR) as spy:
+        mixed = trainer._mixed_loss(torch.arange(60), generator)
     sizes = {call.args[1]: len(call.args[2]) for call in spy.call_args_list}
     assert set(sizes) == {0, 1, 2}
     assert sum(sizes.values()) == 60
@@ -242,8 +254,8 @@ def test_joint_batches_mix_all_tasks() -> None:
 
 def test_gated_importance_stays_within_the_masks() -> None:
     learner = learner_of(kind="ewc", gated=True)
-    course = course_of(learner, Lessons(epochs=1))
-    learner.consolidation.end_task(lambda: course._fisher(1, torch.Generator().manual_seed(0)))
+    trainer = trainer_of(learner, StreamTraining(epochs=1))
+    learner.consolidation.end_task(lambda: trainer._fisher(1, torch.Generator().manual_seed(0)))
     own = learner.masks(1)
     assert own is not None
     for omega, mask in zip(learner.consolidation.named("omega"), own, strict=True):
@@ -260,9 +272,9 @@ class KilledError(Exception):
 def test_a_killed_course_ends_where_an_unbroken_one_does(
     kind: str, meta: str, fresh: bool, tmp_path: Path
 ) -> None:
-    lessons = Lessons(epochs=2, meta=meta, fresh=fresh)  # type: ignore[arg-type]
+    training = StreamTraining(epochs=2, meta=meta, fresh=fresh)  # type: ignore[arg-type]
     unbroken = learner_of(network(local=True), kind, gated=True)
-    learn(unbroken, lessons)
+    learn(unbroken, training)
     path = tmp_path / "checkpoint.safetensors"
     killed, calls = learner_of(network(local=True), kind, gated=True), 0
 
@@ -275,9 +287,9 @@ def test_a_killed_course_ends_where_an_unbroken_one_does(
 
     schedule = Schedule(epochs=2 * TASKS, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
     with pytest.raises(KilledError):
-        learn_stream(killed, stream(), lessons, schedule, dying, checkpoint=path)
+        learn_stream(killed, stream(), training, schedule, dying, checkpoint=path)
     resumed = learner_of(network(local=True), kind, gated=True)
-    learn(resumed, lessons, path)
+    learn(resumed, training, path)
     for (name, ours), theirs in zip(
         resumed.state_dict().items(), unbroken.state_dict().values(), strict=True
     ):
@@ -291,7 +303,7 @@ def test_known_tasks_narrow_the_choice() -> None:
     numbers = (base.train.labels != 1).nonzero().squeeze(1)
     narrow = first._replace(train=numbers, validation=numbers, test=numbers, choices=two)
     learner = learner_of()
-    learn(learner, Lessons(epochs=2), tasks=base._replace(views=(narrow, narrow, narrow)))
+    learn(learner, StreamTraining(epochs=2), tasks=base._replace(views=(narrow, narrow, narrow)))
     everywhere = torch.arange(90)
     shown = base._replace(views=(narrow,))
     told = accuracy_on(learner, shown, 0, base.test, everywhere, batch_size=10)
@@ -322,7 +334,7 @@ def test_protocols_differ_in_who_shares_a_trace() -> None:
 def test_wrong_constants_are_named() -> None:
     weight = nn.Parameter(torch.zeros(1))
     for change, message in (
-        ({"importance": "fisher"}, "importance = 'fisher'"),
+        ({"importance": "fisher"}, "importance 'fisher' is unknown: choose one of none, ewc"),
         ({"importance": "si", "strength": 0.0}, r"strength = 0\.0"),
         ({"importance": "si", "damping": -1.0}, r"damping = -1\.0"),
         ({"importance": "ewc", "fading": 2.0}, r"fading = 2\.0"),
@@ -330,11 +342,15 @@ def test_wrong_constants_are_named() -> None:
         with pytest.raises(ValueError, match=message):
             Consolidation([weight], **change)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="epochs = 0"):
-        Lessons(epochs=0)
+        StreamTraining(epochs=0)
     with pytest.raises(ValueError, match="meta = 'later'"):
-        Lessons(epochs=1, meta="later")  # type: ignore[arg-type]
+        StreamTraining(epochs=1, meta="later")  # type: ignore[arg-type]
     schedule = Schedule(epochs=4, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
     with pytest.raises(ValueError, match="3 tasks of 1 epochs take 3"):
         learn_stream(
-            learner_of(), stream(), Lessons(epochs=1), schedule, torch.Generator().manual_seed
+            learner_of(),
+            stream(),
+            StreamTraining(epochs=1),
+            schedule,
+            torch.Generator().manual_seed,
         )

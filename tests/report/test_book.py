@@ -1,4 +1,4 @@
-"""The book: pages, figures and links; `python -m tests.browser` opens it in a browser."""
+"""The book: pages, figures and links; `.ci/browser.py` opens it in a browser."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,10 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
+from hybrid.paths import project_root
 from hybrid.report.book import write
-from tests.notebooks import NOTEBOOKS
+
+NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
 
 
 def test_a_page_for_each_notebook_with_figures_and_links(tmp_path: Path) -> None:

@@ -8,21 +8,29 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from hybrid.report import fault_panels, figures, model_panels
-from hybrid.report.learning_panel import learning
-from hybrid.report.scoreboard import (
-    Claim,
-    Estimate,
-    as_text,
-    judge,
-    load_claims,
-    reported_gaps,
-    scoreboard,
+from hybrid.report import figures
+from hybrid.report.estimate import Estimate
+from hybrid.report.panels import (
+    Bar,
+    Dot,
+    Line,
+    absent,
+    bars,
+    chip_map,
+    dots,
+    images,
+    learning,
+    lines,
+    logarithmic,
+    matrix,
+    raster,
 )
+from hybrid.report.scoreboard import Claim, as_text, judge, load_claims, scoreboard
 
 LEVELS = np.array([0.0, 0.02, 0.04])
 SAMPLES = np.array([[90.0, 80.0, 70.0], [92.0, 84.0, 78.0]])
-CURVES = {"GP": (SAMPLES, "#0072B2"), "HP": (SAMPLES + 1, "#D55E00")}
+CURVES = [Line("GP", LEVELS, SAMPLES, "#0072B2"), Line("HP", LEVELS, SAMPLES + 1, "#D55E00")]
+WORDS = {"xlabel": "variance", "ylabel": "accuracy (%)", "title": "Noise"}
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +45,7 @@ def test_canvas_has_print_size_letters_and_small_type() -> None:
     letters = [t for a in panels.values() for t in a.texts if t.get_text() in "abc"]
     assert [t.get_text() for t in letters] == ["a", "b", "c"]
     assert all(t.get_fontweight() == "bold" and t.get_fontsize() == 8 for t in letters)
-    fault_panels.accuracy(panels["a"], LEVELS, CURVES, xlabel="variance", title="Noise")
+    lines(panels["a"], CURVES, **WORDS)
     others = [t for t in figure.findobj(Text) if t.get_text() and t not in letters]
     assert {t.get_fontsize() for t in others} <= {5, 5.5, 6, 6.5, 7}
     for options in ({"width": "triple", "height": 50}, {"height": 900}, {"height": 0}):
@@ -45,66 +53,149 @@ def test_canvas_has_print_size_letters_and_small_type() -> None:
             figures.canvas(["a"], **options)
 
 
-def test_band_is_mean_and_standard_error() -> None:
+def test_a_line_is_a_mean_with_a_band_of_one_standard_error() -> None:
     _, panels = figures.canvas(["a"], height=50)
-    figures.band(panels["a"], LEVELS, SAMPLES, colour="#0072B2", label="GP")
+    lines(panels["a"], [Line("GP", LEVELS, SAMPLES, "#0072B2")])
     (line,) = panels["a"].get_lines()
     np.testing.assert_allclose(line.get_ydata(), [91, 82, 74])
     vertices = panels["a"].collections[0].get_paths()[0].vertices
     assert vertices[:, 1].max() == pytest.approx(92)
     assert vertices[:, 1].min() == pytest.approx(70)
-    figures.band(panels["a"], LEVELS, SAMPLES[:1], colour="#0072B2", label="one seed")
+    lines(panels["a"], [Line("one seed", LEVELS, SAMPLES[:1], "#0072B2")])
+    lines(panels["a"], [Line("no seeds", LEVELS, SAMPLES[0], "#0072B2")])
     assert len(panels["a"].collections) == 1, "one seed has no band"
 
 
-def test_fault_panels_draw_what_they_are_given() -> None:
-    figure, panels = figures.canvas(["abcd", "efgh"], height=120)
-    pictures = np.zeros((2, 28, 28), np.float32)
-    fault_panels.pictures(panels["a"], [("noise", pictures, ["clean", "0.1"])])
-    fault_panels.accuracy(panels["b"], LEVELS, CURVES, xlabel="variance", title="Noise")
-    reported = reported_gaps("fashion_mnist")
-    fault_panels.gap(
-        panels["c"], LEVELS, SAMPLES - 80, colour="#D55E00", xlabel="variance", reported=reported
+def test_lines_draw_what_they_are_given() -> None:
+    _, panels = figures.canvas(["ab", "cd"], height=90)
+    lines(panels["a"], CURVES, **WORDS)
+    stars = {"marker": "*", "linestyle": "none"}
+    potential = np.array([0.0, 2.0, 1.0, 0.5, 2.0])
+    fired = np.flatnonzero(potential > 1.0)
+    lines(
+        panels["b"],
+        [
+            Line("membrane", np.arange(5.0), potential, "#000000"),
+            Line("spike", fired, potential[fired], "#D55E00", stars),
+            Line("_threshold", np.arange(5.0), np.ones(5), "#999999"),
+        ],
+        whole_x=True,
     )
-    hp = {"batch": SAMPLES, "frozen": SAMPLES - 3}
-    fault_panels.protocols(
-        panels["d"], LEVELS, hp, SAMPLES, baseline_colour="#0072B2", xlabel="variance", title="x"
-    )
-    bars = {"salt": {"GP": SAMPLES[:, 0], "HP": SAMPLES[:, 1]}}
-    fault_panels.other_noises(panels["e"], bars, {"GP": "#0072B2", "HP": "#D55E00"})
-    fault_panels.rates(panels["f"], LEVELS, CURVES, xlabel="variance")
-    counts = np.array([[9, 1], [2, 8]])
-    fault_panels.confusion(panels["g"], counts, ["0", "1"], title="HP", figure=figure)
-    learning(panels["h"], CURVES, title="Learning")
+    lines(panels["c"], CURVES, legend=None)
+    learning(panels["d"], {"GP": SAMPLES, "HP": np.tile(SAMPLES, 4)}, "Learning")
 
     def labels(letter: str) -> list[str]:
         return [t.get_text() for t in panels[letter].get_legend().get_texts()]
 
-    assert labels("b") == ["GP", "HP"]
-    assert labels("c") == ["ours (n = 2)", "authors", "rerun"]
-    assert labels("d") == ["HP, batch", "HP, frozen", "GP"]
-    assert [bar.get_height() for bar in panels["e"].patches] == [91, 82]
-    np.testing.assert_allclose(panels["g"].images[0].get_array(), [[90, 10], [20, 80]])
-    for letter in "bcdfh":
+    assert labels("a") == labels("d") == ["GP", "HP"]
+    assert labels("b") == ["membrane", "spike"]
+    assert panels["c"].get_legend() is None
+    assert panels["b"].get_lines()[1].get_xdata().tolist() == [1, 4], "stars where it spikes"
+    assert panels["b"].get_lines()[1].get_marker() == "*"
+    assert not panels["b"].collections, "bare values have no band"
+    assert all(float(tick).is_integer() for tick in panels["b"].get_xticks())
+    short, long = panels["d"].get_lines()
+    assert short.get_xdata().tolist() == [1, 2, 3], "epochs count from 1"
+    assert short.get_marker() == "o"
+    assert long.get_marker() == "", "many epochs need no marks"
+    assert short.get_color() == figures.COLOURS["GP"]
+    for letter in "ad":
         assert panels[letter].get_xlabel()
         assert panels[letter].get_ylabel()
         assert panels[letter].get_title()
 
 
-def test_model_panels_draw_what_they_are_given() -> None:
-    _, panels = figures.canvas(["abc", "def"], height=90)
-    ones = np.ones(5)
-    model_panels.membrane(panels["a"], ones, ones * 2, np.array([0, 1, 0, 0, 1]), 1.0)
-    assert panels["a"].get_lines()[-1].get_xdata().tolist() == [1, 4], "stars where it spikes"
-    model_panels.surrogates(panels["b"], np.linspace(0, 2, 5), 1.0, {"rectangle": ones})
-    model_panels.trace(panels["c"], ones, np.array([True, True, False, False, True]))
-    model_panels.meta_effect(
-        panels["d"], [(0.1, ones), (0.2, ones)], symbol="rate", title="t", ylabel="trace"
-    )
-    model_panels.agreement(panels["e"], ones, ones + 3e-15)
-    assert "10^{-14}" in panels["e"].texts[-1].get_text()
-    model_panels.toy_stream(panels["f"], {"HP": (ones, "#D55E00")}, [(0, 3, "A"), (3, 5, "B")])
-    assert {"A", "B"} <= {t.get_text() for t in panels["f"].texts}
+def test_bars_and_dots_draw_what_they_are_given() -> None:
+    _, panels = figures.canvas(["abc"], height=60)
+    drawn = [
+        Bar(0, SAMPLES[:, 0], "#0072B2", name="GP", text="91"),
+        Bar(1, SAMPLES[:, 1], "#D55E00", name="HP"),
+        Bar(2, 50.0, "#999999", ends=(40.0, 70.0)),
+    ]
+    ticks = {"salt": 0.0, "pepper": 1.0}
+    bars(panels["a"], drawn, legend={"ncols": 2}, ticks=ticks, rotation=90, ylabel="accuracy (%)")
+    assert [bar.get_height() for bar in panels["a"].patches] == [91, 82, 50]
+    reach = [line.get_segments()[0][:, 1].tolist() for line in panels["a"].collections]
+    assert reach[0] == pytest.approx([90, 92]), "one standard error"
+    assert reach[-1] == pytest.approx([40, 70]), "the interval that was given"
+    assert [t.get_text() for t in panels["a"].get_legend().get_texts()] == ["GP", "HP"]
+    assert [t.get_text() for t in panels["a"].get_xticklabels()] == ["salt", "pepper"]
+    assert panels["a"].texts[-1].get_text() == "91"
+    assert panels["a"].get_ylabel() == "accuracy (%)"
+    bars(panels["b"], drawn, horizontal=True)
+    assert [bar.get_width() for bar in panels["b"].patches] == [91, 82, 50]
+    assert panels["b"].yaxis_inverted(), "the first one is at the top"
+    marks = [
+        Dot.of(0.0, SAMPLES[:, 0], name="GP"),
+        Dot.of(1.0, SAMPLES[:1, 1]),
+        Dot(2.0, 50.0, 40.0, 70.0),
+    ]
+    assert (marks[0].low, marks[0].high) == pytest.approx((90, 92))
+    assert (marks[1].low, marks[1].high) == (None, None), "one seed has no interval"
+    dots(panels["c"], marks, horizontal=True, title="Dots")
+    found = [line.get_xdata()[0] for line in panels["c"].get_lines() if line.get_marker() == "o"]
+    assert found == [91, 80, 50]
+    assert panels["c"].collections[-1].get_segments()[0][:, 0] == pytest.approx([40, 70])
+    assert panels["c"].get_title() == "Dots"
+
+
+def test_pictures_tables_spikes_and_maps_draw_what_they_are_given() -> None:
+    _, panels = figures.canvas(["abc", "def"], height=110)
+    pictures = np.stack([np.zeros((28, 28)), np.ones((28, 28))])
+    rows, captions = [list(pictures), list(pictures[:1])], [["clean", "0.1"], ["3"]]
+    images(panels["a"], rows, row_names=["noise", "crop"], labels=captions, cmap="gray")
+    page = panels["a"].images[0].get_array()
+    assert page.shape == (28 + 11 + 28, 28 + 3 + 28)
+    np.testing.assert_array_equal(page[:28, :28], pictures[0])
+    np.testing.assert_array_equal(page[:28, 31:], pictures[1])
+    np.testing.assert_array_equal(page[39:, :28], pictures[0])
+    assert np.ma.getmaskarray(page)[39:, 28:].all() or np.isnan(page[39:, 28:]).all()
+    texts = [t.get_text() for t in panels["a"].texts if t.get_text() != "a"]
+    assert texts == ["noise", "clean", "0.1", "crop", "3"]
+
+    shares = np.array([[90.0, 10.0], [20.0, np.nan]])
+    classes = ["shirt", "boot"]
+    matrix(panels["b"], shares, names=(classes, classes), scale="share (%)", title="HP")
+    drawn = panels["b"].images[0]
+    np.testing.assert_allclose(drawn.get_array().filled(np.nan), shares)
+    assert drawn.get_clim() == (0.0, 100.0)
+    assert drawn.colorbar.ax.get_ylabel() == "share (%)"
+    assert [t.get_text() for t in panels["b"].get_yticklabels()] == classes
+    matrix(panels["c"], np.zeros((50, 50)))
+    assert panels["c"].images[0].colorbar is None
+    ticks = [t.get_text() for t in panels["c"].get_xticklabels()]
+    assert (ticks[0], ticks[-1], len(ticks)) == ("1", "50", 5)
+
+    raster(panels["d"], {"hidden": ([(0, 1), (2, 9)], 10), "out": ([], 3)}, colour="#000000")
+    hidden, out = panels["d"].get_lines()
+    assert hidden.get_xdata().tolist() == [1, 3], "steps count from 1"
+    assert hidden.get_ydata().tolist() == [1, 9]
+    assert len(out.get_xdata()) == 0
+    assert [t.get_text() for t in panels["d"].get_yticklabels()] == ["hidden", "out"]
+
+    used = [(0, 0, "synapses"), (2, 1, "synapses"), (1, 1, "sums")]
+    chip_map(panels["e"], (3, 2), used, "A chip")
+    cores = panels["e"].images[0].get_array()
+    assert cores.shape == (2, 3, 3)
+    np.testing.assert_allclose(cores[1, 2], cores[0, 0])
+    assert not np.allclose(cores[1, 1], cores[0, 0])
+    assert [t.get_text() for t in panels["e"].get_legend().get_texts()] == [
+        "synapses (2)",
+        "sums (1)",
+    ]
+    absent(panels["f"], "nothing was run")
+    assert panels["f"].texts[-1].get_text() == "nothing was run"
+    assert not panels["f"].axison
+
+
+def test_logarithmic_axes_have_plain_numbers() -> None:
+    figure, panels = figures.canvas(["a"], height=50)
+    panels["a"].plot([1, 100], [1, 2])
+    logarithmic(panels["a"], "x", [1, 10, 100])
+    figure.draw_without_rendering()
+    assert panels["a"].get_xscale() == "log"
+    assert panels["a"].get_yscale() == "linear"
+    assert [t.get_text() for t in panels["a"].get_xticklabels()] == ["1", "10", "100"]
 
 
 def test_saved_figures_are_the_same_bytes_and_say_where_they_come_from(tmp_path: Path) -> None:
@@ -116,7 +207,7 @@ def test_saved_figures_are_the_same_bytes_and_say_where_they_come_from(tmp_path:
     contents = []
     for name in ("first", "second"):
         figure, panels = figures.canvas(["ab"], height=50)
-        fault_panels.accuracy(panels["a"], LEVELS, CURVES, xlabel="variance", title="Noise")
+        lines(panels["a"], CURVES, **WORDS)
         paths = figures.save(figure, "fig", tmp_path / name, about)
         contents.append([path.read_bytes() for path in paths])
     assert contents[0] == contents[1]

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,14 +16,22 @@ import nbformat
 import pytest
 from distributed import Client, LocalCluster
 
-from hybrid.experiments import fault_tolerance
-from hybrid.runs.cluster import away, connected
+from hybrid.experiments.core.experiment import Group
+from hybrid.experiments.fault_tolerance import EXPERIMENT, PLANS
+from hybrid.experiments.fault_tolerance.plans import SMOKE
+from hybrid.model.convolutional import Dense
+from hybrid.runs.cluster import connected, on_cluster
 from hybrid.runs.fanout import fan_out
 from hybrid.runs.notebooks import NotebookError, Page, execute_all
 from hybrid.runs.store import Store, read_record
 
-SMALL = fault_tolerance.Config(
-    validation=4_000, hidden=24, steps=3, epochs=2, faults=(("gaussian", (0.0, 0.06)),)
+SMALL = replace(
+    SMOKE,
+    validation=4_000,
+    dense=(Dense(size=24, plastic=True), Dense(size=10, plastic=True)),
+    steps=3,
+    schedule=replace(SMOKE.schedule, epochs=2),
+    faults=(("gaussian", (0.0, 0.06)),),
 )
 
 
@@ -34,8 +43,8 @@ def cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = fault_tolerance.Plan(configs=(SMALL,), seeds=2)
-    monkeypatch.setitem(fault_tolerance.PLANS, "smoke", small)
+    small = Group(settings=(SMALL,), methods=("LP", "GP", "HP"), seeds=2)
+    monkeypatch.setitem(PLANS, "smoke", (small,))
 
 
 def parts(folder: Path) -> dict[str, Any]:
@@ -61,7 +70,7 @@ def test_a_cluster_gives_the_bytes_of_a_local_run_also_without_one_of_its_worker
     cluster: LocalCluster, tmp_path: Path
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    fault_tolerance.run("smoke", store=Store(here))
+    EXPERIMENT.run("smoke", store=Store(here))
     killed: list[int] = []
     stop = threading.Event()
 
@@ -79,11 +88,11 @@ def test_a_cluster_gives_the_bytes_of_a_local_run_also_without_one_of_its_worker
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     with connected(cluster.scheduler_address):
-        assert away()
-        fault_tolerance.run("smoke", store=Store(there))
+        assert on_cluster()
+        EXPERIMENT.run("smoke", store=Store(there))
     stop.set()
     killer.join(10.0)
-    assert not away()
+    assert not on_cluster()
     assert killed, "no worker was killed while it was busy"
     expected = parts(here)
     assert len(expected) == 2 * 6
@@ -93,10 +102,10 @@ def test_a_cluster_gives_the_bytes_of_a_local_run_also_without_one_of_its_worker
 @pytest.mark.usefixtures("plan")
 def test_what_is_in_the_store_is_not_computed_again(cluster: LocalCluster, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    fault_tolerance.run("smoke", store=store, methods=["GP"])
+    EXPERIMENT.run("smoke", store=store, methods=["GP"])
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     with connected(cluster.scheduler_address):
-        fault_tolerance.run("smoke", store=store, methods=["GP", "LP", "HP"])
+        EXPERIMENT.run("smoke", store=store, methods=["GP", "LP", "HP"])
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     assert len(after) == 6
     assert {path: after[path] for path in before} == before
@@ -151,17 +160,25 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch
         pass
 
 
-def test_a_cluster_of_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """joblib would compute here."""
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_cluster_needs_one_worker(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hybrid.runs.cluster._PATIENCE", 0.5)
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
-        ) as made,
-        pytest.raises(ValueError, match="has not two workers"),
-        connected(made.scheduler_address),
-    ):
-        pass
+    with LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=False, dashboard_address=":0"
+    ) as made:
+        if workers:
+            with connected(made.scheduler_address):
+                assert list(fan_out(_double, [4], jobs=1, title="one")) == [(0, 8)]
+        else:
+            with (
+                pytest.raises(ValueError, match="has no worker: start some"),
+                connected(made.scheduler_address),
+            ):
+                pass
+
+
+def _double(task: int) -> int:
+    return 2 * task
 
 
 def test_workers_with_other_code_are_named(cluster: LocalCluster) -> None:
@@ -171,7 +188,7 @@ def test_workers_with_other_code_are_named(cluster: LocalCluster) -> None:
     ):
         pass
     with connected(cluster.scheduler_address, lambda: "the same"):
-        assert away()
+        assert on_cluster()
 
 
 def test_workers_without_the_code_are_named(
@@ -191,12 +208,12 @@ def test_workers_without_the_code_are_named(
 def test_what_other_code_computed_is_not_kept(
     cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid.experiments.trials.source_sha256", lambda: "another state")
+    monkeypatch.setattr("hybrid.experiments.core.trials.source_sha256", lambda: "another state")
     with (
         pytest.raises(ValueError, match="with other code: install this state"),
         connected(cluster.scheduler_address),
     ):
-        fault_tolerance.run("smoke", store=Store(tmp_path), methods=["GP"], seeds=1)
+        EXPERIMENT.run("smoke", store=Store(tmp_path), methods=["GP"], seeds=1)
     assert not list(tmp_path.rglob("*.json"))
 
 

@@ -6,11 +6,18 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from hybrid.experiments.core.experiment import Experiment
+from hybrid.experiments.core.methods import GP
+from hybrid.experiments.core.settings import Settings
+from hybrid.experiments.core.trials import Place, Trial, run_all
+from hybrid.learning.schedule import Schedule
 from hybrid.runs.fanout import fan_out
 from hybrid.runs.files import (
     DamagedFileError,
@@ -19,9 +26,9 @@ from hybrid.runs.files import (
     write_atomically,
 )
 from hybrid.runs.seeds import numpy_stream, torch_stream
-from hybrid.runs.store import Store, read_record
+from hybrid.runs.store import Json, Store, read_record
 
-REQUEST = {"experiment": "toy", "label": "a-seed1", "config": {"x": 0.1}, "seed": 1}
+REQUEST = {"experiment": "toy", "label": "a-seed1", "settings": {"x": 0.1}, "seed": 1}
 RESULT = {"accuracy": [0.5, 0.25], "name": "ä"}
 
 
@@ -29,21 +36,49 @@ def test_a_record_is_found_by_its_whole_request(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(REQUEST, RESULT, {"seconds": 1.0})
     assert store.load(REQUEST)["result"] == RESULT
-    for change in ({"seed": 2}, {"config": {"x": 0.2}}, {"version": "2"}):
+    for change in ({"seed": 2}, {"settings": {"x": 0.2}}, {"version": "2"}):
         assert store.load({**REQUEST, **change}) is None
 
 
+def toy(result: Json, calls: list[int]) -> Trial[Any, Any]:
+    """A trial that comes to `result`, and counts how often it was computed."""
+
+    def compute(trial: Trial[Any, Any], place: Place) -> tuple[Json, nn.Module]:
+        calls.append(trial.seed)
+        return result, trial.build()
+
+    experiment: Experiment[Any, Any] = Experiment(
+        name="toy",
+        notebook="",
+        methods=(GP,),
+        plans={},
+        data_sha256=lambda settings: "hash of data",
+        build=lambda trial: nn.Linear(1, 1),
+        compute=compute,
+        rows=lambda record: [],
+        claims=lambda frame: {},
+        draw=lambda records, seed: {},
+    )
+    schedule = Schedule(epochs=1, batch_size=1, lr_weight=1.0, lr_meta=1.0)
+    settings = Settings(label="a", dataset="none", validation=1, schedule=schedule)
+    return Trial(experiment, settings, GP, 1)
+
+
+def run(trial: Trial[Any, Any], store: Store) -> Json:
+    """Return the record of a trial, as every run gets it."""
+    device = torch.device("cpu")
+    (record,) = run_all([trial], store=store, jobs=1, device=device, title="toy")
+    return record
+
+
 def test_a_finished_trial_is_not_computed_again(tmp_path: Path) -> None:
-    calls = []
-
-    def compute() -> tuple[dict, dict]:
-        calls.append(1)
-        return RESULT, {}
-
-    first = Store(tmp_path).get(REQUEST, compute)
-    assert Store(tmp_path).get(REQUEST, compute) == first
+    calls: list[int] = []
+    trial = toy(RESULT, calls)
+    first = run(trial, Store(tmp_path))
+    assert first["result"] == RESULT
+    assert run(trial, Store(tmp_path)) == first
     assert len(calls) == 1
-    Store(tmp_path, recompute=True).get(REQUEST, compute)
+    run(trial, Store(tmp_path, recompute=True))
     assert len(calls) == 2
 
 
@@ -51,9 +86,9 @@ def test_a_finished_trial_is_not_computed_again(tmp_path: Path) -> None:
 def test_a_damaged_record_is_reported_and_replaced(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Store(tmp_path)
-    store.save(REQUEST, RESULT, {})
-    path = store.path(REQUEST)
+    store, trial = Store(tmp_path), toy(RESULT, [])
+    run(trial, store)
+    path = store.path(trial.request())
     text = path.read_text()
     damaged = {
         "truncated": text[: len(text) // 2],
@@ -64,10 +99,10 @@ def test_a_damaged_record_is_reported_and_replaced(
     }[damage]
     assert damaged != text
     path.write_text(damaged)
-    with pytest.raises(DamagedFileError, match=r"a-seed1.* is damaged"):
+    with pytest.raises(DamagedFileError, match=r"a-GP-seed1.* is damaged"):
         read_record(path)
     with caplog.at_level(logging.WARNING):
-        record = store.get(REQUEST, lambda: (RESULT, {}))
+        record = run(trial, store)
     assert "computed again" in caplog.text
     assert record["result"] == RESULT
     assert read_record(path) == record

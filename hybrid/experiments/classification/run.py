@@ -49,7 +49,7 @@ def _shifted_and_mirrored(inputs: Tensor, generator: torch.Generator) -> Tensor:
     return crop_and_flip(images, generator, fill=black).flatten(1)
 
 
-def test_answers(trained: Trained[ClassificationSettings, Method]) -> Json:
+def score_answers(trained: Trained[ClassificationSettings, Method]) -> Json:
     """Return confusions, answers at each step and what they cost, under each protocol."""
     protocols = trained.trial.method.protocols
     return {"tests": {name: _as_json(_curve(trained, name)) for name in protocols}}
@@ -109,7 +109,7 @@ def _as_json(curve: AnswerCurve) -> Json:
 
 
 TRAINING: Labelled[ClassificationSettings, Method] = Labelled(
-    test=test_answers,
+    test=score_answers,
     examine=examine,
     selects=True,
     inputs=inputs_of,

@@ -77,7 +77,7 @@ def recordings_for(settings: EventSettings) -> EventData:
 
 
 @lru_cache(maxsize=1)
-def test_recordings(settings: EventSettings) -> Recordings:
+def recordings_to_test(settings: EventSettings) -> Recordings:
     """Return all test recordings of a trial, kept in memory for the trials that follow."""
     source = recordings_for(settings).test
     return source.read(range(len(source.labels)))

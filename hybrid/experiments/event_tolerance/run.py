@@ -13,7 +13,7 @@ from hybrid.experiments.event_tolerance.frames import (
     frames_from,
     frames_of,
     recordings_for,
-    test_recordings,
+    recordings_to_test,
 )
 from hybrid.experiments.event_tolerance.settings import EventSettings
 from hybrid.learning.evaluation import evaluate
@@ -32,7 +32,7 @@ def build(trial: Trial[EventSettings, Method]) -> nn.Module:
     return build_network(trial.settings, trial.method, trial.seed, image)
 
 
-def test_faults(trained: Trained[EventSettings, Method]) -> Json:
+def score_faults(trained: Trained[EventSettings, Method]) -> Json:
     """Return confusion counts and firing rates at every fault, level and protocol.
 
     And, under the first protocol, how evidence for the right class gathers over the windows.
@@ -45,7 +45,7 @@ def test_faults(trained: Trained[EventSettings, Method]) -> Json:
     protocols = [p for p in trial.method.protocols if streams or p != "stream"]
     tests: Json = {protocol: {} for protocol in protocols}
     gathered: Json = {}
-    sound = test_recordings(settings)
+    sound = recordings_to_test(settings)
     for name, levels in settings.faults:
         sets = faulty_frames(settings, sound, name, levels, trial.seed).to(device)
         for protocol in protocols:
@@ -91,5 +91,5 @@ def faulty_frames(
 
 
 TRAINING: Labelled[EventSettings, Method] = Labelled(
-    test=test_faults, samples=recordings_for, inputs=frames_of
+    test=score_faults, samples=recordings_for, inputs=frames_of
 )

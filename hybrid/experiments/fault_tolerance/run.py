@@ -21,7 +21,7 @@ def build(trial: Trial[FaultSettings, Method]) -> nn.Module:
     return build_network(trial.settings, trial.method, trial.seed, IMAGE)
 
 
-def test_faults(trained: Trained[FaultSettings, Method]) -> Json:
+def score_faults(trained: Trained[FaultSettings, Method]) -> Json:
     """Return, per protocol and fault, confusion counts and firing rates at each level."""
     trial, network, images, device = trained
     settings = trial.settings
@@ -62,4 +62,4 @@ def faulty_images(images: Images, faults: Levels, seed: int) -> Tensor:
     return sets
 
 
-TRAINING: Labelled[FaultSettings, Method] = Labelled(test=test_faults)
+TRAINING: Labelled[FaultSettings, Method] = Labelled(test=score_faults)
