@@ -1,16 +1,19 @@
 """The command line: what each command prints, and how it fails."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from hybrid import cli
-from hybrid.data import sources
-from hybrid.experiments import fault_tolerance
+from hybrid import __version__, cli
+from hybrid.data import files
+from hybrid.experiments.core.experiment import Group
+from hybrid.experiments.fault_tolerance import plans
+from hybrid.model.convolutional import Dense
 from hybrid.runs.store import Store
 
-COMMANDS = ("run", "notebooks", "figures", "book", "scoreboard", "tianjic", "bench", "data")
+COMMANDS = ("run", "notebooks", "figures", "book", "scoreboard", "tianjic", "data")
 
 
 def call(*arguments: str) -> tuple[int, str]:
@@ -20,11 +23,16 @@ def call(*arguments: str) -> tuple[int, str]:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = fault_tolerance.Config(
-        validation=4_000, hidden=24, steps=3, epochs=1, faults=(("gaussian", (0.0, 0.06)),)
+    settings = replace(
+        plans.SMOKE,
+        validation=4_000,
+        dense=(Dense(size=24, plastic=True), Dense(size=10, plastic=True)),
+        steps=3,
+        schedule=replace(plans.SMOKE.schedule, epochs=1),
+        faults=(("gaussian", (0.0, 0.06)),),
     )
-    plan = fault_tolerance.Plan(configs=(config,), seeds=2)
-    monkeypatch.setitem(fault_tolerance.PLANS, "smoke", plan)
+    group = Group(settings=(settings,), methods=("LP", "GP", "HP"), seeds=2)
+    monkeypatch.setitem(plans.PLANS, "smoke", (group,))
 
 
 def test_help_names_every_command_and_teaches() -> None:
@@ -38,6 +46,7 @@ def test_help_names_every_command_and_teaches() -> None:
         assert code == 0
         assert f"Usage: hybrid {name}" in text.replace("root", "hybrid")
     assert "Examples" in call("run", "--help")[1]
+    assert call("--version") == (0, f"hybrid {__version__}\n")
 
 
 @pytest.mark.usefixtures("small")
@@ -72,7 +81,7 @@ def test_a_kept_network_is_brought_to_the_chip(tmp_path: Path) -> None:
 
 
 def test_networks_that_the_chip_cannot_take_are_named(tmp_path: Path) -> None:
-    request = {"experiment": "classification", "label": "it", "config": {}, "method": {}, "seed": 1}
+    request = {"experiment": "classification", "label": "it", "settings": {}, "method": {}}
     store = Store(tmp_path)
     store.save(request, {}, {})
     code, text = call("tianjic", str(store.path(request)))
@@ -87,13 +96,13 @@ def test_networks_that_the_chip_cannot_take_are_named(tmp_path: Path) -> None:
     store.weights_path(request).write_bytes(b"")
     code, text = call("tianjic", str(store.weights_path(request)))
     assert code == 1
-    assert "no profile has a network" in text
+    assert "settings of kind None are unknown: other code has made them" in text
 
 
 def test_data_are_listed_verified_and_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(sources.SETTING, str(tmp_path))
+    monkeypatch.setenv(files.SETTING, str(tmp_path))
     code, text = call("data", "list", "mnist")
     assert code == 0
     assert text.count("missing") == 4
@@ -130,19 +139,21 @@ def test_the_scoreboard_is_printed_and_compared(
     assert (tmp_path / "README.md").read_text("utf-8") == readme
 
 
-def test_wrong_names_are_answered_with_the_right_ones(tmp_path: Path) -> None:
+def test_wrong_names_are_answered_with_the_right_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     code, text = call("run", "faults")
     assert code == 2
     assert "fault_tolerance" in text
-    code, text = call("run", "continual", "--config", "absent", "--dry-run")
-    assert code == 1
-    assert "choose among" in text
+    for option in ("--label", "--config"):
+        code, text = call("run", "continual", option, "absent", "--dry-run")
+        assert code == 1
+        assert "label 'absent' is unknown: choose one of digits" in text
     assert call("notebooks", "--profile", "large")[0] == 2
     assert call("notebooks", "--only", "99")[0] == 2
     assert call("book", "--profile", "large")[0] == 2
+    monkeypatch.setattr("hybrid.runs.cluster._PATIENCE", 0.5)
     code, text = call("run", "deployment", "--cluster", "tcp://127.0.0.1:1")
     assert code == 1
-    assert "run it without --cluster" in text
+    assert "no Dask scheduler answers at 'tcp://127.0.0.1:1'" in text
 
 
 def test_notebooks_run_headless_and_leave_their_figures(

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hybrid.experiments.base import GP, HP
-from hybrid.experiments.classification_config import MNIST_NETWORK
-from hybrid.experiments.classification_networks import build
+from hybrid.experiments.classification import EXPERIMENT
+from hybrid.experiments.classification.plans import GP, HP, MNIST_NETWORK
+from hybrid.experiments.core.trials import Trial
 from hybrid.learning.training import one_hot_mse
-from hybrid.model.coding import LastMembrane
+from hybrid.model.coding import LastMembrane, Rate
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
@@ -125,8 +125,8 @@ def compare(threads: int) -> list[dict]:
 def compare_convolutional(threads: int) -> list[dict]:
     """Time the authors' MNIST network at full width, for four steps: where most batches stop."""
     torch.set_num_threads(threads)
-    config = replace(MNIST_NETWORK, answer="rate", steps=4)
-    networks = {method.name: build(config, method, 1) for method in (GP, HP)}
+    settings = replace(MNIST_NETWORK, readout=Rate(), steps=4)
+    networks = {m.name: Trial(EXPERIMENT, settings, m, 1).build() for m in (GP, HP)}
     work = {
         f"{name}, ours": iteration(net, lambda x, net=net: net(x).output, fused=True)
         for name, net in networks.items()

@@ -7,14 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybrid.experiments.continual_config import Config
-from hybrid.experiments.continual_methods import HP, SPARSE_GP, ContinualMethod, build
+from hybrid.experiments.continual.methods import HP, SPARSE_GP, ContinualMethod, build
+from hybrid.experiments.continual.plans import AUTHORS
 from hybrid.learning.training import one_hot_mse
 from hybrid.model.context import ContextGated, Masks
 from hybrid.model.drive import Drive, Static, fade
 from hybrid.model.neurons import Rectangle, spike
 
-CONFIG = Config(label="bench")
 SAMPLES = 100
 
 
@@ -64,7 +63,7 @@ FORMS: dict[str, tuple[Callable[[ContextGated, Any, Tensor], Tensor], ContinualM
 def iteration(name: str) -> Callable[[], float]:
     """Return one whole training iteration of a form: forward, backward, optimisers."""
     form, method, dense = FORMS[name]
-    learner = build(CONFIG, method, 1, 10)
+    learner = build(AUTHORS, method, 1, 10)
     network, masks = learner.network, learner.masks(0)
     assert masks is not None
     kept = [mask.dense() for mask in masks] if dense else masks
@@ -75,7 +74,7 @@ def iteration(name: str) -> Callable[[], float]:
     x = torch.rand(SAMPLES, 784, generator=generator)
     x = x * (torch.rand(SAMPLES, 784, generator=generator) < 0.2)
     labels = torch.randint(0, 10, (SAMPLES,), generator=generator)
-    schedule = CONFIG.schedule()
+    schedule = AUTHORS.schedule
     optimisers = schedule.optimisers(network.weight_parameters(), network.meta_parameters())
 
     def run() -> float:
@@ -92,6 +91,6 @@ def iteration(name: str) -> Callable[[], float]:
 
 def mask_megabytes() -> float:
     """Return what the masks of all tasks of the paper take."""
-    learner = build(CONFIG, HP, 1, 10)
-    every = [mask for task in range(CONFIG.tasks) for mask in learner.masks(task) or ()]
+    learner = build(AUTHORS, HP, 1, 10)
+    every = [mask for task in range(AUTHORS.tasks) for mask in learner.masks(task) or ()]
     return round(sum(part.nbytes for mask in every for part in (mask.inputs, mask.starts)) / 1e6, 1)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hybrid.data.events import load_events, of_tonic
-from hybrid.data.frames import to_frames
-from hybrid.data.recordings import Recordings
+from hybrid.data.events.frames import to_frames
+from hybrid.data.events.recordings import Recordings, of_tonic
+from hybrid.data.events.sets import load_events
 
 RECORDINGS = 1_000
 STEPS = 10

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,13 +16,22 @@ from unittest import mock
 import numpy as np
 import torch
 
-from hybrid.experiments import fault_tolerance, image_trials
-from hybrid.experiments.trials import Task, Trial, run_task
+from hybrid.experiments.core.network import Labelled, flat
+from hybrid.experiments.core.trials import Trial, run_all
+from hybrid.experiments.fault_tolerance import EXPERIMENT, METHODS
+from hybrid.experiments.fault_tolerance.plans import SMOKE
+from hybrid.experiments.fault_tolerance.run import score_faults
+from hybrid.model.convolutional import Dense
 from hybrid.runs.files import DamagedFileError
 from hybrid.runs.store import Store, read_record
 
-CONFIG = fault_tolerance.Config(
-    validation=4_000, hidden=16, steps=3, epochs=3, faults=(("gaussian", (0.0, 0.06)),)
+SETTINGS = replace(
+    SMOKE,
+    validation=4_000,
+    dense=(Dense(size=16, plastic=True), Dense(size=10, plastic=True)),
+    steps=3,
+    schedule=replace(SMOKE.schedule, batch_size=100),
+    faults=(("gaussian", (0.0, 0.06)),),
 )
 _CPU = torch.device("cpu")
 _FORK = multiprocessing.get_context("fork")
@@ -29,18 +39,13 @@ _FORK = multiprocessing.get_context("fork")
 
 def trials() -> list[Trial]:
     """Return a small sweep: three methods, two seeds."""
-    return [
-        Trial(fault_tolerance.EXPERIMENT, CONFIG, method, seed)
-        for seed in (1, 2)
-        for method in fault_tolerance.METHODS[:3]
-    ]
+    return [Trial(EXPERIMENT, SETTINGS, method, seed) for seed in (1, 2) for method in METHODS[:3]]
 
 
 def sweep(folder: Path) -> None:
     """Run the sweep in this process, or what is left of it."""
     torch.set_num_threads(1)
-    for trial in trials():
-        run_task(Task(trial, Store(folder), _CPU))
+    run_all(trials(), store=Store(folder), jobs=1, device=_CPU, title="sweep")
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -177,7 +182,8 @@ def _write_many(folder: Path, writer: int, count: int) -> None:
     store = Store(folder)
     for number in range(count):
         request = {"experiment": "race", "label": f"r{number}", "number": number}
-        store.get(request, lambda n=number: ({"value": n}, {"writer": writer}))
+        if store.load(request) is None:
+            store.save(request, {"value": number}, {"writer": writer})
 
 
 def writers(folder: Path, processes: int = 8, count: int = 100) -> dict[str, int]:
@@ -211,24 +217,19 @@ def backward_clock(folder: Path, expected: dict[str, Any]) -> dict[str, int]:
 
 def nan_injection(folder: Path) -> dict[str, int]:
     """Give NaN to training: an error that says so, and no record."""
-    sound = image_trials.flat
 
-    def broken(config: Any, pixels: np.ndarray) -> torch.Tensor:
-        inputs = sound(config, pixels).clone()
+    def broken(settings: Any, pixels: np.ndarray) -> torch.Tensor:
+        inputs = flat(settings, pixels).clone()
         inputs[::2] = float("nan")  # of training and validation images
         return inputs
 
+    training = Labelled(test=score_faults, inputs=broken)
+    experiment = replace(EXPERIMENT, compute=training.compute)
     named = 0
     for trial in trials()[:3]:
-        experiment = fault_tolerance.ImageExperiment(
-            name="fault_tolerance",
-            network=fault_tolerance.build,
-            test=fault_tolerance.test_all,
-            inputs=broken,
-        )
-        task = Task(Trial(experiment, trial.config, trial.method, trial.seed), Store(folder), _CPU)
+        changed = replace(trial, experiment=experiment)
         try:
-            run_task(task)
+            run_all([changed], store=Store(folder), jobs=1, device=_CPU, title="NaN")
         except ArithmeticError as error:
             named += "check the inputs for NaN" in str(error)
     assert named == 3

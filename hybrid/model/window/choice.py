@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hybrid.checks import choose
-from hybrid.model.drive import Source, Static, as_drive
+from hybrid.model.drive import Source, as_drive
 from hybrid.model.neurons import Neuron, NeuronState
 from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, Pool, Synapse
 from hybrid.model.window.clip import SplitTrace, may_clip, select_inputs
@@ -189,11 +189,7 @@ def factored(layer: Plastic, evaluation: Evaluation = "factored") -> SynapticMem
 
 
 def _closed_form(layer: Plastic) -> SynapticMemory:
-    assert isinstance(layer.rule, Hebbian | STDP)
-    if isinstance(layer.drive, Static):
-        return StaticTrace(layer, layer.drive, layer.rule)
-    assert isinstance(layer.rule, Hebbian)
-    return EventHistory(layer, layer.rule)
+    return StaticTrace(layer) if layer.drive.repeated else EventHistory(layer)
 
 
 # A trace per sample is read from memory at every use: a pass over it costs about as much time as

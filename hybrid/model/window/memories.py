@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from hybrid.model.drive import Drive, Static, scaled
+from hybrid.model.drive import Drive, scaled
 from hybrid.model.neurons import NeuronState
 from hybrid.model.plasticity import (
     Eligibility,
@@ -183,8 +183,7 @@ class StaticHistory:
             return
         y, factor = self._signal(t, state)
         if self._final == "graph":
-            first = self.history is None
-            past = torch.zeros_like(y) if first else self._decay * self.history
+            past = torch.zeros_like(y) if self.history is None else self._decay * self.history
             self.history = torch.add(past, y, alpha=factor)
         elif self._final == "values" and self.history is None:
             self.history = factor * y.detach()
@@ -202,8 +201,10 @@ class StaticHistory:
 class StaticTrace(StaticHistory):
     """A `StaticHistory` that starts from a trace and builds the final one, once, at the end."""
 
-    def __init__(self, layer: Plastic, drive: Static, rule: StaticRule) -> None:
-        x, synapse, meta = drive.value, layer.synapse, layer.meta
+    def __init__(self, layer: Plastic) -> None:
+        assert isinstance(layer.rule, StaticRule)
+        drive, synapse, meta = layer.drive, layer.synapse, layer.meta
+        x = drive.value_at(0)  # of all steps
         self._x, self._pooling, self._start_trace = x, layer.pooling, layer.start.trace
         self._rated = x * meta.local_rate
         start = None
@@ -218,7 +219,7 @@ class StaticTrace(StaticHistory):
                 _recall(x, self._rated, gain, synapse.mask, self._pooling.shared),
             ),
             synapse.bias,
-            signal_of(rule, meta, layer.v_th, drive.gain),
+            signal_of(layer.rule, meta, layer.v_th, drive.gain),
             self._pooling.trace_decay,
             layer.final_trace,
         )
@@ -274,11 +275,12 @@ class EventHistory:
     x_t diag(local_rate) x_sᵀ of all pairs of steps are one product, and so are x_t W and x_t P_0.
     """
 
-    def __init__(self, layer: Plastic, rule: Hebbian) -> None:
+    def __init__(self, layer: Plastic) -> None:
+        assert isinstance(layer.rule, Hebbian)
         synapse = layer.synapse
         steps = layer.drive.steps
         self._x = torch.stack([layer.drive.at(t) for t in range(steps)], dim=1)  # [N, T, in]
-        self._layer, self._rule, self._mask = layer, rule, synapse.mask
+        self._layer, self._rule, self._mask = layer, layer.rule, synapse.mask
         self._pooling, self._start_trace = layer.pooling, layer.start.trace
         self._rated = self._x * layer.meta.local_rate
 
