@@ -224,7 +224,7 @@ def test_a_history_without_its_newest_or_oldest_steps() -> None:
 def test_lags_weigh_what_the_trace_has_left_of_them() -> None:
     """decay^lag · rate; a delay leaves out the newest, not the decay of the others."""
     trained = network(rule=Hebbian(trace_decay=0.5), steps=6)
-    rate = trained.layers[0].local_rate
+    rate = trained.layers[0].theta.local_rate
 
     def lags(**options: int) -> Tensor:
         local = quantize(trained, Options(**options)).layers[0].local  # type: ignore[arg-type]

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from hybrid.model.context import ContextGated
 from hybrid.model.embedding import Embedding
-from hybrid.model.few_shot import FewShot, FewShotReadOut, Support
-from hybrid.model.heads import Matching
+from hybrid.model.few_shot import FewShot, FewShotReadOut, Matching, Support
 from hybrid.model.layers import InitialMeta
-from hybrid.model.masks import random_masks
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
+from hybrid.model.window.sparse import random_masks
 from hybrid.tianjic.chip import load_chip
 from hybrid.tianjic.context import quantize_context
 from hybrid.tianjic.cores import Limits
