@@ -21,56 +21,68 @@ from hybrid.runs.files import canonical_json, sha256, write_atomically
 BLACK, BLUE, GREEN, VERMILION = "#000000", "#0072B2", "#009E73", "#D55E00"
 ORANGE, SKY, YELLOW, PURPLE = "#E69F00", "#56B4E9", "#F0E442", "#CC79A7"
 BROWN, INDIGO, GREY, PALE, FAINT = "#8C6D31", "#5B5BA5", "#999999", "#CCCCCC", "#EEEEEE"
+
+
+class _Colours(dict[str, str]):
+    """Colours by name; a name without one of its own gets one of a few, always the same."""
+
+    def __missing__(self, name: str) -> str:
+        spare = (BROWN, INDIGO, PURPLE, YELLOW)
+        return spare[sum(map(ord, name)) % len(spare)]
+
+
 # One colour for one thing, in every figure.
-COLOURS = {
-    # methods
-    "LP": GREEN,
-    "GP": BLUE,
-    "HP": VERMILION,
-    "HP-sample": PURPLE,
-    "HP-own": PURPLE,
-    "Hebbian": ORANGE,
-    "prototypes": SKY,
-    "matching": GREY,
-    "MAML": YELLOW,
-    "nearest": BROWN,
-    "joint": BLACK,
-    "sparse GP": SKY,
-    "EWC": ORANGE,
-    "online EWC": BROWN,
-    "SI": YELLOW,
-    "EWC + gating": GREY,
-    "SI + gating": INDIGO,
-    # what a trace may do in a test
-    "batch": VERMILION,
-    "stream": ORANGE,
-    "frozen": SKY,
-    "sample": GREY,
-    # codes
-    "membrane": BLACK,
-    "rate": ORANGE,
-    "first spike": SKY,
-    "first spike (batch)": PURPLE,
-    "Poisson": INDIGO,
-    # cores by what they do, and models of energy
-    "synapses": BLUE,
-    "carried": SKY,
-    "sums": GREY,
-    "copies": PURPLE,
-    "coincidences": ORANGE,
-    "scores": YELLOW,
-    "products": GREEN,
-    "busy": INDIGO,
-    "activity": BROWN,
-    "naive": GREY,
-    # verdicts
-    "reproduced": GREEN,
-    "not reproduced": VERMILION,
-    "undecided": ORANGE,
-    "too few seeds": GREY,
-    "not run": PALE,
-    "not run at paper scale": PALE,
-}
+COLOURS = _Colours(
+    {
+        # methods
+        "LP": GREEN,
+        "GP": BLUE,
+        "HP": VERMILION,
+        "HP-sample": PURPLE,
+        "HP-own": PURPLE,
+        "Hebbian": ORANGE,
+        "prototypes": SKY,
+        "matching": GREY,
+        "MAML": YELLOW,
+        "nearest": BROWN,
+        "joint": BLACK,
+        "sparse GP": SKY,
+        "EWC": ORANGE,
+        "online EWC": BROWN,
+        "SI": YELLOW,
+        "EWC + gating": GREY,
+        "SI + gating": INDIGO,
+        # what a trace may do in a test
+        "batch": VERMILION,
+        "stream": ORANGE,
+        "frozen": SKY,
+        "sample": GREY,
+        # codes
+        "membrane": BLACK,
+        "rate": ORANGE,
+        "first spike": SKY,
+        "first spike (batch)": PURPLE,
+        "Poisson": INDIGO,
+        # cores by what they do, and models of energy
+        "synapses": BLUE,
+        "carried": SKY,
+        "sums": GREY,
+        "copies": PURPLE,
+        "coincidences": ORANGE,
+        "scores": YELLOW,
+        "products": GREEN,
+        "busy": INDIGO,
+        "activity": BROWN,
+        "naive": GREY,
+        # verdicts
+        "reproduced": GREEN,
+        "not reproduced": VERMILION,
+        "undecided": ORANGE,
+        "too few seeds": GREY,
+        "not run": PALE,
+        "not run at paper scale": PALE,
+    }
+)
 
 _MM = 1.0 / 25.4
 WIDTHS = {"single": 89.0, "double": 183.0}  # mm
