@@ -75,7 +75,7 @@ def _on(
 
     futures = client.map(partial(_single_threaded, work), range(len(pieces)), pieces, pure=False)
     try:
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             yield future.result()
             future.release()
     except KilledWorker as error:
