@@ -169,8 +169,7 @@ def test_no_file_name_does_the_work_of_a_folder() -> None:
     for folder, names in folders.items():
         words = [name.split("_")[0] for name in names if not name.startswith(("_", "test_"))]
         twice = {word for word in words if words.count(word) > 1}
-        # camera and camera_fit are a module and the tool that fits it.
-        assert twice <= {"camera"}, f"{folder}: {sorted(twice)}"
+        assert not twice, f"{folder}: {sorted(twice)}"
 
 
 def test_tonic_is_imported_in_one_file_and_inside_functions() -> None:

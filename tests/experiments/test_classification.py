@@ -44,12 +44,13 @@ from hybrid.model.neurons import IF, LIF, AdaptiveLIF
 from hybrid.model.plasticity import STDP, Hebbian
 from hybrid.report.scoreboard import load_claims
 from hybrid.runs.store import Store
+from tests.experiments.digits import few_digits
 
 CPU = torch.device("cpu")
 TINY = replace(
     plans.SMOKE,
     label="tiny",
-    validation=3_000,
+    validation=500,
     dense=plans.dense(32),
     steps=4,
     rule=Hebbian(trace_decay=0.95, trace_clip=4.0, nominal_batch=25),
@@ -78,7 +79,7 @@ def _tiny() -> Iterator[None]:
         Group(settings=(TINY,), methods=("LP", "GP", "HP"), seeds=2),
         Group(settings=plans.variants(TINY, few), methods=("HP",), seeds=1),
     )
-    with pytest.MonkeyPatch.context() as patch:
+    with few_digits(), pytest.MonkeyPatch.context() as patch:
         patch.setitem(plans.PLANS, "smoke", tiny)
         yield
 
@@ -298,7 +299,7 @@ def test_a_convolutional_trial_runs_from_end_to_end() -> None:
         MNIST_NETWORK,
         label="small",
         dataset="digits",
-        validation=4_200,
+        validation=1_700,
         schedule=replace(MNIST_NETWORK.schedule, epochs=1),
         steps=4,
         **SMALL_CONVOLUTIONS,
@@ -459,8 +460,8 @@ def test_what_does_not_go_together_cannot_be_said() -> None:
 
 
 def test_too_large_a_validation_split_is_named() -> None:
-    trial = Trial(EXPERIMENT, replace(TINY, validation=4_500), GP, 1)
-    message = "validation = 4500: it must be less than the 4500 training samples of digits"
+    trial = Trial(EXPERIMENT, replace(TINY, validation=2_000), GP, 1)
+    message = "validation = 2000: it must be less than the 2000 training samples of digits"
     with pytest.raises(ValueError, match=message):
         EXPERIMENT.compute(trial, Place(CPU))
 

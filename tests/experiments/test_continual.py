@@ -37,13 +37,14 @@ from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.learning.schedule import Schedule
 from hybrid.report import scoreboard
 from hybrid.runs.store import Json, Store
+from tests.experiments.digits import few_digits
 
 CPU = torch.device("cpu")
 TINY = replace(
     plans.AUTHORS,
     label="tiny",
     dataset="digits",
-    validation=4_000,
+    validation=1_500,
     tasks=3,
     authors_permutations=False,
     hidden=(24, 16),
@@ -69,7 +70,7 @@ def _tiny() -> Iterator[None]:
         Group(settings=(TINY,), methods=OTHERS, seeds=1),
         Group(settings=(plans.of_density(TINY, 0.1),), methods=("sparse GP", "HP"), seeds=2),
     )
-    with pytest.MonkeyPatch.context() as patch:
+    with few_digits(), pytest.MonkeyPatch.context() as patch:
         patch.setitem(plans.PLANS, "smoke", tiny)
         yield
 
@@ -288,8 +289,8 @@ def test_impossible_settings_are_named(change: Callable[[], dict], message: str)
 
 
 def test_too_large_a_validation_split_is_named() -> None:
-    settings = replace(TINY, validation=4_500)
-    with pytest.raises(ValueError, match=r"Settings\.validation = 4500: it must be less than"):
+    settings = replace(TINY, validation=2_000)
+    with pytest.raises(ValueError, match=r"Settings\.validation = 2000: it must be less than"):
         stream_of(settings, 1, CPU)
 
 

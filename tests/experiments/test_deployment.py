@@ -32,6 +32,7 @@ from hybrid.learning.schedule import Schedule
 from hybrid.model.convolutional import Dense
 from hybrid.runs.store import Store
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape
+from tests.experiments.digits import few_digits
 
 CPU = torch.device("cpu")
 FAULTS = (("gaussian", (0.0, 0.06)), ("crop", (4.0,)))
@@ -40,7 +41,7 @@ FAULT = DeploymentSettings(
     label="faults",
     trained=replace(
         fault_tolerance.SMOKE,
-        validation=4_000,
+        validation=1_500,
         steps=4,
         dense=(Dense(size=24, plastic=True), Dense(size=10, plastic=True)),
         schedule=replace(fault_tolerance.SMOKE.schedule, epochs=1),
@@ -79,7 +80,7 @@ TASKS = DeploymentSettings(
     label="tasks",
     trained=replace(
         continual.SMOKE,
-        validation=4_000,
+        validation=1_500,
         tasks=2,
         hidden=(24, 16),
         density=0.3,
@@ -100,7 +101,7 @@ def _tiny() -> Iterator[None]:
     )
     glyphs = render_glyphs(list(range(ord("0"), ord("9") + 1)) + list(range(0x410, 0x442)))
     episodes.characters_of.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
+    with few_digits(), pytest.MonkeyPatch.context() as patch:
         patch.setitem(plans.PLANS, "smoke", tiny)
         patch.setattr(episodes, "load_characters", lambda name: glyphs)
         patch.setattr(record, "_LEAST", 0.01)

@@ -24,7 +24,7 @@ from hybrid.experiments.core.records import Records, gap, levels, samples, selec
 from hybrid.experiments.core.settings import as_json, from_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
-from hybrid.experiments.event_tolerance import EXPERIMENT, camera, camera_fit, plans, run
+from hybrid.experiments.event_tolerance import EXPERIMENT, camera, fit, plans, run
 from hybrid.experiments.event_tolerance.claims import faults_in
 from hybrid.experiments.event_tolerance.figure import draw
 from hybrid.experiments.event_tolerance.frames import (
@@ -408,8 +408,8 @@ def test_a_camera_is_fitted_to_what_another_one_saw() -> None:
     pictures = load_images("digits").train[:6]
     known = replace(NMNIST_CAMERA, threshold_on=0.14, threshold_off=0.14)
     seen = record(pictures, known, NMNIST_SACCADES, seed=0)
-    start = np.array([value for value, _ in camera_fit._START.values()])
-    noise = camera_fit.border_noise(seen)
-    first = record(pictures, *camera_fit.model_of(start, noise), seed=0)
-    _, _, left = camera_fit.fit(seen, pictures, evaluations=40)
+    start = np.array([value for value, _ in fit._START.values()])
+    noise = fit.border_noise(seen)
+    first = record(pictures, *fit.model_of(start, noise), seed=0)
+    _, _, left = fit.fit(seen, pictures, evaluations=40)
     assert left < 0.8 * distance(statistics(seen), statistics(first))

@@ -34,6 +34,7 @@ from hybrid.model.neurons import LIF
 from hybrid.paths import results_folder
 from hybrid.report.scoreboard import judge, load_claims
 from hybrid.runs.store import Json, Store, read_record
+from tests.experiments.digits import TEST, few_digits
 
 
 def dense(hidden: int) -> tuple[Dense, ...]:
@@ -43,7 +44,7 @@ def dense(hidden: int) -> tuple[Dense, ...]:
 TINY = replace(
     SMOKE,
     dense=dense(16),
-    schedule=replace(SMOKE.schedule, epochs=2),
+    schedule=replace(SMOKE.schedule, epochs=3, lr_weight=2e-3),
     faults=(("gaussian", (0.0, 0.06)), ("crop", (0.0, 4.0, 9.0))),
 )
 CPU = torch.device("cpu")
@@ -56,7 +57,7 @@ def plan_of(seeds: int) -> tuple[Group[FaultSettings], ...]:
 @pytest.fixture(scope="module", autouse=True)
 def _tiny() -> Iterator[None]:
     """A smoke profile that takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
+    with few_digits(), pytest.MonkeyPatch.context() as patch:
         patch.setitem(PLANS, "smoke", plan_of(seeds=2))
         yield
 
@@ -90,8 +91,8 @@ def test_run_gives_named_axes(kept: tuple[Path, Records[Any, Any]]) -> None:
         assert rates.shape == (2, 2)
         assert rates.min() > 0.0
     for result in records.results("digits", "LP"):
-        assert np.sum(result["tests"]["batch"]["gaussian"]["confusion"]) == 2 * 500
-    assert samples(frame, method="GP", condition="learning").shape == (2, 2)
+        assert np.sum(result["tests"]["batch"]["gaussian"]["confusion"]) == 2 * TEST
+    assert samples(frame, method="GP", condition="learning").shape == (2, 3)
     tested = {
         method: set(select(frame, method=method, condition="crop")["protocol"])
         for method in ("GP", "HP", "HP-sample")
@@ -186,7 +187,7 @@ LONG = Trial(
     replace(
         SMOKE,
         dense=dense(32),
-        validation=3_500,
+        validation=1_000,
         schedule=replace(SMOKE.schedule, epochs=6),
         faults=(("gaussian", (0.0, 0.06)),),
     ),
@@ -196,7 +197,9 @@ LONG = Trial(
 
 
 def train_long(folder: Path) -> None:
-    run_all([LONG], store=Store(folder), jobs=1, device=CPU, title="child")
+    """Train a network that takes some epochs, here or in a process of its own."""
+    with few_digits():
+        run_all([LONG], store=Store(folder), jobs=1, device=CPU, title="child")
 
 
 def test_a_killed_trial_ends_in_the_same_record(tmp_path: Path) -> None:

@@ -7,10 +7,8 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from hybrid.paths import project_root
 from hybrid.report.book import write
-
-NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
+from notebooks import NOTEBOOKS
 
 
 def test_a_page_for_each_notebook_with_figures_and_links(tmp_path: Path) -> None:

@@ -221,9 +221,9 @@ def _noise(camera: EventCamera, saccades: Saccades, seed: int, number: int) -> E
     return np.concatenate(parts)
 
 
-# Fitted to the first 100 training recordings of N-MNIST, see `hybrid.experiments.camera_fit`. Its
-# pixels do not differ: which of the real camera's are more sensitive is not known, and a made-up
-# pattern takes the average images further away from the real ones.
+# Fitted to the first 100 training recordings of N-MNIST by `hybrid.experiments.event_tolerance.fit`.
+# Its pixels do not differ: which of the real camera's are more sensitive is not known, and a
+# made-up pattern takes the average images further away from the real ones.
 NMNIST_CAMERA = EventCamera(
     threshold_on=0.109, threshold_off=0.1, mismatch=0.0, blur=0.32, noise_on=0.38, noise_off=0.02
 )

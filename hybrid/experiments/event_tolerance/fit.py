@@ -1,4 +1,4 @@
-"""Fits the simulated camera to N-MNIST: `python -m hybrid.experiments.event_tolerance.camera_fit`.
+"""Fits the simulated camera to N-MNIST: `python -m hybrid.experiments.event_tolerance.fit`.
 
 It compares recordings of the same digits, real and simulated, and prints the constants that
 `hybrid.data.events.camera` keeps as `NMNIST_CAMERA` and `NMNIST_SACCADES`. Training recordings
