@@ -86,7 +86,7 @@ def train_on_episodes(
 
     Args:
         network: what is trained.
-        meta_batches: draws the meta_batches of one epoch.
+        meta_batches: draws the meta-batches of one epoch.
         validate: returns the accuracy on held-out classes.
         schedule: epochs and rates; its batch size is not used.
         order, checkpoint, title, best: see `fit`.
@@ -94,7 +94,7 @@ def train_on_episodes(
 
     Raises:
         NonFiniteLossError: see `fit`.
-        ValueError: if θ is to be checked, but an meta_batch brings nothing to check it with.
+        ValueError: if θ is to be checked, but a meta-batch brings nothing to check it with.
     """
     of_weights = schedule.optimisers(network.weight_parameters(), [])
     of_meta = schedule.optimisers([], network.meta_parameters())
@@ -141,7 +141,7 @@ def meta_step(
 ) -> None:
     """Let θ take one step along its bilevel gradient."""
     if meta_batch.check is None or objective.bilevel is None:
-        raise ValueError("a bilevel step needs an meta_batch with a batch to check θ with")
+        raise ValueError("a bilevel step needs a meta-batch with a batch to check θ with")
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     weights, meta = network.weight_parameters(), network.meta_parameters()
     keys = [names[id(parameter)] for parameter in (*weights, *meta)]

@@ -115,7 +115,8 @@ def canvas(
             f"and a height up to {HIGHEST:g} mm"
         )
     use_style()
-    figure = plt.figure(figsize=(WIDTHS[width] * _MM, height * _MM))
+    # Not pyplot's: a notebook shows it when it is finished, and nobody has to close it.
+    figure = Figure(figsize=(WIDTHS[width] * _MM, height * _MM))
     panels = figure.subplot_mosaic([list(row) for row in mosaic], **kwargs)
     for name, axes in panels.items():
         if len(name) == 1:
@@ -203,7 +204,6 @@ def show(figure: Figure, name: str, profile: str, out_dir: str | Path, about: An
     from IPython.display import Image  # part of Jupyter, which only notebooks need
 
     path, *_ = save(figure, name, Path(out_dir) / profile, about)
-    plt.close(figure)
     return Image(path, width=900)
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -266,7 +265,6 @@ def test_runs_are_recorded_and_read_back(kept: tuple[Path, Records[Any, Any]]) -
     assert "Learning, tiny" in titles
     assert "Variants, tiny" in titles
     assert all(axes.get_xlabel() for axes in figure.axes)
-    plt.close(figure)
 
 
 def test_the_network_of_the_best_validation_epoch_is_tested_too() -> None:

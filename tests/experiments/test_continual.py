@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -190,7 +189,6 @@ def test_runs_are_recorded_and_read_back(kept: tuple[Path, Records[Any, Any]]) -
     named = [axes for axes in figure.axes if axes.get_title() and axes.axison]
     assert len(named) >= 6
     assert all(axes.get_xlabel() or axes.get_ylabel() for axes in named)
-    plt.close(figure)
 
 
 def test_measures_are_those_of_their_sources() -> None:

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -182,7 +181,6 @@ def drawn_as_told(records: Records[Any, Any]) -> None:
     gathered = [result["evidence"]["noise"][-1] for result in records.results("tiny", "HP")]
     np.testing.assert_allclose(evidence.get_ydata(), np.mean(gathered, axis=0))
     assert {"Three saccades", "Events per recording"} <= set(panels)
-    plt.close(figure)
 
 
 @pytest.mark.usefixtures("_tiny")

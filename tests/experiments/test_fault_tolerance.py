@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -161,7 +160,6 @@ def test_without_lp_gp_and_hp_nothing_is_drawn_or_claimed(own_store: Path) -> No
     assert fewer.methods("digits") == ("LP", "GP", "HP-sample")
     assert fewer.claims() == {}
     assert EXPERIMENT.draw(fewer, 0) == {}
-    plt.close("all")
 
 
 def test_trained_networks_are_kept_beside_their_records(
@@ -188,7 +186,7 @@ LONG = Trial(
         SMOKE,
         dense=dense(32),
         validation=1_000,
-        schedule=replace(SMOKE.schedule, epochs=6),
+        schedule=replace(SMOKE.schedule, epochs=10),
         faults=(("gaussian", (0.0, 0.06)),),
     ),
     HP,
@@ -307,7 +305,6 @@ def test_the_figure_draws_what_the_records_say(committed: Records[Any, Any]) -> 
     np.testing.assert_allclose(shares.sum(1), 100.0)
     noisy = select(committed.frame, label="fashion_mnist", condition="gaussian", usual=True)
     assert np.trace(shares) / 10 == pytest.approx(samples(noisy, method="HP")[:, -1].mean())
-    plt.close(figure)
 
 
 def made_up(accuracies: dict[str, list[float]]) -> list[Json]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -354,7 +353,6 @@ def test_records_are_read_back_and_drawn(kept: tuple[Path, Records[Any, Any]]) -
     for axes in figure.axes:
         for label in (axes.get_xlabel(), axes.get_ylabel()):
             assert label == "" or label[0].islower()
-    plt.close(figure)
 
 
 def test_maml_learns_and_is_asked_without_shared_features() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 
 from hybrid.data.events.sets import load_events
 from hybrid.data.files import registry
@@ -38,7 +37,6 @@ def test_the_committed_record_is_of_the_published_recordings_and_can_be_drawn() 
     assert record["faults"] == [list(fault) for fault in gestures.FAULTS]
     figure = gestures.draw(record)
     assert figure.axes[0].get_images()
-    plt.close(figure)
 
 
 def test_a_missing_record_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -31,12 +30,6 @@ LEVELS = np.array([0.0, 0.02, 0.04])
 SAMPLES = np.array([[90.0, 80.0, 70.0], [92.0, 84.0, 78.0]])
 CURVES = [Line("GP", LEVELS, SAMPLES, "#0072B2"), Line("HP", LEVELS, SAMPLES + 1, "#D55E00")]
 WORDS = {"xlabel": "variance", "ylabel": "accuracy (%)", "title": "Noise"}
-
-
-@pytest.fixture(autouse=True)
-def _close() -> object:
-    yield
-    plt.close("all")
 
 
 def test_canvas_has_print_size_letters_and_small_type() -> None:

@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -109,7 +108,6 @@ class Records(Generic[SettingsT, MethodT]):
         for name, (figure, labels) in self.experiment.draw(self, seed).items():
             about = self.provenance(profile, labels)
             paths.append(save(figure, name, Path(out_dir) / profile, about)[0])
-            plt.close(figure)
         return paths
 
     def scoreboard(self) -> str:

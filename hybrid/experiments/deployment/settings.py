@@ -45,11 +45,11 @@ class DeploymentSettings(Settings):
     rewritten: int = 200
 
     def __post_init__(self) -> None:
+        known = isinstance(self.trained, Trainable)
+        require(self, "trained", known, "of fault tolerance, few-shot or continual learning")
         for name in ("dataset", "validation", "schedule"):
             object.__setattr__(self, name, getattr(self.trained, name))
         super().__post_init__()
-        known = isinstance(self.trained, Trainable)
-        require(self, "trained", known, "of fault tolerance, few-shot or continual learning")
         require(self, "tested", self.tested is None or self.tested >= 1, ">= 1, or None for all")
         require(self, "bits", all(2 <= b <= 8 for b in self.bits), "of 2 to 8")
         require(self, "sums", all(2 <= b <= 32 for b in self.sums), "of 2 to 32")

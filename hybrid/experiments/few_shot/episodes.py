@@ -64,7 +64,7 @@ def characters_of(dataset: str) -> Characters:
 def meta_batches(
     pool: DrawingPool, settings: FewShotSettings, generator: torch.Generator, device: torch.device
 ) -> Iterator[MetaBatch]:
-    """Yield the meta_batches of one epoch."""
+    """Yield the meta-batches of one epoch."""
     source = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
     for _ in range(settings.steps):
         if settings.objective.bilevel is None:

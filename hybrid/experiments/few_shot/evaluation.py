@@ -72,7 +72,7 @@ class Tested(NamedTuple):
 
 
 def right_by_size(tested: Tested, settings: FewShotSettings, seed: int) -> Json:
-    """Return right correct in episodes of each size, "5-way 1-shot" for example."""
+    """Return right answers in episodes of each size, "5-way 1-shot" for example."""
     result = {}
     for ways, shots in settings.tests:
         source = numpy_stream(seed, "test episodes", ways, shots)
@@ -97,7 +97,7 @@ def examine(tested: Tested, settings: FewShotSettings, seed: int) -> Json:
 
 
 def _by_position(tested: Tested, settings: FewShotSettings, seed: int) -> list[list[int]]:
-    """Return, for each place at which the class asked for was shown, right correct and episodes."""
+    """Return, for each place at which the class asked for was shown, right answers and episodes."""
     ways, shots = settings.tests[0][0], 1
     source = numpy_stream(seed, "test episodes", ways, shots)
     episodes = tested.episodes(settings.test_episodes, ways, shots, source)
@@ -112,7 +112,7 @@ def _by_position(tested: Tested, settings: FewShotSettings, seed: int) -> list[l
 def _with_wrong_labels(
     tested: Tested, settings: FewShotSettings, seed: int, share: float, ways: int, shots: int
 ) -> int:
-    """Return right correct where each look has a wrong label with probability `share`."""
+    """Return right answers where each look has a wrong label with probability `share`."""
     source = numpy_stream(seed, "noisy episodes", ways, shots)
     episodes = tested.episodes(settings.validation_episodes, ways, shots, source)
     wrong = (episodes.labels + source.integers(1, ways, episodes.labels.shape)) % ways
