@@ -24,11 +24,11 @@ test: $(READY) ## run every check: style, types, unit tests, notebooks compared
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 	$(BIN)/hybrid scoreboard --check
 	$(BIN)/hybrid notebooks --profile smoke --out build/figures
 	$(BIN)/python .ci/notebooks.py build/notebooks/smoke
-	$(BIN)/python -m pytest --nbval -p no:cacheprovider build/notebooks/smoke
+	$(BIN)/python -m pytest --nbval -n 2 --dist loadscope -p no:cacheprovider build/notebooks/smoke
 
 notebooks: $(READY) ## run the notebooks in place (smoke) and scrub their metadata
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb

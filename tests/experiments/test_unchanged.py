@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from hybrid.experiments.core.records import label_of
@@ -72,9 +73,11 @@ def of_notebook(name: str) -> Figure:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saved, "show", lambda figure, *rest: shown.append(figure))
         names: dict[str, object] = {"__name__": "__main__"}
+        usual = torch.get_default_dtype()
         for cell in cells:
             if cell["cell_type"] == "code":
                 exec(compile("".join(cell["source"]), name, "exec"), names)
+        torch.set_default_dtype(usual)
     (figure,) = shown
     return figure
 
