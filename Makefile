@@ -26,7 +26,7 @@ test: $(READY) ## run every check: style, types, unit tests, notebooks compared
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 	$(BIN)/hybrid scoreboard --check
-	$(BIN)/hybrid notebooks --profile smoke --out build/figures
+	$(BIN)/hybrid notebooks --profile smoke --out build/figures --jobs 2
 	$(BIN)/python .ci/notebooks.py build/notebooks/smoke
 	$(BIN)/python -m pytest --nbval -n 2 --dist loadscope -p no:cacheprovider build/notebooks/smoke
 
