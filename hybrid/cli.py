@@ -95,8 +95,6 @@ def run(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            "--label",
-            "--config",
             help="Only settings of this label, such as a data set; may be repeated.",
         ),
     ] = None,

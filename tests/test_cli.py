@@ -143,10 +143,9 @@ def test_wrong_names_are_answered_with_the_right_ones(monkeypatch: pytest.Monkey
     code, text = call("run", "faults")
     assert code == 2
     assert "fault_tolerance" in text
-    for option in ("--label", "--config"):
-        code, text = call("run", "continual", option, "absent", "--dry-run")
-        assert code == 1
-        assert "label 'absent' is unknown: choose one of digits" in text
+    code, text = call("run", "continual", "--label", "absent", "--dry-run")
+    assert code == 1
+    assert "label 'absent' is unknown: choose one of digits" in text
     assert call("notebooks", "--profile", "large")[0] == 2
     assert call("notebooks", "--only", "99")[0] == 2
     assert call("book", "--profile", "large")[0] == 2

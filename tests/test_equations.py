@@ -1,10 +1,10 @@
 """One test per numbered equation of the paper; the docstring is the equation. All in float64.
 
-Equation numbers follow the paper's Methods. Of Eq. 10, the bilevel hypergradient, only the inner
-gradient of θ exists so far. Eq. 11 names a sum of losses, and Eqs. 16 and 17 belong to the few-shot
-read-out, which this package does not have yet. Symbols: u membrane (`v`
-here), s spikes (`z`), w^g global weight, P trace, θ = {α, η, β} meta-local parameters; the code's
-sliding threshold is -β.
+Equation numbers follow the paper's Methods. Three have their tests elsewhere: the bilevel
+hypergradient of Eq. 10 in `learning/test_bilevel.py` (here its inner gradient alone), and Eqs. 16
+and 17, the few-shot read-out, in `model/test_few_shot.py`; Eq. 11 names a sum of losses. Symbols: u
+membrane (`v` here), s spikes (`z`), w^g global weight, P trace, θ = {α, η, β} meta-local
+parameters; the code's sliding threshold is -β.
 """
 
 import math

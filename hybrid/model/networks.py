@@ -80,8 +80,6 @@ class FullyConnected(HybridNetwork):
         readout: how the last layer becomes the output.
         steps: T.
         tau: time constant of the fading drive in steps, applied to each layer's input; or None.
-        trained: which layers learn by gradients; False freezes a layer's weights and θ at their
-            random values (the paper's LP baseline freezes all but the last).
         generator, meta_generator: sources of the initial weights and of the initial θ.
         lifetime, pool, initial_meta: see `HybridLinear`.
         plastic: which layers have a local module; None for all.
@@ -99,7 +97,6 @@ class FullyConnected(HybridNetwork):
         generator: torch.Generator,
         meta_generator: torch.Generator | None = None,
         tau: float | None = None,
-        trained: Sequence[bool] | None = None,
         lifetime: Lifetime = "carry",
         pool: Pool = "batch",
         initial_meta: InitialMeta = InitialMeta.up_to(0.01),  # noqa: B008 (immutable)
@@ -109,8 +106,10 @@ class FullyConnected(HybridNetwork):
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes = {tuple(sizes)}: give at least two sizes, all >= 1")
-        trained = _flags("trained", trained, len(sizes) - 1)
-        plastic = _flags("plastic", plastic, len(sizes) - 1)
+        layers = len(sizes) - 1
+        plastic = (True,) * layers if plastic is None else tuple(plastic)
+        if len(plastic) != layers:
+            raise ValueError(f"plastic = {plastic}: give one entry per layer, here {layers}")
         self.neuron, self.readout, self.gain = neuron, readout, drive_decay(steps, tau)
         self.encode = encode
         self.layers = nn.ModuleList(
@@ -127,8 +126,6 @@ class FullyConnected(HybridNetwork):
             )
             for (inputs, outputs), has_trace in zip(pairwise(sizes), plastic, strict=True)
         )
-        for layer, learns in zip(self.layers, trained, strict=True):
-            layer.requires_grad_(learns)
 
     def forward(
         self,
@@ -159,11 +156,3 @@ class FullyConnected(HybridNetwork):
                 drive = fade([state.z for state in windows[-1].states], self.gain)
             windows.append(layer(drive, pool=pool, evaluation=evaluation, adapt=adapt))
         return Activity(self.readout(windows[-1].states, self.v_th), tuple(windows))
-
-
-def _flags(name: str, flags: Sequence[bool] | None, layers: int) -> tuple[bool, ...]:
-    """Return one flag per layer, all True for None."""
-    flags = (True,) * layers if flags is None else tuple(flags)
-    if len(flags) != layers:
-        raise ValueError(f"{name} = {flags}: give one entry per layer, here {layers}")
-    return flags

@@ -31,7 +31,7 @@ class _Colours(dict[str, str]):
         return spare[sum(map(ord, name)) % len(spare)]
 
 
-# One colour for one thing, in every figure.
+# One colour for one thing within a figure, and for a method in all of them.
 COLOURS = _Colours(
     {
         # methods
@@ -150,21 +150,21 @@ def versions() -> dict[str, str]:
 
 
 def provenance(
-    profile: str, config: Any, *, records: Sequence[Mapping[str, Any]] = (), seeds: Sequence[int]
+    profile: str, settings: Any, *, records: Sequence[Mapping[str, Any]] = (), seeds: Sequence[int]
 ) -> dict[str, Any]:
     """Return where a figure comes from.
 
     Args:
         profile: name of the profile.
-        config: what was computed, as JSON values.
+        settings: what was computed, as JSON values.
         records: run records that the figure was drawn from.
         seeds: all seeds in it.
     """
     requests = [record["request"] for record in records]
     return {
         "profile": profile,
-        "config": config,
-        "config_sha256": sha256(canonical_json(config)),
+        "settings": settings,
+        "settings_sha256": sha256(canonical_json(settings)),
         "seeds": sorted(set(seeds)),
         "data_sha256": sorted({request["data"] for request in requests}),
         "trials": sorted(request["label"] for request in requests),

@@ -1,10 +1,10 @@
 """A content-addressed store of trial records.
 
-A trial is asked for by a description (experiment, method, config, seed, data, version). Its record
-is one JSON file under the hash of that description, so that a result can only be found by someone
-who asks for what produced it. The package's version stands for the code: a change that alters
-results has to raise it; which code it was exactly, each record says. Records carry a checksum; one
-that does not match is reported and computed again, never used.
+A trial is asked for by a description (experiment, settings, method, seed, data, version). Its
+record is one JSON file under the hash of that description, so that a result can only be found by
+someone who asks for what produced it. The package's version stands for the code: a change that
+alters results has to raise it; which code it was exactly, each record says. Records carry a
+checksum; one that does not match is reported and computed again, never used.
 """
 
 import json

@@ -73,7 +73,6 @@ class Chip:
     activation_bits: int = field(init=False)
     potential_bits: int = field(init=False)
     partial_sum_bits: int = field(init=False)
-    refractory_bits: int = field(init=False)
     core_sram: int = field(init=False)
     core_synapses: int = field(init=False)
     clock: float = field(init=False)

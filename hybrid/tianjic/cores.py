@@ -94,7 +94,6 @@ def run(
     *,
     local: Local = "history",
     limits: Limits = WIDE,
-    noise: torch.Generator | None = None,
 ) -> Outcome:
     """Run a network from rest, each sample on its own.
 
@@ -104,7 +103,6 @@ def run(
         local: how the local modules work: not at all; by a history; by a host that rewrites
             synapses, for layers without a carried or folded trace. Those are there in any case.
         limits: of the cores.
-        noise: source for noisy thresholds.
 
     Raises:
         ValueError: if shapes do not fit, inputs exceed 8 bits, or a name is unknown.
@@ -120,7 +118,7 @@ def run(
         if layer is not layers[0]:  # spikes, or the numbers that they carry
             payload = (layer.payload or (1,) * len(inputs))[: len(inputs)]
             signals = spikes * torch.tensor(payload, device=spikes.device).view(-1, 1, 1)
-        spikes, v, largest = _window(layer, signals, local, limits, overflows, noise)
+        spikes, v, largest = _window(layer, signals, local, limits, overflows)
         done[layer.name] = Layered((signals != 0).sum((0, 1)), spikes.sum((0, 1)), largest)
     return Outcome(v, spikes.sum(0), len(v), len(inputs), done, dict(overflows.counts))
 
@@ -151,18 +149,17 @@ def _window(
     local: Local,
     limits: Limits,
     overflows: Overflows,
-    noise: torch.Generator | None,
 ) -> tuple[Tensor, Tensor, int]:
     """Return a layer's spikes [T, N, out], last potential [N, out], and largest magnitude."""
-    state = layer.soma.at_rest(signals.shape[1], layer.weight.shape[1], signals.device)
+    v = left = layer.soma.at_rest(signals.shape[1], layer.weight.shape[1], signals.device)
     trace = _trace(layer, local, overflows)
-    spikes, largest, v = [], 0, state.v
+    spikes, largest = [], 0
     for t, x in enumerate(signals):
         current = current_of(layer, x, trace, limits, overflows)
         if layer.carried is not None:
             faded = dendrite(x, layer.carried.weight, limits, overflows, layer.name)
             current = current + shifted(faded, *layer.carried.gains[t])
-        state, v, z = layer.soma.step(current, state, overflows, f"{layer.name}: potentials", noise)
+        left, v, z = layer.soma.step(current, left, overflows, f"{layer.name}: potentials")
         if trace is not None:
             trace.learn(x, v)
         spikes.append(z)

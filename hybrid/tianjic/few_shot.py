@@ -136,17 +136,17 @@ class ChipReadOut(SpikingLayer):
             if size > (most := len(layer.local.lags)):
                 raise ValueError(f"support of {size} samples: the local module remembers {most}")
             history = History(layer.local, overflows, self.name)
-        state = layer.soma.at_rest(len(support), ways, support.device)
+        left = layer.soma.at_rest(len(support), ways, support.device)
         currents = self.label_current * torch.eye(ways, dtype=torch.int64, device=support.device)
         for x, label in zip(support.unbind(1), labels.unbind(1), strict=True):
             current = current_of(layer, x, history, limits, overflows) + currents[label]
-            state, v, _ = layer.soma.step(current, state, overflows, place)
+            left, v, _ = layer.soma.step(current, left, overflows, place)
             if history is not None:
                 history.learn(x, v)
         count = query.shape[1]
         remembered = None if history is None else history.repeated(count)
         current = current_of(layer, query.flatten(0, 1), remembered, limits, overflows)
-        v = state.v.repeat_interleave(count, 0) + current
+        v = left.repeat_interleave(count, 0) + current
         return overflows.saturate(v, layer.soma.bits, place).unflatten(0, (-1, count))
 
     def _first(self, ways: int) -> SpikingLayer:

@@ -1,7 +1,7 @@
 """The soma of a core: what whole-number potentials become.
 
-One step of a spiking soma: add the input unless the neuron rests, fire above the threshold, reset,
-leak. A leak of k/256 after the reset is what the paper's neuron does before its next input:
+One step of a spiking soma: add the input, fire above the threshold, reset, leak. A leak of k/256
+after the reset is what the paper's neuron does before its next input:
 
     v_t = decay · reset(v_{t-1}, z_{t-1}) + I_t,  z_t = H(v_t - v_th)
 
@@ -25,19 +25,12 @@ _NOTHING = 1 << 7  # of 1/2^15: less than half of one share in 127
 LEAK_STEPS = 256  # leaks are multiples of 1/256
 
 
-class SomaState(NamedTuple):
-    """What neurons remember between two steps, as integers [N, out]."""
-
-    v: Tensor  # potential after reset and leak
-    resting: Tensor  # steps of refractoriness that are left
-
-
 class SomaStep(NamedTuple):
-    """One step of neurons."""
+    """One step of neurons, as integers [N, out]."""
 
-    state: SomaState
-    v: Tensor  # potential before reset [N, out]: what a copy of the neuron sends as its potential
-    z: Tensor  # spikes, 0 or 1 [N, out]
+    left: Tensor  # potential after reset and leak: what neurons remember
+    v: Tensor  # potential before reset: what a copy of the neuron sends as its potential
+    z: Tensor  # spikes, 0 or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,94 +40,53 @@ class Soma:
     Args:
         threshold: a neuron fires strictly above it.
         leak: k of the leak k/256: 256 keeps the potential, 0 forgets it.
-        leak_offset: added with each leak.
         reset: what a spike does: sets the potential to `reset_value`, subtracts the threshold that
             was crossed, or subtracts `reset_value`.
         reset_value: see `reset`.
-        floor: no potential falls below it; None for that of the bits.
-        refractory: steps after a spike in which input is lost.
-        noise_mask: the threshold rises by a random number & this mask; 0 for none.
         bits: of the potential; Tianjic's unless told otherwise.
-        refractory_bits: of the counter of rest; likewise.
 
     Raises ValueError, naming the constant, for values that the chip cannot hold.
     """
 
     threshold: int
     leak: int = LEAK_STEPS
-    leak_offset: int = 0
     reset: ResetMode = "subtract threshold"
     reset_value: int = 0
-    floor: int | None = None
-    refractory: int = 0
-    noise_mask: int = 0
     bits: int = field(default_factory=lambda: tianjic().potential_bits)
-    refractory_bits: int = field(default_factory=lambda: tianjic().refractory_bits)
 
     def __post_init__(self) -> None:
         low, high = signed_range(self.bits)
-        rest = (1 << self.refractory_bits) - 1
-        for name, least, most in (
-            ("leak", 0, LEAK_STEPS),
-            ("refractory", 0, rest),
-            ("noise_mask", 0, high),
-            *((name, low, high) for name in ("threshold", "leak_offset", "reset_value", "floor")),
-        ):
-            value = getattr(self, name)
-            require(self, name, value is None or least <= value <= most, f"in {least} to {most}")
+        require(self, "leak", 0 <= self.leak <= LEAK_STEPS, f"in 0 to {LEAK_STEPS}")
+        for name in ("threshold", "reset_value"):
+            require(self, name, low <= getattr(self, name) <= high, f"in {low} to {high}")
         modes = get_args(ResetMode)
         require(self, "reset", self.reset in modes, f"one of {', '.join(modes)}")
 
-    def at_rest(self, samples: int, neurons: int, device: torch.device | None = None) -> SomaState:
-        """Return the state before the first step."""
-        zero = torch.zeros(samples, neurons, dtype=torch.int64, device=device)
-        return SomaState(zero, zero)
+    def at_rest(self, samples: int, neurons: int, device: torch.device | None = None) -> Tensor:
+        """Return the potentials before the first step [N, out]."""
+        return torch.zeros(samples, neurons, dtype=torch.int64, device=device)
 
-    def step(
-        self,
-        current: Tensor,
-        state: SomaState,
-        overflows: Overflows,
-        place: str,
-        noise: torch.Generator | None = None,
-    ) -> SomaStep:
+    def step(self, current: Tensor, left: Tensor, overflows: Overflows, place: str) -> SomaStep:
         """Advance neurons by one step.
 
         Args:
             current: input [N, out], integers.
-            state: after the step before.
+            left: potentials after the step before [N, out].
             overflows: counts potentials that do not fit.
             place: named where they are counted.
-            noise: source of the threshold's noise.
 
         Raises:
-            ValueError: if there is a noise mask, but no source of noise.
             SaturationError: see `Overflows`.
         """
-        awake = state.resting == 0
-        v = torch.where(awake, state.v + current, state.v)
-        v = overflows.saturate(v, self.bits, place)
-        threshold = self._threshold(v, noise)
-        z = (v > threshold).long()
+        v = overflows.saturate(left + current, self.bits, place)
+        z = (v > self.threshold).long()
         if self.reset == "to value":
             after = torch.where(z == 1, self.reset_value, v)
         else:
-            after = v - z * (threshold if self.reset == "subtract threshold" else self.reset_value)
-        leaked = ((after * self.leak) >> 8) + self.leak_offset  # floor of k/256
-        leaked = overflows.saturate(leaked, self.bits, place)
-        if self.floor is not None:
-            leaked = leaked.clamp(min=self.floor)
-        resting = torch.where(z == 1, self.refractory, (state.resting - 1).clamp(min=0))
-        return SomaStep(SomaState(leaked, resting), v, z)
-
-    def _threshold(self, v: Tensor, noise: torch.Generator | None) -> Tensor | int:
-        if not self.noise_mask:
-            return self.threshold
-        if noise is None:
-            raise ValueError("a soma with a noisy threshold needs a source of noise")
-        drawn = torch.randint(0, 1 << 31, v.shape, generator=noise, device=v.device)
-        highest = signed_range(self.bits)[1]
-        return (self.threshold + (drawn & self.noise_mask)).clamp(max=highest)
+            lost = self.threshold if self.reset == "subtract threshold" else self.reset_value
+            after = v - z * lost
+        leaked = (after * self.leak) >> 8  # the floor of k/256
+        return SomaStep(overflows.saturate(leaked, self.bits, place), v, z)
 
 
 @dataclass(frozen=True)

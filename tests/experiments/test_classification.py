@@ -484,6 +484,6 @@ def test_command_line(kept: tuple[Path, Records[Any, Any]], tmp_path: Path) -> N
     (store / "classification").mkdir(parents=True)
     shutil.copy(found, store / "classification")
     arguments = ["run", "classification", "--method", "GP", "--jobs", "1"]
-    done = CliRunner().invoke(cli.app, [*arguments, "--store", str(store), "--config", "tiny"])
+    done = CliRunner().invoke(cli.app, [*arguments, "--store", str(store), "--label", "tiny"])
     assert done.exit_code == 0, done.output
     assert len(list(store.glob("classification/*.json"))) == 2

@@ -384,7 +384,7 @@ def test_other_windows_and_answers_cannot_be_said() -> None:
 
 
 def test_the_camera_agrees_with_n_mnist_as_far_as_is_said() -> None:
-    """The committed comparison with real test recordings, which notebook 03 quotes."""
+    """The committed comparison with real test recordings, which notebook 03b quotes."""
     check = camera.load()
     assert check["camera"] == asdict(NMNIST_CAMERA), "of the present constants"
     assert check["saccades"] == json.loads(json.dumps(asdict(NMNIST_SACCADES)))

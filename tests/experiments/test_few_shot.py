@@ -502,6 +502,6 @@ def test_command_line(kept: tuple[Path, Records[Any, Any]], tmp_path: Path) -> N
     outcome = CliRunner().invoke(cli.app, arguments)
     assert outcome.exit_code == 0, outcome.output
     assert len(list((store / "few_shot").glob("*.json"))) == 2
-    outcome = CliRunner().invoke(cli.app, [*arguments, "--config", "huge"])
+    outcome = CliRunner().invoke(cli.app, [*arguments, "--label", "huge"])
     assert outcome.exit_code == 1
     assert "label 'huge' is unknown: choose one of tiny" in outcome.output

@@ -26,17 +26,18 @@ SCHEDULE = Schedule(epochs=4, batch_size=20, lr_weight=5e-3, lr_meta=5e-3)
 
 def network(method: str = "HP", rule: Hebbian | None = None) -> FullyConnected:
     rule = rule or Hebbian(trace_decay=0.95, trace_clip=4.0, nominal_batch=20)
-    return FullyConnected(
+    made = FullyConnected(
         (12, 30, 3),
         neuron=LIF(decay=0.4, v_th=0.35),
         rule=None if method == "GP" else rule,
         readout=LastMembrane(ceiling=1.1),
         steps=5,
         tau=40.0,
-        trained=(method != "LP", True),
         initial_meta=InitialMeta.up_to(0.1),
         generator=torch.Generator().manual_seed(0),
     )
+    made.layers[0].requires_grad_(method != "LP")
+    return made
 
 
 def convolutional_network() -> Convolutional:

@@ -54,9 +54,9 @@ def build(golden: Golden) -> FullyConnected:
         readout=LastMembrane(ceiling=1.1),
         steps=config["T"],
         tau=config["input_tau"],
-        trained=(kind != "lp", True),
         generator=torch.Generator(),
     )
+    network.layers[0].requires_grad_(kind != "lp")
     values = {}
     for name in golden.names("param_"):
         ours = our_name(name.removeprefix("param_"))

@@ -76,7 +76,7 @@ def test_traces_of_samples_cannot_outlive_a_call() -> None:
     [
         ({"sizes": (5,)}, "at least two sizes"),
         ({"sizes": (5, 0)}, "all >= 1"),
-        ({"trained": (True,)}, "one entry per layer, here 2"),
+        ({"plastic": (True,)}, "one entry per layer, here 2"),
         ({"steps": 0}, "steps = 0"),
         ({"tau": -1.0}, "tau = -1.0"),
     ],

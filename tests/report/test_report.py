@@ -209,7 +209,7 @@ def test_saved_figures_are_the_same_bytes_and_say_where_they_come_from(tmp_path:
     assert sidecar["seeds"] == [1, 2]
     assert sidecar["trials"] == ["digits-HP-seed1"]
     assert sidecar["data_sha256"] == ["d" * 64]
-    assert len(sidecar["config_sha256"]) == 64
+    assert len(sidecar["settings_sha256"]) == 64
     assert set(sidecar["drawn_with"]) == {"hybrid", "torch", "numpy", "matplotlib", "python"}
 
 

@@ -17,6 +17,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from hybrid.experiments.core.experiment import Group
+from hybrid.experiments.core.trials import Trial, choose_device, run_all
 from hybrid.experiments.fault_tolerance import EXPERIMENT, PLANS
 from hybrid.experiments.fault_tolerance.plans import SMOKE
 from hybrid.model.convolutional import Dense
@@ -109,6 +110,32 @@ def test_what_is_in_the_store_is_not_computed_again(cluster: LocalCluster, tmp_p
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     assert len(after) == 6
     assert {path: after[path] for path in before} == before
+
+
+def test_each_point_of_a_sweep_gets_its_own_record(cluster: LocalCluster) -> None:
+    """Trials under one label that differ in one constant."""
+    quick = replace(SMALL, schedule=replace(SMALL.schedule, epochs=1))
+    trials = [
+        Trial(
+            EXPERIMENT, replace(quick, dense=(hidden, SMALL.dense[1])), EXPERIMENT.method("GP"), 1
+        )
+        for hidden in (Dense(size=8, plastic=True), Dense(size=40, plastic=True))
+    ]
+    words: dict[str, Any] = {
+        "store": None,
+        "jobs": 1,
+        "device": choose_device("cpu"),
+        "title": "it",
+    }
+    with connected(cluster.scheduler_address):
+        there = run_all(trials, **words)
+    here = run_all(trials, **words)
+    sizes = [record["request"]["settings"]["dense"][0]["size"] for record in there]
+    assert sizes == [8, 40]
+    assert [_without_times(record["result"]) for record in there] == [
+        _without_times(record["result"]) for record in here
+    ]
+    assert here[0]["result"]["tests"] != here[1]["result"]["tests"]
 
 
 def test_notebooks_run_on_a_cluster_and_come_back(cluster: LocalCluster, tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ from hybrid.tianjic.quantize import tanh_table
 from hybrid.tianjic.soma import Activator, Soma, Table
 
 
-def run(soma: Soma, inputs: list[int], **options: Any) -> tuple[list[int], list[int]]:
+def run(
+    soma: Soma, inputs: list[int], overflows: Overflows | None = None
+) -> tuple[list[int], list[int]]:
     """Return potentials before reset, and spikes."""
-    overflows = options.pop("overflows", Overflows())
-    state, potentials, spikes = soma.at_rest(1, 1), [], []
+    overflows = overflows or Overflows()
+    left, potentials, spikes = soma.at_rest(1, 1), [], []
     for current in inputs:
-        step = soma.step(torch.tensor([[current]]), state, overflows, "here", **options)
-        state = step.state
+        step = soma.step(torch.tensor([[current]]), left, overflows, "here")
+        left = step.left
         potentials.append(int(step.v))
         spikes.append(int(step.z))
     return potentials, spikes
@@ -47,40 +49,13 @@ def run(soma: Soma, inputs: list[int], **options: Any) -> tuple[list[int], list[
         ({"reset": "subtract value"}, [60, 60, 60], [60, 120, 180], [0, 1, 1]),
         # leaks round down: -80 · 102 / 256 = -31.9 -> -32, -112 -> -45
         ({"leak": 102}, [-80, -80, -80], [-80, -112, -125], [0, 0, 0]),
-        ({"leak": 102, "floor": -40}, [-80, -80, -80], [-80, -112, -120], [0, 0, 0]),
-        ({"leak_offset": 5}, [10, 10, 10], [10, 25, 40], [0, 0, 0]),
-        ({"leak_offset": -3}, [10, 10, 10], [10, 17, 24], [0, 0, 0]),
         ({"leak": 0}, [100, 101, 99], [100, 101, 99], [0, 1, 0]),  # strictly above
-        # two steps of rest after a spike: input is lost, the potential is held
-        ({"refractory": 2}, [60] * 6, [60, 120, 20, 20, 80, 140], [0, 1, 0, 0, 0, 1]),
-        ({"refractory": 1}, [60] * 5, [60, 120, 20, 80, 140], [0, 1, 0, 0, 1]),
-        # held, but leaking: 120 - 100 = 20 -> 10; held 10 -> 5; 5 + 60
-        ({"refractory": 1, "leak": 128}, [120, 60, 60], [120, 10, 65], [1, 0, 0]),
     ],
 )
 def test_golden_steps(
     constants: dict[str, Any], inputs: list[int], potentials: list[int], spikes: list[int]
 ) -> None:
     assert run(Soma(threshold=100, **constants), inputs) == (potentials, spikes)
-
-
-def test_a_noisy_threshold_lies_between_threshold_and_threshold_plus_mask() -> None:
-    soma = Soma(threshold=100, noise_mask=7, leak=0)
-    for current, expected in ((100, {0}), (108, {1}), (104, {0, 1})):
-        noise = torch.Generator().manual_seed(1)
-        _, spikes = run(soma, [current] * 200, noise=noise)
-        assert set(spikes) == expected
-    first, second = (run(soma, [104] * 50, noise=torch.Generator().manual_seed(2)) for _ in "ab")
-    assert first == second
-    with pytest.raises(ValueError, match="source of noise"):
-        run(soma, [1])
-
-
-def test_a_noisy_threshold_is_what_a_spike_subtracts() -> None:
-    soma = Soma(threshold=100, noise_mask=7)
-    noise = torch.Generator().manual_seed(3)
-    step = soma.step(torch.tensor([[500]]), soma.at_rest(1, 1), Overflows(), "here", noise)
-    assert 500 - 107 <= int(step.state.v) <= 400
 
 
 def test_saturation_is_counted_and_refused_if_strict() -> None:
@@ -96,9 +71,7 @@ def test_saturation_is_counted_and_refused_if_strict() -> None:
     [
         ({"leak": 257}, "leak = 257"),
         ({"reset": "never"}, "reset = 'never'"),
-        ({"refractory": 16}, "refractory = 16"),
         ({"threshold": 1 << 27}, "threshold = 134217728"),
-        ({"noise_mask": -1}, "noise_mask = -1"),
     ],
 )
 def test_what_the_chip_cannot_hold_is_refused(constants: dict[str, Any], message: str) -> None:
@@ -145,6 +118,6 @@ def test_beyond_a_table_that_is_flat_nothing_is_lost() -> None:
 
 def test_widths_are_those_of_the_chip_file() -> None:
     soma = Soma(threshold=1)
-    assert (soma.bits, soma.refractory_bits) == (28, 4)
+    assert soma.bits == 28
     chip = tianjic()
-    assert (soma.bits, soma.refractory_bits) == (chip.potential_bits, chip.refractory_bits)
+    assert soma.bits == chip.potential_bits

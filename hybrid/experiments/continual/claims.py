@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from hybrid.experiments.core.records import Row, by_label, gap, samples
+from hybrid.experiments.core.records import Row, by_label, gap, samples, usual
 from hybrid.report.estimate import Floats
 from hybrid.runs.store import Json
 
@@ -24,7 +24,8 @@ def rows(record: Json) -> Iterator[Row]:
     yield {"condition": "final", "accuracy": table[-1, :].mean(), **measures(table)}
     for protocol, found in result.get("final", {}).items():
         accuracy = 100.0 * np.mean(found)
-        yield {"condition": "final by protocol", "protocol": protocol, "accuracy": accuracy}
+        known = {"protocol": protocol, "usual": protocol == usual(result["final"])}
+        yield {"condition": "final by protocol", **known, "accuracy": accuracy}
 
 
 def accuracy_table(result: Json) -> Floats:

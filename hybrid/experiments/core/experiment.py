@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, cast
 
 import pandas as pd
 from torch import nn
@@ -82,9 +82,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         Raises:
             ValueError: if a profile, method or label is unknown, or nothing is left.
         """
-        plan = {str(name): plan for name, plan in self.plans.items()}[
-            choose("profile", profile, self.plans)
-        ]
+        plan = self.plans[cast("Profile", choose("profile", profile, self.plans))]
         known = {settings.label: settings for group in plan for settings in group.settings}
         for label in labels or ():
             choose("label", label, known)

@@ -32,7 +32,7 @@ def draw(rows: Sequence[Row], bench: Json) -> Figure:
         _claims(axes[letter], [row for row in rows if row.claim.unit == unit], title, unit)
     times = run_times()
     if times:
-        _lying(axes["c"], times, SKY, title="A trial on one core", xlabel="minutes (median)")
+        _horizontal(axes["c"], times, SKY, title="A trial on one core", xlabel="minutes (median)")
         logarithmic(axes["c"], "x", [1, 3, 10, 30, 100])
     else:
         absent(axes["c"], "no records of the laptop profile")
@@ -43,7 +43,7 @@ def draw(rows: Sequence[Row], bench: Json) -> Figure:
         "xlabel": "times as fast as the usual form",
         "xscale": "log",
     }
-    _lying(axes["d"], ratios, BLUE, texts, **words)
+    _horizontal(axes["d"], ratios, BLUE, texts, **words)
     axes["d"].set_xlim(right=4.0 * max(ratios.values()))
     _verdicts(axes["e"], rows)
     return figure
@@ -107,7 +107,7 @@ def _claims(axes: Axes, rows: Sequence[Row], title: str, unit: str) -> None:
     axes.set_ylim(len(shown) - 0.5, -0.5)
 
 
-def _lying(
+def _horizontal(
     axes: Axes,
     values: Mapping[str, float],
     colour: str,
