@@ -1,4 +1,4 @@
-"""Few-shot learning: a plastic read-out binds features to labels in one look each.
+"""Few-shot learning: a plastic read-out binds features to labels from one example each.
 
 Labelled drawings are shown one after the other. A strong label current makes the neuron of the
 right class fire, and the local rule writes the drawing's features x into that neuron's synapses:
@@ -32,7 +32,7 @@ from hybrid.model.window.choice import Evaluation, Window, run_window
 
 
 class Support(NamedTuple):
-    """Labelled looks in the order in which they are shown."""
+    """Labelled examples in the order in which they are shown."""
 
     features: Tensor  # [episodes, looks, features]
     labels: Tensor  # [episodes, looks], integers below the number of ways
@@ -47,7 +47,7 @@ class InitialBinding(NamedTuple):
 
 
 class FewShotReadOut(nn.Module):
-    """Spiking neurons, one per class of an episode, that bind features to labels in one look.
+    """Spiking neurons, one per class of an episode, that bind features to labels after one example.
 
     Args:
         features: size of the feature vectors.
@@ -118,7 +118,7 @@ class FewShotReadOut(nn.Module):
         """Show labelled features and return the window; its final state holds the traces.
 
         Args:
-            support: the looks of all episodes.
+            support: the examples of all episodes.
             ways: classes of these episodes, at most those of the read-out; None for all.
             evaluation: see `run_window`.
 
@@ -180,7 +180,7 @@ class FewShotReadOut(nn.Module):
 class Prototypes(nn.Module):
     """Minus the squared distance to the mean of each class (Snell et al., NeurIPS 2017).
 
-    A class without a look scores minus infinity.
+    A class without an example scores minus infinity.
 
     Args:
         scale: factor of the distances, learned.
@@ -193,14 +193,14 @@ class Prototypes(nn.Module):
     def forward(self, support: Support, query: Tensor, *, ways: int | None = None) -> Tensor:
         """Return scores of queries [episodes, queries, features]."""
         members = _members(support, ways)
-        looks = members.sum(1).unsqueeze(-1)
-        means = members.mT @ support.features / looks.clamp(min=1.0)
+        counts = members.sum(1).unsqueeze(-1)
+        means = members.mT @ support.features / counts.clamp(min=1.0)
         scores = -self.scale * (query.unsqueeze(2) - means.unsqueeze(1)).square().sum(-1)
-        return scores.masked_fill((looks == 0.0).mT, float("-inf"))
+        return scores.masked_fill((counts == 0.0).mT, float("-inf"))
 
 
 class Matching(nn.Module):
-    """Attention over the looks by cosine, summed by class (Vinyals et al., NeurIPS 2016).
+    """Attention over the examples by cosine, summed by class (Vinyals et al., NeurIPS 2016).
 
     Scores are log probabilities. Without the full-context embeddings of that paper.
 
@@ -214,8 +214,8 @@ class Matching(nn.Module):
 
     def forward(self, support: Support, query: Tensor, *, ways: int | None = None) -> Tensor:
         """Return scores of queries [episodes, queries, features]."""
-        looks = F.normalize(support.features, dim=-1)
-        similarity = self.sharpness * F.normalize(query, dim=-1) @ looks.mT
+        examples = F.normalize(support.features, dim=-1)
+        similarity = self.sharpness * F.normalize(query, dim=-1) @ examples.mT
         attention = torch.log_softmax(similarity, dim=-1)  # [episodes, queries, looks]
         members = _members(support, ways).unsqueeze(1)
         return (attention.unsqueeze(-1) + members.log()).logsumexp(2)

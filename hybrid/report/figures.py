@@ -115,8 +115,8 @@ def canvas(
             f"and a height up to {HIGHEST:g} mm"
         )
     use_style()
-    # Not pyplot's: a notebook shows it when it is finished, and nobody has to close it.
-    figure = Figure(figsize=(WIDTHS[width] * _MM, height * _MM))
+    figure = plt.figure(figsize=(WIDTHS[width] * _MM, height * _MM))
+    plt.close(figure)  # for pyplot alone: a notebook shows a figure when it is asked to
     panels = figure.subplot_mosaic([list(row) for row in mosaic], **kwargs)
     for name, axes in panels.items():
         if len(name) == 1:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 from hybrid.checks import require
 from hybrid.learning.schedule import Schedule
 
+Levels = tuple[tuple[str, tuple[float, ...]], ...]  # of each fault, by its name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

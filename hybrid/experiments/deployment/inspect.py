@@ -8,7 +8,7 @@ from hybrid.experiments.continual.settings import ContinualSettings, Penalty
 from hybrid.experiments.core.settings import from_json
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.deployment.chip import report
-from hybrid.experiments.deployment.run import BASES, quick
+from hybrid.experiments.deployment.run import BASES
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.experiments.few_shot.settings import FewShotSettings
@@ -68,9 +68,18 @@ def inspect(checkpoint: Path, tested: int) -> str:
     trained = Trial(experiment, own, method, request["seed"])
     network = trained.build()
     network.load_state_dict(load_tensors(checkpoint)[0])
-    sound = (("gaussian", (0.0,)),) if isinstance(own, FaultSettings) else ()
-    settings = DeploymentSettings(label=own.label, trained=own, faults=sound)
-    result = deploy(quick(settings, tested), trained, network)
+    settings = DeploymentSettings(  # without trying what else the network could be
+        label=own.label,
+        trained=own,
+        tested=tested,
+        faults=(("gaussian", (0.0,)),) if isinstance(own, FaultSettings) else (),
+        bits=(),
+        sums=(),
+        lags=(),
+        delays=(),
+        rewritten=1,
+    )
+    result = deploy(settings, trained, network)
     lines = [HEADER, "", trained.name]
     for form, parts in result["accuracy"].items():
         for part, values in parts.items():

@@ -5,7 +5,6 @@ model whose constants are partly assumed; nothing here was measured on a chip.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -99,10 +98,3 @@ def trained_network(trained: Trial[Any, Any], place: Place) -> nn.Module:
         save_tensors(store.weights_path(request), network.state_dict(), {"trial": trained.name})
         checkpoint.unlink(missing_ok=True)
         return network
-
-
-def quick(settings: DeploymentSettings, tested: int) -> DeploymentSettings:
-    """Return settings that bring a network to the chip without trying what else it could be."""
-    faults = (("gaussian", (0.0,)),) if isinstance(settings.trained, FaultSettings) else ()
-    few: dict[str, Any] = {"bits": (), "sums": (), "lags": (), "delays": (), "rewritten": 1}
-    return replace(settings, tested=tested, faults=faults, **few)

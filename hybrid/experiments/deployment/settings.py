@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from hybrid.checks import require
 from hybrid.experiments.continual.settings import ContinualSettings
-from hybrid.experiments.core.settings import Settings
-from hybrid.experiments.fault_tolerance.settings import FaultSettings, Levels
+from hybrid.experiments.core.settings import Levels, Settings
+from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.experiments.few_shot.settings import FewShotSettings
 from hybrid.learning.schedule import Schedule
 

@@ -7,9 +7,8 @@ from hybrid.checks import require
 from hybrid.data.events.faults import SENSOR_FAULTS, check_sensor_level
 from hybrid.data.events.sets import EVENT_NAMES
 from hybrid.experiments.core.network import NetworkSettings
+from hybrid.experiments.core.settings import Levels
 from hybrid.model.coding import EventCounts
-
-Levels = tuple[tuple[str, tuple[float, ...]], ...]  # of each fault
 
 
 @dataclass(frozen=True, kw_only=True)

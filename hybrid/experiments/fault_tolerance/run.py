@@ -7,8 +7,9 @@ from hybrid.data.faults import corrupt
 from hybrid.data.images import Images
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.network import Labelled, Trained, build_network
+from hybrid.experiments.core.settings import Levels
 from hybrid.experiments.core.trials import Trial
-from hybrid.experiments.fault_tolerance.settings import FaultSettings, Levels
+from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.learning.evaluation import evaluate
 from hybrid.runs.seeds import numpy_stream
 from hybrid.runs.store import Json

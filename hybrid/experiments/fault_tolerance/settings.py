@@ -6,8 +6,7 @@ from hybrid.checks import require
 from hybrid.data.faults import FAULTS, check_level
 from hybrid.data.images import GREY_NAMES
 from hybrid.experiments.core.network import NetworkSettings
-
-Levels = tuple[tuple[str, tuple[float, ...]], ...]  # of each fault
+from hybrid.experiments.core.settings import Levels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,7 @@ def _by_position(tested: Tested, settings: FewShotSettings, seed: int) -> list[l
 def _with_wrong_labels(
     tested: Tested, settings: FewShotSettings, seed: int, share: float, ways: int, shots: int
 ) -> int:
-    """Return right answers where each look has a wrong label with probability `share`."""
+    """Return right answers where each example has a wrong label with probability `share`."""
     source = numpy_stream(seed, "noisy episodes", ways, shots)
     episodes = tested.episodes(settings.validation_episodes, ways, shots, source)
     wrong = (episodes.labels + source.integers(1, ways, episodes.labels.shape)) % ways
@@ -140,7 +140,7 @@ def _theta(head: FewShotReadOut) -> Json:
 
 @torch.no_grad()
 def _example(tested: Tested, head: FewShotReadOut, settings: FewShotSettings, seed: int) -> Json:
-    """Return one episode: its drawings, the trace after each look, and the potentials it ends in.
+    """Return one episode: its drawings, the trace after each, and the potentials it ends in.
 
     Of the trace, [shown, ways, features], only the first features are kept.
     """
