@@ -191,7 +191,12 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch
 def test_a_cluster_needs_one_worker(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hybrid.runs.cluster._PATIENCE", 0.5)
     with LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=False, dashboard_address=":0"
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=":0",
+        protocol="tcp://",
+        host="127.0.0.1",
     ) as made:
         if workers:
             with connected(made.scheduler_address):
@@ -263,7 +268,12 @@ def test_a_notebook_that_fails_is_kept_and_named(tmp_path: Path) -> None:
 def test_workers_with_several_threads_are_refused() -> None:
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0"
+            n_workers=2,
+            threads_per_worker=2,
+            processes=False,
+            dashboard_address=":0",
+            protocol="tcp://",
+            host="127.0.0.1",
         ) as made,
         pytest.raises(ValueError, match="--nthreads 1"),
         connected(made.scheduler_address),
