@@ -11,6 +11,7 @@ from hybrid.data import files
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.fault_tolerance import plans
 from hybrid.model.convolutional import Dense
+from hybrid.runs.files import load_tensors, save_tensors
 from hybrid.runs.store import Store
 
 COMMANDS = ("run", "notebooks", "figures", "book", "scoreboard", "tianjic", "data")
@@ -74,7 +75,13 @@ def test_a_kept_network_is_brought_to_the_chip(tmp_path: Path) -> None:
     code, text = call("tianjic", str(tmp_path / "absent.safetensors"))
     assert code == 1
     assert "absent.safetensors is not there" in text
-    weights.write_bytes(weights.read_bytes()[:-1])
+    tensors, _ = load_tensors(weights)
+    whole = weights.read_bytes()
+    save_tensors(weights, tensors, {"trial": "digits-GP-seed7"})
+    code, text = call("tianjic", str(weights))
+    assert code == 1
+    assert "holds digits-GP-seed7, not digits-HP-seed1" in " ".join(text.split())
+    weights.write_bytes(whole[:-1])
     code, text = call("tianjic", str(weights))
     assert code == 1
     assert "damaged" in text

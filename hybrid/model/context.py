@@ -98,6 +98,9 @@ class ContextGated(MetaLearner):
             masks, adapt = (), False
         elif len(masks) != len(self.sizes) - 1:
             raise ValueError(f"{len(masks)} masks for {len(self.sizes) - 1} layers")
+        elif tuple(masks[-1].shape) != self.sizes[-2:]:
+            found, wanted = list(masks[-1].shape), list(self.sizes[-2:])
+            raise ValueError(f"the read-out's mask is {found}: it must be {wanted}")
         drive: Drive = Static(images, self.gain)
         windows: list[Window] = []
         for i, layer in enumerate(self.layers):

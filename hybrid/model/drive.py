@@ -66,6 +66,13 @@ class Steps:
     gain: tuple[float, ...]  # T gains
     repeated = False
 
+    def __post_init__(self) -> None:
+        if len(self.gain) != len(self.inputs):
+            raise ValueError(f"{len(self.gain)} gains for {len(self.inputs)} inputs: give as many")
+        shapes = {tuple(x.shape) for x in self.inputs}
+        if len(shapes) > 1:
+            raise ValueError(f"inputs of shapes {sorted(shapes)}: all steps must have one shape")
+
     @property
     def steps(self) -> int:
         """T."""

@@ -22,9 +22,9 @@ Json = dict[str, Any]
 class Store:
     """Records under one folder, `<folder>/<experiment>/<label>-<key>.json`."""
 
-    def __init__(self, folder: Path, *, recompute: bool = False) -> None:
+    def __init__(self, folder: str | Path, *, recompute: bool = False) -> None:
         """Open a store; with `recompute`, a run ignores finished records and replaces them."""
-        self.folder, self.recompute = folder, recompute
+        self.folder, self.recompute = Path(folder), recompute
 
     @staticmethod
     def key(request: Json) -> str:

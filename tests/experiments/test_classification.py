@@ -382,7 +382,7 @@ BARE = "faded, without dropout and neurons unless convolved"
     [
         (lambda: {"dataset": "svhn"}, "Settings.dataset = 'svhn': it must be one of digits, mnist"),
         (lambda: {"theta": "free"}, "ClassificationSettings.theta = 'free'"),
-        (lambda: {"steps": 0}, "ClassificationSettings.steps = 0: it must be >= 1"),
+        (lambda: {"steps": 0}, "ClassificationSettings.steps = 0: it must be a whole number >= 1"),
         (lambda: {"tau": 0.0}, "ClassificationSettings.tau = 0.0: it must be > 0, or None"),
         (lambda: {"neuron": LIF(decay=1.2, v_th=1.0)}, "LIF.decay = 1.2"),
         (lambda: {"dense": plans.dense(5, 0)}, "Dense.size = 0"),

@@ -350,7 +350,7 @@ def faults(*pairs: tuple[str, tuple[float, ...]]) -> dict:
         (lambda: {"dataset": "mnist"}, "dataset = 'mnist': it must be one of event_digits"),
         (lambda: {"recordings": 0}, ">= 1, or None for all"),
         (lambda: {"steps": 0}, "steps = 0"),
-        (lambda: {"faults": ()}, "pairs of"),
+        (lambda: {"faults": ()}, "at least one fault"),
         (lambda: {"span": -5}, "at least 1 µs for each window"),
         (lambda: {"encode": EventCounts(ceiling=300)}, "at most 255"),
         (lambda: {"encode": EventCounts(ceiling=0)}, "EventCounts.ceiling = 0: it must be >= 1"),
@@ -362,7 +362,7 @@ def faults(*pairs: tuple[str, tuple[float, ...]]) -> dict:
         (lambda: faults(("fog", (1.0,))), "pairs of"),
         (lambda: faults(("dropped", (0.0, 1.5))), "dropped level 1.5"),
         (lambda: faults(("dropped", (0.0, 0.9, 0.5))), "dropped that rise"),
-        (lambda: faults(("dropped", (0.0, 0.5, 0.5))), "dropped that rise"),
+        (lambda: faults(("dropped", (0.0, 0.5, 0.5))), "dropped, each once"),
         (lambda: faults(("dropped", (0.0, 0.5)), ("noise", (0.0, 5.0))), "first fault alone"),
     ],
 )

@@ -231,7 +231,7 @@ def test_a_killed_trial_ends_in_the_same_record(tmp_path: Path) -> None:
     [
         (lambda: {"dataset": "svhn"}, "FaultSettings.dataset = 'svhn': it must be one of digits"),
         (lambda: {"dense": dense(hidden=0)}, "Dense.size = 0: it must be >= 1"),
-        (lambda: {"steps": -1}, "FaultSettings.steps = -1: it must be >= 1"),
+        (lambda: {"steps": -1}, "FaultSettings.steps = -1: it must be a whole number >= 1"),
         (lambda: {"faults": (("blur", (1.0,)),)}, "Settings.faults = .*blur.* it must be pairs of"),
         (lambda: {"faults": (("crop", (-1.0,)),)}, "crop level -1.0"),
         (lambda: {"faults": (("crop", (2.5,)),)}, "crop level 2.5"),

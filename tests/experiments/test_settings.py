@@ -7,16 +7,21 @@ from typing import Any
 import pytest
 import torch
 
+from hybrid.experiments.continual import plans as continual
+from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.settings import Settings, as_json, from_json, vary
 from hybrid.experiments.core.trials import Trial, run_all
+from hybrid.experiments.deployment import plans as deployment
 from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.experiments.fault_tolerance import EXPERIMENT
 from hybrid.experiments.fault_tolerance.plans import SMOKE
+from hybrid.experiments.few_shot import plans as few_shot
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.runs.store import Store
 
 DEPLOYED = ("fault_tolerance", "few_shot", "continual")
 CPU = torch.device("cpu")
+(ON_CHIP,) = deployment.PLANS["smoke"][0].settings
 
 
 @pytest.mark.parametrize("name", DEPLOYED)
@@ -62,9 +67,40 @@ def test_points_of_a_sweep_with_one_label_are_told_apart_and_the_same_point_twic
     method = EXPERIMENT.method("GP")
     trials = [Trial(EXPERIMENT, point, method, 1) for point in points]
     assert trials[0].name == trials[1].name
-    store = Store(tmp_path)
+    store = Store(str(tmp_path))
     for _ in range(2):  # computed, then read back
         records = run_all(trials, store=store, jobs=1, device=CPU, title="sweep")
         assert [record["request"]["settings"]["steps"] for record in records] == [1, 2]
     with pytest.raises(ValueError, match="digits-GP-seed1: asked for twice"):
         run_all([trials[0], *trials], store=store, jobs=1, device=CPU, title="sweep")
+
+
+def test_one_label_for_two_settings_is_refused() -> None:
+    """Tables and figures know settings by their label: they would pool the two."""
+    other = replace(SMOKE, steps=SMOKE.steps + 1)
+    groups = tuple(Group(settings=(own,), methods=("GP",), seeds=1) for own in (SMOKE, other))
+    mixed = replace(EXPERIMENT, plans={"smoke": groups})
+    with pytest.raises(ValueError, match="label 'digits' is given to two different settings"):
+        mixed.trials("smoke")
+
+
+@pytest.mark.parametrize(
+    ("owner", "change", "message"),
+    [
+        (SMOKE, {"faults": (("gaussian", (0.0,)), ("gaussian", (0.1,)))}, "of different names"),
+        (SMOKE, {"faults": (("gaussian", ()),)}, "with levels of gaussian, each once"),
+        (SMOKE, {"faults": (("gaussian", (0.1, 0.1)),)}, "with levels of gaussian, each once"),
+        (SMOKE, {"faults": (("fog", (0.1,)),)}, r"pairs of \(gaussian, salt"),
+        (SMOKE, {"steps": 2.5}, "steps = 2.5: it must be a whole number"),
+        (continual.SMOKE, {"steps": 2.5}, "steps = 2.5: it must be a whole number"),
+        (continual.SMOKE, {"hidden": (8,)}, "two sizes"),
+        (few_shot.SMOKE, {"noises": (0.0, 2.0)}, r"shares in \[0, 1\]"),
+        (ON_CHIP, {"faults": (("fog", (0.0,)),)}, r"pairs of \(gaussian, salt"),
+        (ON_CHIP, {"faults": (("gaussian", (0.0, -5.0)),)}, "gaussian"),
+    ],
+)
+def test_constants_that_would_fail_or_lie_after_training_are_refused(
+    owner: Settings, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(owner, **change)

@@ -65,5 +65,7 @@ def test_traces_act_where_masks_do_not_and_only_if_they_may_adapt() -> None:
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(ValueError, match="2 masks for 3 layers"):
         network()(images(), masks(0.3)[:2])
+    with pytest.raises(ValueError, match="the read-out's mask is"):
+        network()(images(), (*masks(0.3)[:2], masks(0.3)[0]))
     with pytest.raises(ValueError, match=r"sizes = \(30, 5\)"):
         network(sizes=(30, 5))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hybrid.model.coding import LastMembrane
-from hybrid.model.drive import Static
+from hybrid.model.drive import Static, Steps
 from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
@@ -95,5 +95,9 @@ def test_impossible_networks_are_named(options: dict, message: str) -> None:
     network = FullyConnected(**arguments)
     with pytest.raises(ValueError, match="the drive has 2 steps, the network 3"):
         network(torch.zeros(2, 4, 6))
+    with pytest.raises(ValueError, match="2 gains for 3 inputs"):
+        Steps((torch.zeros(4, 6),) * 3, (1.0, 1.0))
+    with pytest.raises(ValueError, match="all steps must have one shape"):
+        network([torch.zeros(4, 6), torch.zeros(4, 5), torch.zeros(4, 6)])
     with pytest.raises(ValueError, match=r"shape \[N, 6\], got \[4, 5\]"):
         network(torch.zeros(4, 5))

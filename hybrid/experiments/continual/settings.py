@@ -89,14 +89,16 @@ class ContinualSettings(Settings):
         for name, allowed in (("dataset", GREY_NAMES), ("stream", STREAMS)):
             require(self, name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
         for name in ("steps", "epochs"):
-            require(self, name, getattr(self, name) >= 1, ">= 1")
+            value = getattr(self, name)
+            require(self, name, isinstance(value, int) and value >= 1, "a whole number >= 1")
         for name in ("initial_scale", "lr_gated"):
             require(self, name, getattr(self, name) > 0.0, "> 0")
         require(self, "tau", self.tau is None or self.tau > 0.0, "> 0, or None")
         require(self, "meta_tasks", self.meta_tasks >= 0, ">= 0")
         require(self, "tasks", self.tasks >= 2, ">= 2")
         require(self, "density", 0.0 <= self.density <= 1.0, "in [0, 1]")
-        require(self, "hidden", min(self.hidden) >= 1, "sizes >= 1")
+        sizes = len(self.hidden) == 2 and min(self.hidden) >= 1
+        require(self, "hidden", sizes, "two sizes >= 1")
         whole = self.schedule.epochs == self.epochs * self.tasks
         require(self, "schedule", whole, f"of {self.epochs} epochs for each of {self.tasks} tasks")
         if self.stream != "permuted":

@@ -80,10 +80,17 @@ class Experiment(Generic[SettingsT, MethodT]):
         """Return the trials of a profile, or some of them; see `run`.
 
         Raises:
-            ValueError: if a profile, method or label is unknown, or nothing is left.
+            ValueError: if a profile, method or label is unknown, nothing is left, or one label is
+                given to two different settings.
         """
         plan = self.plans[cast("Profile", choose("profile", profile, self.plans))]
-        known = {settings.label: settings for group in plan for settings in group.settings}
+        known: dict[str, SettingsT] = {}
+        for settings in (settings for group in plan for settings in group.settings):
+            if known.setdefault(settings.label, settings) != settings:
+                raise ValueError(
+                    f"label {settings.label!r} is given to two different settings: records are "
+                    "read by label, so give each its own (`vary` does)"
+                )
         for label in labels or ():
             choose("label", label, known)
         for what, names in (("methods", methods), ("labels", labels)):

@@ -62,7 +62,8 @@ class NetworkSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "steps", self.steps >= 1, ">= 1")
+        whole = isinstance(self.steps, int) and self.steps >= 1
+        require(self, "steps", whole, "a whole number >= 1")
         require(self, "tau", self.tau is None or self.tau > 0.0, "> 0, or None")
         require(self, "dense", len(self.dense) >= 1, "at least one layer, the read-out")
         require(self, "theta", self.theta in THETA_USES, f"one of {', '.join(THETA_USES)}")

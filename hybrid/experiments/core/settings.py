@@ -1,5 +1,6 @@
 """Settings: frozen constants of a trial that hold the model's own objects, as JSON and back."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -24,6 +25,29 @@ class Settings:
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def check_faults(
+    owner: object, faults: Levels, known: Iterable[str], check: Callable[[str, float], None]
+) -> None:
+    """Refuse faults of a settings' field `faults` that are unknown, named twice or without levels.
+
+    Args:
+        owner: the settings.
+        faults: of them.
+        known: names that there are.
+        check: raises ValueError for a level that makes no sense.
+    """
+    known, names = tuple(known), [name for name, _ in faults]
+    require(owner, "faults", bool(names), "at least one fault")
+    allowed = f"pairs of ({', '.join(known)}) and levels"
+    require(owner, "faults", set(names) <= set(known), allowed)
+    require(owner, "faults", len(set(names)) == len(names), "of different names")
+    for name, levels in faults:
+        once = bool(levels) and len(set(levels)) == len(levels)
+        require(owner, "faults", once, f"with levels of {name}, each once")
+        for level in levels:
+            check(name, level)
 
 
 def as_json(value: Any) -> Any:

@@ -197,6 +197,15 @@ def load_network(trial: Trial[Any, Any], store: Store) -> nn.Module:
             f"{path} is not here: run the trial in this store first, with `--recompute` if its "
             "record is there"
         )
+    return with_weights(trial, path)
+
+
+def with_weights(trial: Trial[Any, Any], path: Path) -> nn.Module:
+    """Return the network of a trial with the weights of a file.
+
+    Raises:
+        DamagedFileError: if the file is damaged, or another trial's.
+    """
     tensors, about = load_tensors(path)
     if about["trial"] != trial.name:
         raise DamagedFileError(f"{path} holds {about['trial']}, not {trial.name}: delete it")

@@ -6,7 +6,7 @@ from typing import Any
 from hybrid.data.augment import Jitter
 from hybrid.experiments.continual.settings import ContinualSettings, Penalty
 from hybrid.experiments.core.settings import from_json
-from hybrid.experiments.core.trials import Trial
+from hybrid.experiments.core.trials import Trial, with_weights
 from hybrid.experiments.deployment.chip import report
 from hybrid.experiments.deployment.run import BASES
 from hybrid.experiments.deployment.settings import DeploymentSettings
@@ -20,7 +20,6 @@ from hybrid.model.convolutional import Dense
 from hybrid.model.few_shot import InitialBinding
 from hybrid.model.layers import InitialMeta
 from hybrid.model.plasticity import STDP, Hebbian
-from hybrid.runs.files import load_tensors
 from hybrid.runs.store import read_record
 from hybrid.tianjic.cost import HEADER
 
@@ -66,8 +65,7 @@ def inspect(checkpoint: Path, tested: int) -> str:
     own: Any = from_json(request["settings"], KINDS)
     method = experiment.method(request["method"]["name"])
     trained = Trial(experiment, own, method, request["seed"])
-    network = trained.build()
-    network.load_state_dict(load_tensors(checkpoint)[0])
+    network = with_weights(trained, checkpoint)
     settings = DeploymentSettings(  # without trying what else the network could be
         label=own.label,
         trained=own,

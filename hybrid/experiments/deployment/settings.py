@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 from hybrid.checks import require
+from hybrid.data.faults import FAULTS, check_level
 from hybrid.experiments.continual.settings import ContinualSettings
-from hybrid.experiments.core.settings import Levels, Settings
+from hybrid.experiments.core.settings import Levels, Settings, check_faults
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.experiments.few_shot.settings import FewShotSettings
 from hybrid.learning.schedule import Schedule
@@ -58,6 +59,8 @@ class DeploymentSettings(Settings):
             require(self, name, getattr(self, name) >= 1, ">= 1")
         require(self, "lags", all(lags >= 1 for lags in self.lags), "numbers >= 1")
         require(self, "delays", all(delay >= 1 for delay in self.delays), "numbers >= 1")
+        if self.faults:
+            check_faults(self, self.faults, FAULTS, check_level)
         if isinstance(self.trained, FaultSettings):
             sound = bool(self.faults) and self.faults[0][1][0] == 0.0
             require(self, "faults", sound, "at least one fault, its level 0 first")

@@ -7,7 +7,7 @@ from hybrid.checks import require
 from hybrid.data.events.faults import SENSOR_FAULTS, check_sensor_level
 from hybrid.data.events.sets import EVENT_NAMES
 from hybrid.experiments.core.network import NetworkSettings
-from hybrid.experiments.core.settings import Levels
+from hybrid.experiments.core.settings import Levels, check_faults
 from hybrid.model.coding import EventCounts
 
 
@@ -47,17 +47,11 @@ class EventSettings(NetworkSettings):
         self._check_faults()
 
     def _check_faults(self) -> None:
-        known = bool(self.faults) and all(name in SENSOR_FAULTS for name, _ in self.faults)
-        require(self, "faults", known, f"pairs of ({', '.join(SENSOR_FAULTS)}) and levels")
-        names = [name for name, _ in self.faults]
-        require(self, "faults", len(set(names)) == len(names), "of different names")
-        require(self, "faults", all(levels for _, levels in self.faults), "with levels")
-        first = self.faults[0][1][0]
-        require(self, "faults", first == 0.0, "the sound camera, level 0, first")
+        check_faults(self, self.faults, SENSOR_FAULTS, check_sensor_level)
+        first, (sound, *_) = self.faults[0]
+        require(self, "faults", sound == 0.0, "the sound camera, level 0, first")
         for name, levels in self.faults:
             rising = all(low < high for low, high in pairwise(levels))
             require(self, "faults", rising, f"with levels of {name} that rise")
-            once = name == names[0] or levels[0] > 0.0
+            once = name == first or levels[0] > 0.0
             require(self, "faults", once, "with level 0 of the first fault alone")
-            for level in levels:
-                check_sensor_level(name, level)

@@ -6,7 +6,7 @@ from hybrid.checks import require
 from hybrid.data.faults import FAULTS, check_level
 from hybrid.data.images import GREY_NAMES
 from hybrid.experiments.core.network import NetworkSettings
-from hybrid.experiments.core.settings import Levels
+from hybrid.experiments.core.settings import Levels, check_faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,4 @@ class FaultSettings(NetworkSettings):
         require(self, "dataset", self.dataset in GREY_NAMES, f"one of {', '.join(GREY_NAMES)}")
         require(self, "convolutions", not self.convolutions, "(): layers are fully connected here")
         require(self, "encode", self.encode is None, "None: images are shown as they are")
-        require(self, "faults", len(self.faults) > 0, "at least one fault")
-        names = ", ".join(FAULTS)
-        require(self, "faults", all(n in FAULTS for n, _ in self.faults), f"pairs of ({names})")
-        for name, levels in self.faults:
-            for level in levels:
-                check_level(name, level)
+        check_faults(self, self.faults, FAULTS, check_level)

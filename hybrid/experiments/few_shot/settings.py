@@ -87,6 +87,8 @@ class FewShotSettings(Settings):
             require(self, name, getattr(self, name) >= 1, ">= 1")
         for name in ("label_current", "largest_rate", "inner_rate"):
             require(self, name, getattr(self, name) > 0.0, "> 0")
+        noises = all(0.0 <= share <= 1.0 for share in self.noises)
+        require(self, "noises", noises, "shares in [0, 1]")
         require(self, "flipped", 0.0 <= self.flipped <= 1.0, "in [0, 1]")
         require(self, "ways", self.ways >= 2, ">= 2")
         require(self, "jitter", min(self.jitter) >= 0.0, "three numbers >= 0")
