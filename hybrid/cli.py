@@ -105,6 +105,9 @@ def run(
     store: Annotated[Path | None, typer.Option(help="Folder of records.")] = None,
     recompute: Annotated[bool, typer.Option(help="Ignore and replace finished records.")] = False,
     cluster: Cluster = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="This processor's instructions: not the same bits.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
 ) -> None:
     """Run an experiment, or what is left of it, and keep its records.
@@ -136,6 +139,7 @@ def run(
                 store=kept,
                 jobs=jobs,
                 device=device,
+                fast=fast,
             )
     typer.echo(f"records are in {folder}")
 

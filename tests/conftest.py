@@ -1,4 +1,10 @@
-"""One thread in every test: the same bits on any machine, and no fight over busy cores."""
+"""One thread and one instruction set in every test: the same bits wherever there is AVX2."""
+
+import os
+
+from hybrid.runs.instructions import ENVIRONMENT
+
+os.environ.update(ENVIRONMENT)  # before torch is loaded
 
 import torch
 

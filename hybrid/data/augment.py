@@ -37,6 +37,30 @@ def crop_and_flip(
     return picked.permute(0, 3, 1, 2).contiguous()
 
 
+def add_noise(images: Tensor, generator: torch.Generator, *, variance: float = 0.06) -> Tensor:
+    """Add Gaussian noise to each image [N, in] in [0, 1], of a variance from U(0, `variance`)."""
+    n = len(images)
+    deviation = (variance * torch.rand(n, 1, generator=generator)).sqrt()
+    noise = deviation * torch.randn(n, images[0].numel(), generator=generator)
+    return (images + noise.view_as(images).to(images)).clamp(0.0, 1.0)
+
+
+def erase(images: Tensor, generator: torch.Generator, *, largest: int = 18) -> Tensor:
+    """Blank a rectangle of each image [N, H, W]; its sides are from U{0, …, `largest`} pixels.
+
+    Source: random erasing, Zhong et al., AAAI 2020, with black as the value and sides of our own.
+    """
+    n, *shape = images.shape
+    hidden = torch.ones(n, *shape, dtype=torch.bool)
+    for axis, length in enumerate(shape, start=1):
+        side = torch.randint(largest + 1, (n, 1), generator=generator)
+        first = (torch.rand(n, 1, generator=generator) * (length - side + 1)).long()
+        places = torch.arange(length)
+        inside = (places >= first) & (places < first + side)  # [N, length]
+        hidden &= inside.unsqueeze(3 - axis)
+    return images.masked_fill(hidden.to(images.device), 0.0)
+
+
 class Jitter(NamedTuple):
     """How far an image may be turned, scaled and shifted, each uniformly in both directions."""
 

@@ -1,8 +1,10 @@
-"""Faults of a visual input: a blanked centre, and five kinds of pixel noise.
+"""Faults of a visual input: a blanked centre, and kinds of pixel noise.
 
 Every fault takes images in [0, 1], [N, H, W], a level on its own axis, and a seeded generator.
 Level 0 is the clean image. Noise comes from scikit-image and is clipped to [0, 1], as in the
-authors' test scripts.
+authors' test scripts. Clipping moves the mean: where most pixels are black, noise makes an image
+brighter. Two more kinds tell noise from that shift: "gaussian_unclipped", and "gaussian_centred",
+which is clipped and then gives each pixel its clean value as its mean again.
 """
 
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from skimage.util import random_noise
 
 from hybrid.checks import choose
@@ -63,14 +66,24 @@ def corrupt(images: Pictures, name: str, level: float, rng: np.random.Generator)
     return FAULTS[name].change(images, level, rng) if level else images.copy()
 
 
-def _noise(mode: str, parameter: str) -> Callable[..., Pictures]:
+def _noise(mode: str, parameter: str, *, clip: bool = True) -> Callable[..., Pictures]:
     """Return noise of a mode of scikit-image, whose strength is a parameter of this name."""
 
     def add(images: Pictures, level: float, rng: np.random.Generator) -> Pictures:
-        noisy = random_noise(images, mode=mode, rng=rng, clip=True, **{parameter: level})
+        noisy = random_noise(images, mode=mode, rng=rng, clip=clip, **{parameter: level})
         return noisy.astype(np.float32)
 
     return add
+
+
+def _centred(images: Pictures, variance: float, rng: np.random.Generator) -> Pictures:
+    """Add clipped Gaussian noise, less what clipping does to each pixel in the mean."""
+    noisy = random_noise(images, mode="gaussian", rng=rng, clip=True, var=variance)
+    deviation = np.sqrt(variance)
+    low, high = -images / deviation, (1.0 - images) / deviation  # in deviations from the pixel
+    inside = images * (norm.cdf(high) - norm.cdf(low))
+    mean = inside + deviation * (norm.pdf(low) - norm.pdf(high)) + norm.sf(high)
+    return (noisy + images - mean).astype(np.float32)
 
 
 def _blank_centre(images: Pictures, half_width: float, _: np.random.Generator) -> Pictures:
@@ -88,6 +101,8 @@ FAULTS = {
     fault.name: fault
     for fault in (
         Fault("gaussian", "noise variance (intensity²)", _noise("gaussian", "var")),
+        Fault("gaussian_unclipped", "noise variance", _noise("gaussian", "var", clip=False)),
+        Fault("gaussian_centred", "noise variance", _centred),
         Fault("salt", "salted pixels (fraction)", _noise("salt", "amount"), 1.0),
         Fault("pepper", "peppered pixels (fraction)", _noise("pepper", "amount"), 1.0),
         Fault("salt_pepper", "salted or peppered pixels (fraction)", _noise("s&p", "amount"), 1.0),

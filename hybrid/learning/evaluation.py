@@ -47,23 +47,37 @@ def confusion(answers: Tensor, labels: Tensor, classes: int) -> Tensor:
     return torch.bincount(cells, minlength=classes**2).view(classes, classes)
 
 
-class Outcome(NamedTuple):
+class Answers(NamedTuple):
     """What a network said about several test sets, and how much it spiked."""
+
+    classes: Tensor  # [sets, N]
+    rates: Tensor  # [sets, layers], spikes per neuron and step
+
+
+class Outcome(NamedTuple):
+    """What a network said about several test sets, counted, and how much it spiked."""
 
     confusion: Tensor  # [sets, true class, predicted class], counts
     rates: Tensor  # [sets, layers], spikes per neuron and step
 
 
-@torch.no_grad()
 def evaluate(
     network: HybridNetwork, sets: Tensor, labels: Tensor, protocol: Protocol, batch_size: int
 ) -> Outcome:
+    """Test a network on versions of one test set with labels [N], and count; see `answer`."""
+    answers, rates = answer(network, sets, protocol, batch_size)
+    classes = len(network.layers[-1].weight)  # type: ignore[arg-type]
+    counts = [confusion(row, labels, classes) for row in answers]
+    return Outcome(torch.stack(counts), rates)
+
+
+@torch.inference_mode()
+def answer(network: HybridNetwork, sets: Tensor, protocol: Protocol, batch_size: int) -> Answers:
     """Test a network on several versions of one test set; the network is left unchanged.
 
     Args:
         network: trained network.
         sets: [S, N, in]: S versions (fault levels) of N test samples in the same order.
-        labels: [N].
         protocol: what the trace may do.
         batch_size: samples per batch of the "batch" protocol.
 
@@ -83,8 +97,7 @@ def evaluate(
         outputs = torch.stack([output for output, _ in tested])
         rates = torch.stack([rate for _, rate in tested])
     network.train(was_training)
-    counts = [confusion(row, labels, outputs.shape[-1]) for row in outputs.argmax(-1)]
-    return Outcome(torch.stack(counts), rates)
+    return Answers(outputs.argmax(-1), rates)
 
 
 def _test_set(

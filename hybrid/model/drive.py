@@ -12,6 +12,9 @@ from torch import Tensor
 
 from hybrid.model.plasticity import contract
 
+# What neurons make of the weighted sums x W [N, out] of their inputs, before gain and bias.
+Control = Callable[[Tensor], Tensor]
+
 
 @dataclass(frozen=True, eq=False)
 class Static:
@@ -39,9 +42,12 @@ class Static:
         """Return x_t [N, in]."""
         return self.gain[t] * self.value
 
-    def currents(self, weight: Tensor, bias: Tensor | None) -> Callable[[int], Tensor]:
+    def currents(
+        self, weight: Tensor, bias: Tensor | None, control: Control | None = None
+    ) -> Callable[[int], Tensor]:
         """Return t -> x_t Wᵀ + b [N, out], with a single product for all steps."""
         product = contract(self.value, weight)
+        product = product if control is None else control(product)
         return lambda t: scaled(product, self.gain[t], bias)
 
     def faded(self, gain: tuple[float, ...]) -> "Static":
@@ -91,9 +97,13 @@ class Steps:
         """Return x_t [N, in]."""
         return self.inputs[t] if self.gain[t] == 1.0 else self.inputs[t] * self.gain[t]
 
-    def currents(self, weight: Tensor, bias: Tensor | None) -> Callable[[int], Tensor]:
+    def currents(
+        self, weight: Tensor, bias: Tensor | None, control: Control | None = None
+    ) -> Callable[[int], Tensor]:
         """Return t -> x_t Wᵀ + b [N, out]."""
-        return lambda t: contract(self.at(t), weight, bias)
+        if control is None:
+            return lambda t: contract(self.at(t), weight, bias)
+        return lambda t: scaled(control(contract(self.inputs[t], weight)), self.gain[t], bias)
 
     def faded(self, gain: tuple[float, ...]) -> "Steps":
         """Return the drive times `gain`, step by step."""

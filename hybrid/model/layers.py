@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.checks import choose
-from hybrid.model.drive import Source
+from hybrid.model.drive import Control, Source
 from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import (
     LayerState,
@@ -19,6 +19,8 @@ from hybrid.model.plasticity import (
 from hybrid.model.window.choice import Evaluation, Window, run_window
 from hybrid.model.window.sparse import SparseMask
 
+ThetaForm = Literal["free", "signed", "layer"]
+THETA_FORMS: tuple[ThetaForm, ...] = ("free", "signed", "layer")
 Lifetime = Literal["call", "carry"]
 LIFETIMES: tuple[Lifetime, ...] = ("call", "carry")
 
@@ -82,6 +84,10 @@ class HybridLinear(nn.Module):
         initial_meta: distribution of the initial θ.
         nonnegative_rate: whether negative local rates act as zero (authors' Fashion-MNIST
             convolutional network).
+        normalise: whether weighted inputs pass a batch normalisation, whose initial scale is the
+            threshold (Zheng et al., AAAI 2021); of layers without a rule.
+        theta_form: "free"; "signed": |local_gain| and |local_rate| act, so that the rule's sign
+            alone says which way traces move; "layer": one local rate for all inputs.
         generator: source of the initial weights and bias.
         meta_generator: source of the initial θ, so that a layer has the same initial weights with
             and without a rule; None takes `generator`.
@@ -106,16 +112,25 @@ class HybridLinear(nn.Module):
         pool: Pool = "batch",
         initial_meta: InitialMeta = InitialMeta.up_to(0.01),  # noqa: B008 (immutable)
         nonnegative_rate: bool = False,
+        normalise: bool = False,
+        theta_form: ThetaForm = "free",
     ) -> None:
         super().__init__()
         choose("lifetime", lifetime, LIFETIMES)
+        choose("theta_form", theta_form, THETA_FORMS)
         if pool != "batch" and lifetime != "call":
             raise ValueError(
                 f"pool = {pool!r} keeps one trace per sample, which cannot outlive a call: "
                 f"use lifetime='call' instead of {lifetime!r}, or pool='batch'"
             )
         self.neuron, self.rule, self.lifetime, self.pool = neuron, rule, lifetime, pool
-        self.nonnegative_rate = nonnegative_rate
+        self.nonnegative_rate, self.theta_form = nonnegative_rate, theta_form
+
+        if normalise and rule is not None:
+            raise ValueError("normalise = True is for layers without a local rule")
+        self.norm = nn.BatchNorm1d(out_features) if normalise else None
+        if self.norm is not None:
+            nn.init.constant_(self.norm.weight, neuron.v_th)
 
         self.weight = uniform_parameter(in_features, generator, out_features, in_features)
         self.bias = uniform_parameter(in_features, generator, out_features) if bias else None
@@ -127,7 +142,9 @@ class HybridLinear(nn.Module):
 
             self.theta = Theta(
                 local_gain=drawn(initial_meta.local_gain),
-                local_rate=drawn(initial_meta.local_rate, in_features),
+                local_rate=drawn(
+                    initial_meta.local_rate, *(() if theta_form == "layer" else (in_features,))
+                ),
                 sliding_threshold=drawn(initial_meta.sliding_threshold, out_features),
             )
             self.register_buffer("trace", torch.zeros(in_features, out_features))
@@ -136,9 +153,15 @@ class HybridLinear(nn.Module):
         """Return the layer's synapses, with an optional mask [in, out] for the global weights."""
         meta = None
         if self.rule is not None:
-            theta = self.theta
-            rate = theta.local_rate.clamp(min=0.0) if self.nonnegative_rate else theta.local_rate
-            meta = MetaLocal(theta.local_gain, rate, theta.sliding_threshold)
+            gain: Tensor = self.theta.local_gain
+            rate: Tensor = self.theta.local_rate
+            if self.nonnegative_rate:
+                rate = rate.clamp(min=0.0)
+            elif self.theta_form == "signed":
+                gain, rate = gain.abs(), rate.abs()
+            elif self.theta_form == "layer":
+                rate = rate.expand(self.weight.shape[1])
+            meta = MetaLocal(gain, rate, self.theta.sliding_threshold)
         return Synapse(self.weight, self.bias, meta, mask)
 
     def stored(self) -> LayerState:
@@ -157,6 +180,7 @@ class HybridLinear(nn.Module):
         evaluation: Evaluation = "auto",
         adapt: bool = True,
         store: bool | None = None,
+        control: Control | None = None,
     ) -> Window:
         """Run a window of T steps.
 
@@ -168,6 +192,7 @@ class HybridLinear(nn.Module):
             pool: overrides the layer's own, for example at test time.
             evaluation, adapt: see `run_window`.
             store: whether the final trace becomes the stored one; None means in training mode.
+            control: see `run_window`; it comes before a normalisation.
 
         Returns:
             The window. Its `final.trace` is None where the layer has no use for it.
@@ -196,6 +221,7 @@ class HybridLinear(nn.Module):
             adapt=adapt,
             final_trace="graph" if start is not None else "values" if store else "none",
             sparse_mask=sparse,
+            control=self._control(control),
         )
         if store:
             self._store(window.final.trace)
@@ -212,8 +238,17 @@ class HybridLinear(nn.Module):
             pool: overrides the layer's own.
             adapt: False freezes the trace.
         """
+        if self.norm is not None:
+            raise ValueError("a normalised layer runs whole windows, not single steps")
         rule = self.rule if adapt else None
         return plastic_step(x, state, self.synapse(), self.neuron, rule, pool or self.pool)
+
+    def _control(self, control: Control | None) -> Control | None:
+        """Return what weighted inputs pass on their way to the neurons."""
+        norm = self.norm
+        if norm is None or control is None:
+            return control if norm is None else norm
+        return lambda read: norm(control(read))
 
     def finish(self, state: LayerState, *, pool: Pool | None = None, adapt: bool = True) -> None:
         """End a window of single steps: in training mode, keep its trace as `forward` would."""

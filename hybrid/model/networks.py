@@ -2,22 +2,23 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hybrid.model.coding import Encode, ReadOut
-from hybrid.model.drive import Drive, Source, drive_decay, fade
+from hybrid.model.drive import Control, Drive, Source, drive_decay, fade
 from hybrid.model.layers import (
     HybridLinear,
     InitialMeta,
     Lifetime,
+    ThetaForm,
     meta_parameters,
     weight_parameters,
 )
 from hybrid.model.neurons import Neuron
-from hybrid.model.plasticity import LocalRule, Pool
+from hybrid.model.plasticity import LocalRule, Pool, contract, global_weight, hybrid_weight
 from hybrid.model.window.choice import Evaluation, Window
 
 
@@ -84,6 +85,8 @@ class FullyConnected(HybridNetwork):
         lifetime, pool, initial_meta: see `HybridLinear`.
         plastic: which layers have a local module; None for all.
         encode: turns inputs [N, *] into what the first layer is shown; None shows them as they are.
+        normalise: whether the weighted inputs of hidden layers are batch-normalised.
+        theta_form: see `HybridLinear`.
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class FullyConnected(HybridNetwork):
         initial_meta: InitialMeta = InitialMeta.up_to(0.01),  # noqa: B008 (immutable)
         plastic: Sequence[bool] | None = None,
         encode: Encode | None = None,
+        normalise: bool = False,
+        theta_form: ThetaForm = "free",
     ) -> None:
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:
@@ -123,8 +128,12 @@ class FullyConnected(HybridNetwork):
                 lifetime=lifetime,
                 pool=pool,
                 initial_meta=initial_meta,
+                normalise=normalise and number < layers,
+                theta_form=theta_form,
             )
-            for (inputs, outputs), has_trace in zip(pairwise(sizes), plastic, strict=True)
+            for number, ((inputs, outputs), has_trace) in enumerate(
+                zip(pairwise(sizes), plastic, strict=True), start=1
+            )
         )
 
     def forward(
@@ -134,6 +143,7 @@ class FullyConnected(HybridNetwork):
         pool: Pool | None = None,
         evaluation: Evaluation = "auto",
         adapt: bool = True,
+        control: Control | None = None,
     ) -> Activity:
         """Show a batch for T steps.
 
@@ -141,18 +151,36 @@ class FullyConnected(HybridNetwork):
             source: images [N, in] shown at each step, or T inputs [N, in] (spikes, events); with
                 `encode`, what that takes.
             pool, evaluation, adapt: see `run_window`.
+            control: of the first layer, see `run_window`.
 
         Returns:
             Output [N, out] and the windows of all layers.
         """
+        drive = self._shown(source)
+        windows: list[Window] = []
+        for layer in self.layers:
+            if windows:
+                drive, control = fade([state.z for state in windows[-1].states], self.gain), None
+            how: dict[str, Any] = {"pool": pool, "evaluation": evaluation, "adapt": adapt}
+            windows.append(layer(drive, control=control, **how))
+        return Activity(self.readout(windows[-1].states, self.v_th), tuple(windows))
+
+    def read(self, source: Source) -> Tensor:
+        """Return the weighted inputs of the first layer, without gain and bias [N, T or 1, out].
+
+        A trace is read as it is stored. There is one for all steps where an input is repeated.
+        """
+        drive, layer = self._shown(source), self.layers[0]
+        synapse, trace = layer.synapse(), layer.stored().trace  # type: ignore[operator]
+        weight = global_weight(synapse)
+        weight = weight if trace is None else hybrid_weight(weight, trace, synapse)
+        steps = range(1 if drive.repeated else drive.steps)
+        return torch.stack([contract(drive.value_at(t), weight) for t in steps], dim=1)
+
+    def _shown(self, source: Source) -> Drive:
+        """Return what drives the first layer."""
         if self.encode is not None:
             if not isinstance(source, Tensor):
                 raise ValueError("a network that encodes its inputs needs one tensor [N, *]")
             source = self.encode(source, self.steps)
-        drive: Drive = fade(source, self.gain)
-        windows: list[Window] = []
-        for layer in self.layers:
-            if windows:
-                drive = fade([state.z for state in windows[-1].states], self.gain)
-            windows.append(layer(drive, pool=pool, evaluation=evaluation, adapt=adapt))
-        return Activity(self.readout(windows[-1].states, self.v_th), tuple(windows))
+        return fade(source, self.gain)

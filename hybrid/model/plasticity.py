@@ -22,11 +22,11 @@ from hybrid.checks import require
 from hybrid.model.neurons import Neuron, NeuronState
 
 Pool = Literal["batch", "sample", "stream"]
-Post = Literal["tanh", "identity", "softmax"]
+Post = Literal["tanh", "identity", "softmax", "constant"]
 # Signals (pre [N, in], post [N, out]) whose products drive a trace, to be summed over.
 Pairs = tuple[tuple[Tensor, Tensor], ...]
 POOLS: tuple[Pool, ...] = ("batch", "sample", "stream")
-POSTS: tuple[Post, ...] = ("tanh", "identity", "softmax")
+POSTS: tuple[Post, ...] = ("tanh", "identity", "softmax", "constant")
 
 # Matrix products with fewer output columns than this run several times faster transposed.
 NARROW = 64
@@ -95,7 +95,8 @@ class Hebbian:
     Args:
         trace_decay: λ = e^{-dt/τ_w} in [0, 1], decay of the trace per step.
         post: nonlinearity ρ of v / v_th - sliding_threshold; "softmax" acts on
-            v - sliding_threshold over the layer's neurons (few-shot learning).
+            v - sliding_threshold over the layer's neurons (few-shot learning); "constant" leaves v
+            out: -sliding_threshold alone, so that a trace is a running mean of the input.
         sign: +1, or -1 for the anti-Hebbian rule of the authors' convolutional networks.
         trace_clip: bound on |P|, or None.
         nominal_batch: M, the batch size whose pooled update a "stream" imitates.
@@ -116,6 +117,8 @@ class Hebbian:
         """Return y = sign · post(v / v_th - sliding_threshold) [N, out]."""
         if self.post == "softmax":
             y = torch.softmax(v - sliding_threshold, dim=-1)
+        elif self.post == "constant":
+            y = (-sliding_threshold).expand_as(v)
         else:
             y = torch.add(-sliding_threshold, v, alpha=1.0 / v_th)
             y = torch.tanh(y) if self.post == "tanh" else y

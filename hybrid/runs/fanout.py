@@ -1,15 +1,16 @@
 """Fan out pieces of work: over processes of this machine, or over a cluster (see `cluster`)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, as_completed
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
 from hybrid.runs.cluster import on_cluster
+from hybrid.runs.instructions import ENVIRONMENT, fixed
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -25,6 +26,7 @@ def fan_out(
     jobs: int,
     title: str,
     unit: str = "trial",
+    fast: bool = False,
 ) -> Iterator[tuple[int, Done]]:
     """Yield (i, work(pieces[i])) as they are finished, `jobs` at a time, with a progress bar.
 
@@ -34,8 +36,9 @@ def fan_out(
     Args:
         work: a picklable function of one piece.
         pieces: picklable.
-        jobs: number of processes; 1 stays in this one. On a cluster: as many as it has.
+        jobs: number of processes. On a cluster: as many as it has.
         title, unit: of the progress bar.
+        fast: with this processor's own instructions, not those that repeat elsewhere.
 
     Raises:
         ValueError: if `jobs` < 1. An error in a piece of work is raised here, with its traceback.
@@ -46,21 +49,27 @@ def fan_out(
     if jobs < 1:
         raise ValueError(f"jobs = {jobs}: give at least one process")
     client = on_cluster()
-    done = _on(client, work, pieces) if client is not None else _here(work, pieces, jobs)
+    done = _on(client, work, pieces) if client is not None else _here(work, pieces, jobs, fast)
     return iter(tqdm(done, total=len(pieces), desc=title, unit=unit))
 
 
 def _here(
-    work: Callable[[Piece], Done], pieces: list[Piece], jobs: int
+    work: Callable[[Piece], Done], pieces: list[Piece], jobs: int, fast: bool
 ) -> Iterator[tuple[int, Done]]:
-    """Compute in processes of this machine."""
+    """Compute in processes of this machine; in this one, if one is enough and it is prepared."""
     many = min(jobs, max(len(pieces), 1))
-    parallel = Parallel(n_jobs=many, return_as="generator_unordered", batch_size=1)
+    if many == 1 and (fast or fixed()):
+        yield from (_single_threaded(work, i, piece) for i, piece in enumerate(pieces))
+        return
+    executor = get_reusable_executor(many, env={} if fast else ENVIRONMENT)
+    running = [executor.submit(_single_threaded, work, i, p) for i, p in enumerate(pieces)]
     try:
-        yield from parallel(
-            delayed(_single_threaded)(work, i, piece) for i, piece in enumerate(pieces)
-        )
-    except BrokenExecutor as error:
+        for done in as_completed(running):
+            yield done.result()
+    except BaseException as error:
+        executor.shutdown(wait=True, kill_workers=True)
+        if not isinstance(error, BrokenExecutor):
+            raise
         raise ChildProcessError(
             "a process was killed, most often for want of memory: run again with fewer jobs; what "
             "is finished is kept"

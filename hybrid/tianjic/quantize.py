@@ -186,7 +186,7 @@ def integer_layer(
     bias = torch.zeros(weight.shape[1]) if module.bias is None else module.bias
     local = host = carried = None
     if meta is not None:
-        if not isinstance(rule, Hebbian) or rule.post == "softmax":
+        if not isinstance(rule, Hebbian) or rule.post in ("softmax", "constant"):
             raise ValueError(f"{rule}: a history needs the Hebbian rule with tanh or identity")
         reach = len(gain) - 1 - options.delay
         lags = min(reach, options.lags or reach)

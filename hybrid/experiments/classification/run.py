@@ -38,9 +38,9 @@ def inputs_of(settings: ClassificationSettings, pixels: np.ndarray) -> Tensor:
     return ((torch.from_numpy(pixels) - _MEAN) / _DEVIATION).flatten(1)
 
 
-def augmentation(settings: ClassificationSettings) -> Augment | None:
+def augmentation(trial: Trial[ClassificationSettings, Method]) -> Augment | None:
     """Return the random change of training batches: what is shifted in is black."""
-    return _shifted_and_mirrored if settings.augment else None
+    return _shifted_and_mirrored if trial.settings.augment else None
 
 
 def _shifted_and_mirrored(inputs: Tensor, generator: torch.Generator) -> Tensor:

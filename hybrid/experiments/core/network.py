@@ -77,13 +77,18 @@ class NetworkSettings(Settings):
 
 
 def build_network(
-    settings: NetworkSettings, method: Method, seed: int, image: tuple[int, int, int]
+    settings: NetworkSettings,
+    method: Method,
+    seed: int,
+    image: tuple[int, int, int],
+    **form: Any,
 ) -> HybridNetwork:
     """Return the untrained network of a trial.
 
     Args:
         image: (channels, height, width) of what a convolutional network is shown at each step; of
             a fully connected one the product counts.
+        form: what else `FullyConnected` takes.
     """
     shared: dict[str, Any] = {
         "neuron": settings.neuron,
@@ -107,7 +112,7 @@ def build_network(
     else:
         sizes = (int(np.prod(image)), *(layer.size for layer in settings.dense))
         plastic = [layer.plastic for layer in settings.dense]
-        network = FullyConnected(sizes, plastic=plastic, **shared)
+        network = FullyConnected(sizes, plastic=plastic, **shared, **form)
     if not method.hidden_trained:
         network.requires_grad_(False)
         network.layers[-1].requires_grad_(True)
@@ -151,7 +156,7 @@ def flat(settings: Settings, pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).flatten(1)
 
 
-def unchanged(settings: Settings) -> Augment | None:
+def unchanged(trial: Trial[Any, Any]) -> Augment | None:
     """Train on samples as they are."""
     return None
 
@@ -191,7 +196,7 @@ class Labelled(Generic[SettingsT, MethodT]):
         selects: whether the network of the best validation epoch is tested, too.
         samples: settings to what is learned from and tested on.
         inputs: (settings, samples) to inputs of the network [N, *].
-        augment: settings to the random change of training batches, or None.
+        augment: trial to the random change of training batches, or None.
     """
 
     test: Callable[[Trained[SettingsT, MethodT]], Json]
@@ -199,7 +204,7 @@ class Labelled(Generic[SettingsT, MethodT]):
     selects: bool = False
     samples: Callable[[SettingsT], Samples] = images_for
     inputs: Callable[[SettingsT, Any], Tensor] = flat
-    augment: Callable[[SettingsT], Augment | None] = unchanged
+    augment: Callable[[Trial[SettingsT, MethodT]], Augment | None] = unchanged
 
     def compute(self, trial: Trial[SettingsT, MethodT], place: Place) -> tuple[Json, HybridNetwork]:
         """Train and test one network; see `fit` for what a checkpoint does."""
@@ -238,7 +243,7 @@ class Labelled(Generic[SettingsT, MethodT]):
             lambda epoch: torch_stream(trial.seed, "order", epoch),
             checkpoint=place.checkpoint,
             title=trial.name,
-            augment=self.augment(trial.settings),
+            augment=self.augment(trial),
             best=best,
         )
         return network, logs

@@ -1,7 +1,7 @@
 """Settings: frozen constants of a trial that hold the model's own objects, as JSON and back."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from hybrid.checks import require
@@ -22,6 +22,15 @@ class Settings:
     def __post_init__(self) -> None:
         require(self, "label", bool(self.label) and "/" not in self.label, "a name without /")
         require(self, "validation", self.validation >= 1, ">= 1")
+
+
+# Of a field that came later: at its default, it leaves descriptions as they were before.
+LATER = {"later": True}
+
+
+def _described(owner: Any, own: Field[Any]) -> bool:
+    """Return whether a field belongs to the description of its owner."""
+    return own.init and not ("later" in own.metadata and getattr(owner, own.name) == own.default)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -53,10 +62,11 @@ def check_faults(
 def as_json(value: Any) -> Any:
     """Return settings as JSON values: an object keeps its kind beside its fields, tuples are lists.
 
-    What is not a field of its constructor is left out.
+    What is not a field of its constructor is left out, and so is a default that is `LATER`.
     """
     if is_dataclass(value):
-        own = {f.name: as_json(getattr(value, f.name)) for f in fields(value) if f.init}
+        known = [f.name for f in fields(value) if _described(value, f)]
+        own = {name: as_json(getattr(value, name)) for name in known}
         return {"kind": type(value).__name__, **own}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {"kind": type(value).__name__, **{k: as_json(v) for k, v in value._asdict().items()}}

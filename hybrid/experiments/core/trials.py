@@ -29,6 +29,7 @@ from hybrid.runs.files import (
     tensor_bytes,
     write_atomically,
 )
+from hybrid.runs.instructions import processor
 from hybrid.runs.store import Json, Store
 
 if TYPE_CHECKING:
@@ -115,9 +116,9 @@ def compute(task: Task) -> Computed:
         "seconds": round(time.perf_counter() - began, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "hybrid": __version__,
-        "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
+        **processor(),
         "device": str(place.device),
         "source": (source or source_sha256())[:16],
     }
@@ -132,6 +133,7 @@ def run_all(
     jobs: int,
     device: torch.device,
     title: str,
+    fast: bool = False,
 ) -> list[Json]:
     """Return the records of all trials: stored ones, and new ones from `jobs` processes.
 
@@ -163,7 +165,7 @@ def run_all(
                 store.checkpoint_path(request).unlink(missing_ok=True)
         tasks[number] = Task(trial, place, None if away else source)
     numbers = list(tasks)
-    for i, done in fan_out(compute, tasks.values(), jobs=jobs, title=title):
+    for i, done in fan_out(compute, tasks.values(), jobs=jobs, title=title, fast=fast):
         number = numbers[i]
         if done.about["source"] != source[:16]:
             raise ValueError(

@@ -5,8 +5,9 @@ from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.network import hash_of_images
 from hybrid.experiments.fault_tolerance.claims import claims, rows
 from hybrid.experiments.fault_tolerance.figure import draw_all
-from hybrid.experiments.fault_tolerance.plans import METHODS, PLANS
-from hybrid.experiments.fault_tolerance.run import TRAINING, build
+from hybrid.experiments.fault_tolerance.methods import METHODS, build
+from hybrid.experiments.fault_tolerance.plans import PLANS
+from hybrid.experiments.fault_tolerance.run import TRAINING
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 
 EXPERIMENT: Experiment[FaultSettings, Method] = Experiment(

@@ -7,15 +7,13 @@ example (784-512-10). No network ever sees a fault during training.
 from dataclasses import replace
 
 from hybrid.experiments.core.experiment import Group, Plan, Profile
-from hybrid.experiments.core.methods import GP, HP, HP_SAMPLE, LP, Method
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
+from hybrid.learning.correction import CORRECTIONS, Rates
 from hybrid.learning.schedule import Schedule
 from hybrid.model.coding import LastMembrane
 from hybrid.model.convolutional import Dense
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
-
-METHODS: tuple[Method, ...] = (LP, GP, HP, HP_SAMPLE)
 
 _RULE = Hebbian(trace_decay=0.95, trace_clip=4.0, nominal_batch=100)
 # The authors' simple example; faults on their axes, v = 0.01 i: salt v, pepper 6 v,
@@ -72,9 +70,43 @@ def both(settings: FaultSettings) -> tuple[FaultSettings, ...]:
     return settings, replace(settings, label="mnist", dataset="mnist")
 
 
-_ALL = ("LP", "GP", "HP", "HP-sample")
+# What tells noise from the shift of the mean that clipping makes, and what a network can do about
+# such a shift without labels, traces or gradients.
+TESTED = replace(
+    LAPTOP,
+    faults=(
+        *LAPTOP.faults,
+        ("gaussian_unclipped", (0.02, 0.04, 0.06)),
+        ("gaussian_centred", (0.02, 0.04, 0.06)),
+    ),
+    corrections=CORRECTIONS,
+    arrivals=True,
+)
+# How fast running estimates move: each correction's rate is the one with the highest mean accuracy
+# over all of these faults, on validation images. All three move together, to save training.
+SEARCH = tuple(
+    replace(
+        LAPTOP,
+        label=f"fashion_mnist-rate={rate:g}",
+        faults=(("gaussian", (0.0, 0.03, 0.06)), ("crop", (4.0, 8.0)), ("salt", (0.06,))),
+        corrections=("pixels", "currents-stream", "thresholds"),
+        rates=Rates(pixels=rate, currents=rate, thresholds=min(10 * rate, 1.0)),
+        judged_on="validation",
+    )
+    for rate in (0.001, 0.003, 0.01, 0.03, 0.1)
+)
+
+_MAIN = ("LP", "GP", "HP")
+_ALL = (*_MAIN, "HP-sample")
+_TRAINED = ("GP-norm", "GP-noise", "GP-erase")
+_RULES = ("HP-plus", "HP-minus", "HP-one-rate", "HP-mean")
 PLANS: dict[Profile, Plan[FaultSettings]] = {
-    "smoke": (Group(settings=(SMOKE,), methods=("LP", "GP", "HP"), seeds=3),),
-    "laptop": (Group(settings=both(LAPTOP), methods=_ALL, seeds=5),),
+    "smoke": (Group(settings=(SMOKE,), methods=_MAIN, seeds=3),),
+    "search": (Group(settings=SEARCH, methods=("GP",), seeds=1),),
+    "laptop": (
+        Group(settings=(TESTED,), methods=_MAIN, seeds=10),
+        Group(settings=(TESTED,), methods=("HP-sample", *_TRAINED, *_RULES), seeds=5),
+        Group(settings=both(LAPTOP)[1:], methods=_MAIN, seeds=5),
+    ),
     "paper": (Group(settings=both(PAPER), methods=_ALL, seeds=10),),
 }

@@ -1,50 +1,119 @@
 """Fault tolerance (paper Fig. 3): train on clean images, test on cropped and noisy ones."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybrid.data.faults import corrupt
 from hybrid.data.images import Images
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.network import Labelled, Trained, build_network
+from hybrid.experiments.core.network import Labelled, Trained, plastic_layers, split_numbers
 from hybrid.experiments.core.settings import Levels
-from hybrid.experiments.core.trials import Trial
+from hybrid.experiments.fault_tolerance.arrivals import Arrival, arrivals
+from hybrid.experiments.fault_tolerance.methods import augmentation
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
-from hybrid.learning.evaluation import evaluate
+from hybrid.learning.correction import Correction, answer_corrected, reference
+from hybrid.learning.evaluation import Answers, Protocol, answer, confusion
+from hybrid.model.networks import FullyConnected
 from hybrid.runs.seeds import numpy_stream
 from hybrid.runs.store import Json
 
-IMAGE = (1, 28, 28)
-
-
-def build(trial: Trial[FaultSettings, Method]) -> nn.Module:
-    """Return the untrained network of a trial."""
-    return build_network(trial.settings, trial.method, trial.seed, IMAGE)
+# How a network answers test sets [S, N, in], in batches of some size.
+Answer = Callable[[Tensor, int], Answers]
+BATCHES = (10, 1000)  # images of a batch, beside the usual 100
+_POOLED = ("batch", "offset", "currents-batch")  # whose answers depend on it
 
 
 def score_faults(trained: Trained[FaultSettings, Method]) -> Json:
-    """Return, per protocol and fault, confusion counts and firing rates at each level."""
+    """Return, per protocol and fault, counts and firing rates at each level.
+
+    Confusion counts for the protocols of the method, right answers for corrections. Beside them:
+    how images that arrive in other ways are answered, and how much of a local current is an
+    image's overlap with itself.
+    """
     trial, network, images, device = trained
-    settings = trial.settings
+    settings, size = trial.settings, trial.settings.schedule.batch_size
+    assert isinstance(network, FullyConnected)
+    if settings.judged_on == "validation":
+        held_out = split_numbers(settings, trial.seed, images)[1]
+        images = replace(
+            images, test=images.train[held_out], test_labels=images.train_labels[held_out]
+        )
     sets = faulty_images(images, settings.faults, trial.seed).to(device)
     labels = torch.from_numpy(images.test_labels).to(device)
     tests: Json = {}
-    for protocol in trial.method.protocols:
-        outcome = evaluate(network, sets, labels, protocol, settings.schedule.batch_size)
-        counts = [len(levels) for _, levels in settings.faults]
-        tests[protocol] = {
-            name: {
-                "confusion": confusion.tolist(),
-                "rates": [[round(rate, 6) for rate in row] for row in rates.tolist()],
-            }
-            for (name, _), confusion, rates in zip(
-                settings.faults,
-                outcome.confusion.split(counts),
-                outcome.rates.split(counts),
-                strict=True,
-            )
-        }
-    return {"tests": tests}
+    ways = ways_to_answer(trained)
+    for name, way in ways.items():
+        answers, rates = way(sets, size)
+        tests[name] = {}
+        first = 0
+        for fault, levels in settings.faults:
+            own = slice(first, first := first + len(levels))
+            rounded = [[round(rate, 6) for rate in row] for row in rates[own].tolist()]
+            counts = [confusion(row, labels, 10) for row in answers[own]]
+            kept: Json = {"confusion": [table.tolist() for table in counts]}
+            if name in settings.corrections:
+                kept = {"right": [int(table.trace()) for table in counts], "of": len(labels)}
+            tests[name][fault] = {**kept, "rates": rounded}
+    result: Json = {"tests": tests}
+    if settings.arrivals:
+        coming = arrivals(images, trial.seed)
+        result["arrivals"] = score_arrivals(ways, coming, size, device)
+    hidden = plastic_layers(network)[:1]
+    for layer in hidden:  # of the first layer, and of the images alone: Σ_j x_j² · rate_j · gain
+        meta = layer.synapse().meta
+        assert meta is not None
+        shown = torch.from_numpy(images.test).flatten(1).to(device)
+        overlap = (shown.square() @ meta.local_rate).mean() * meta.local_gain
+        result["overlap"] = round(overlap.item(), 6)
+    return result
+
+
+def ways_to_answer(trained: Trained[FaultSettings, Method]) -> dict[str, Answer]:
+    """Return the protocols and corrections that a network is tested with, by name."""
+    trial, network, images, device = trained
+    settings = trial.settings
+    assert isinstance(network, FullyConnected)
+
+    def tested(protocol: Protocol) -> Answer:
+        return lambda sets, size: answer(network, sets, protocol, size)
+
+    ways = {str(protocol): tested(protocol) for protocol in trial.method.protocols}
+    if not settings.corrections:
+        return ways
+    known = reference(network, torch.from_numpy(images.train).flatten(1).to(device))
+
+    def corrected(name: Correction) -> Answer:
+        return lambda sets, size: answer_corrected(network, sets, name, known, size, settings.rates)
+
+    return ways | {str(name): corrected(name) for name in settings.corrections}
+
+
+def score_arrivals(
+    ways: dict[str, Answer], coming: list[Arrival], size: int, device: torch.device
+) -> list[Json]:
+    """Return right answers to images that arrive in other ways, one entry for each part."""
+    sets = torch.stack([arrival.inputs for arrival in coming]).to(device)
+    found: list[Json] = []
+
+    def count(name: str, arrival: Arrival, answers: Tensor, size: int | None = None) -> None:
+        right = answers == arrival.labels.to(device)
+        for level, first, end in arrival.parts:
+            entry = {"protocol": name, "condition": arrival.name, "level": size or level}
+            found.append({**entry, "right": int(right[first:end].sum()), "of": end - first})
+
+    for name, way in ways.items():
+        for arrival, answers in zip(coming, way(sets, size).classes, strict=True):
+            count(name, arrival, answers)
+        for other in BATCHES if name in _POOLED else ():
+            count(name, coming[0], way(sets[:1], other).classes[0], other)
+        if name == "sample":  # a batch of one has a trace of its own
+            count("batch", coming[0], way(sets[:1], 1).classes[0], 1)
+        elif name in _POOLED and name != "batch":
+            count(name, coming[0], way(sets[:1], 1).classes[0], 1)
+    return found
 
 
 def faulty_images(images: Images, faults: Levels, seed: int) -> Tensor:
@@ -63,4 +132,4 @@ def faulty_images(images: Images, faults: Levels, seed: int) -> Tensor:
     return sets
 
 
-TRAINING: Labelled[FaultSettings, Method] = Labelled(test=score_faults)
+TRAINING: Labelled[FaultSettings, Method] = Labelled(test=score_faults, augment=augmentation)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hybrid.checks import choose
-from hybrid.model.drive import Source, as_drive
+from hybrid.model.drive import Control, Source, as_drive
 from hybrid.model.neurons import Neuron, NeuronState
 from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, Pool, Synapse
 from hybrid.model.window.clip import SplitTrace, may_clip, select_inputs
@@ -79,6 +79,7 @@ def run_window(
     final_trace: FinalTrace = "graph",
     teacher: Sequence[Tensor] | None = None,
     sparse_mask: SparseMask | None = None,
+    control: Control | None = None,
 ) -> Window:
     """Run one layer over a window of T steps.
 
@@ -97,13 +98,14 @@ def run_window(
         teacher: T currents [N, out] added to those of the synapses (labels, few-shot learning).
         sparse_mask: takes the place of the synapse's mask; whatever has no sparse form (another
             rule or pooling, a trace to start from, "recurrent") is evaluated with a dense one.
+        control: what neurons make of their weighted inputs, where no trace moves.
 
     Returns:
         The window: T neuron states, and the state to continue from.
 
     Raises:
-        ValueError: if shapes do not fit, a name is unknown, or "factored" is asked of a rule or
-            gain that has no factored form.
+        ValueError: if shapes do not fit, a name is unknown, "factored" is asked of a rule or gain
+            that has no factored form, or `control` while a trace moves or under a sparse mask.
 
     A factored window is exact only while the clip of the trace is inactive. `clip.may_clip`
     finds the inputs for which that is not certain; their rows of the trace are kept and clipped
@@ -122,11 +124,13 @@ def run_window(
     if learning is not None:
         plastic = Plastic(drive, dense, learning, neuron.v_th, pool, start, final_trace)
     memory: SynapticMemory
+    if control is not None and (plastic is not None or sparse_mask is not None):
+        raise ValueError("neurons control weighted inputs of fixed synapses alone: adapt=False")
     if sparse_mask is not None and evaluation != "recurrent" and _has_sparse_form(start, plastic):
         memory = MaskedHistory(drive, synapse, sparse_mask, learning, neuron.v_th, final_trace)
     elif plastic is None:
         meta = synapse.meta if rule is not None else None
-        memory = FixedSynapses(drive, dense._replace(meta=meta), start)
+        memory = FixedSynapses(drive, dense._replace(meta=meta), start, control)
     else:
         memory = factored(plastic, evaluation) or RecurrentTrace(plastic)
     return run(memory, neuron, drive.steps, start.neuron, teacher)

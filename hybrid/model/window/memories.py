@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from hybrid.model.drive import Drive, scaled
+from hybrid.model.drive import Control, Drive, scaled
 from hybrid.model.neurons import NeuronState
 from hybrid.model.plasticity import (
     Eligibility,
@@ -81,14 +81,16 @@ class Plastic(NamedTuple):
 class FixedSynapses:
     """Synapses that do not change within the window: global learning, or a frozen trace."""
 
-    def __init__(self, drive: Drive, synapse: Synapse, state: LayerState) -> None:
+    def __init__(
+        self, drive: Drive, synapse: Synapse, state: LayerState, control: Control | None = None
+    ) -> None:
         self._state = state
         trace = state.trace if synapse.meta is not None else None
         if trace is not None and trace.ndim != 2:
             raise ValueError("a frozen trace must be one for all samples, of shape [in, out]")
         weight = global_weight(synapse)
         weight = weight if trace is None else hybrid_weight(weight, trace, synapse)
-        self._currents = drive.currents(weight, synapse.bias)
+        self._currents = drive.currents(weight, synapse.bias, control)
 
     def current(self, t: int) -> Tensor:
         return self._currents(t)

@@ -76,10 +76,12 @@ def signal_of(rule: StaticRule, meta: MetaLocal, v_th: float, gain: Gains) -> St
 def signal_bounds(rule: LocalRule, meta: MetaLocal, gain: Gains) -> list[float] | None:
     """Return numbers that no entry of |s_t| exceeds at steps t, or None if there are none.
 
-    Hebbian: |post| <= 1 for tanh and softmax. STDP: with z <= 1, q_t <= Σ_{k=1..t} post_decay^k.
+    Hebbian: |post| <= 1 for tanh and softmax, |sliding_threshold| for a constant. STDP: with
+    z <= 1, q_t <= Σ_{k=1..t} post_decay^k.
     """
     if isinstance(rule, Hebbian):
-        return None if rule.post == "identity" else [abs(c) for c in gain]
+        constant = meta.sliding_threshold.abs().max().item() if rule.post == "constant" else 1.0
+        return None if rule.post == "identity" else [constant * abs(c) for c in gain]
     if not isinstance(rule, STDP):
         return None
     depression = (rule.depression + meta.sliding_threshold).abs().max().item()

@@ -1,0 +1,51 @@
+"""One instruction set for every trial, so that a record repeats to the last bit elsewhere.
+
+Libraries choose their fastest code for the processor that they find, and each choice rounds
+differently. The one named here is there on any x86-64 processor since 2013 (AVX2). It takes hold
+only where it is set before torch is loaded: in processes that are started for the purpose.
+"""
+
+import os
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+# MKL, torch's own loops, oneDNN; and one thread, because sums depend on how they are shared out.
+ENVIRONMENT = {
+    "MKL_CBWR": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+
+
+def fixed() -> bool:
+    """Return whether this process computes with the one instruction set."""
+    import torch  # late, so that a process can be prepared before torch is loaded
+
+    asked = all(os.environ.get(name) == value for name, value in ENVIRONMENT.items())
+    return asked and torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+def processor() -> dict[str, str]:
+    """Return what decides the last bits of a result here: processor, instructions, libraries."""
+    import torch
+
+    libraries = ("numpy", "scipy", "scikit-image")
+    return {
+        "cpu": _model(),
+        "instructions": "AVX2, fixed" if fixed() else torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        **{name: version(name) for name in libraries},
+    }
+
+
+@cache
+def _model() -> str:
+    """Return the processor's name, as far as the system tells."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text("utf-8").splitlines() if listed.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
