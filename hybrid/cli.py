@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -42,10 +42,14 @@ data_app = typer.Typer(help="Data sets: what is here, fetch the rest.", no_args_
 app.add_typer(data_app, name="data")
 
 
-def _known(profile: str | None) -> str | None:
-    if profile is not None and profile not in PROFILES:
-        raise typer.BadParameter(f"{profile!r} is unknown: choose one of {', '.join(PROFILES)}")
+def _known(profile: str | None, profiles: Sequence[str] = PROFILES) -> str | None:
+    if profile is not None and profile not in profiles:
+        raise typer.BadParameter(f"{profile!r} is unknown: choose one of {', '.join(profiles)}")
     return profile
+
+
+def _runnable(profile: str) -> str | None:
+    return _known(profile, (*PROFILES, "search"))
 
 
 Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}.", callback=_known)]
@@ -90,7 +94,13 @@ def _plainly() -> Iterator[None]:
 @app.command()
 def run(
     experiment: Annotated[str, typer.Argument(help=f"One of: {', '.join(EXPERIMENTS)}.")],
-    profile: Profile = "smoke",
+    profile: Annotated[
+        str,
+        typer.Option(
+            help=f"{', '.join(PROFILES)}; or search, which constants were chosen by.",
+            callback=_runnable,
+        ),
+    ] = "smoke",
     method: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
     label: Annotated[
         list[str] | None,

@@ -101,12 +101,12 @@ FAULTS = {
     fault.name: fault
     for fault in (
         Fault("gaussian", "noise variance (intensity²)", _noise("gaussian", "var")),
-        Fault("gaussian_unclipped", "noise variance", _noise("gaussian", "var", clip=False)),
-        Fault("gaussian_centred", "noise variance", _centred),
         Fault("salt", "salted pixels (fraction)", _noise("salt", "amount"), 1.0),
         Fault("pepper", "peppered pixels (fraction)", _noise("pepper", "amount"), 1.0),
         Fault("salt_pepper", "salted or peppered pixels (fraction)", _noise("s&p", "amount"), 1.0),
         Fault("speckle", "speckle variance (relative)", _noise("speckle", "var")),
         Fault("crop", "half-width of the blanked square (pixels)", _blank_centre),
+        Fault("gaussian_unclipped", "noise variance", _noise("gaussian", "var", clip=False)),
+        Fault("gaussian_centred", "noise variance", _centred),
     )
 }
