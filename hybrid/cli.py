@@ -14,6 +14,7 @@ from hybrid.data import files
 from hybrid.experiments.core import dry_run as preview
 from hybrid.experiments.core.experiment import PROFILES
 from hybrid.experiments.core.trials import source_sha256
+from hybrid.experiments.core.verification import verify
 from hybrid.experiments.deployment.inspect import inspect
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.experiments.registry import experiment as experiment_of
@@ -154,6 +155,25 @@ def run(
     typer.echo(f"records are in {folder}")
 
 
+@app.command(name="verify")
+def verify_records(
+    records: Annotated[list[Path], typer.Argument(help="Files of records.")],
+    jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = os.cpu_count() or 1,
+) -> None:
+    """Compute records again and compare every number to the last bit; fail if one differs.
+
+    It takes as long as the trials did. Records name the instructions that they were computed with:
+    those of "AVX2, fixed" repeat on any x86-64 processor that has AVX2.
+    """
+    with _plainly():
+        others = 0
+        for path, found in verify(records, EXPERIMENTS, jobs):
+            typer.echo(f"{path.name}: {found or 'equal to the last bit'}")
+            others += found is not None
+        if others:
+            raise ValueError(f"{others} of {len(records)} records differ")
+
+
 @app.command()
 def notebooks(
     profile: Profile = "smoke",
@@ -284,8 +304,8 @@ def list_data(names: Sets = None) -> None:
         _states(names, verify=False)
 
 
-@data_app.command()
-def verify(names: Sets = None) -> None:
+@data_app.command(name="verify")
+def verify_data(names: Sets = None) -> None:
     """Compute the checksums of the files that are here; fail if one is damaged."""
     with _plainly():
         damaged = _states(names, verify=True)

@@ -37,6 +37,32 @@ class Estimate:
         sem = 100.0 * (share * (1.0 - share) / asked) ** 0.5
         return cls(asked, 100.0 * share, sem, 100.0 * low, 100.0 * high)
 
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the samples; NaN for n = 1."""
+        return self.sem * self.n**0.5
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return Student's interval of the mean at another level than 0.95."""
+        if self.n < 2:
+            return float("-inf"), float("inf")
+        reach = float(stats.t.ppf(0.5 + level / 2.0, self.n - 1)) * self.sem
+        return self.mean - reach, self.mean + reach
+
+    def single(self) -> tuple[float, float]:
+        """Return the 95 % prediction interval of one more sample: what to set one run against."""
+        low, high = self.interval(0.95)
+        wider = (self.n + 1) ** 0.5
+        return self.mean + wider * (low - self.mean), self.mean + wider * (high - self.mean)
+
+    def chance_of(self, least: float) -> float:
+        """Return the p value of a mean of at most `least` (Student, one-sided)."""
+        if self.n < 2:
+            return 1.0
+        if self.sem == 0.0:
+            return 0.0 if self.mean > least else 1.0
+        return float(stats.t.sf((self.mean - least) / self.sem, self.n - 1))
+
     def __str__(self) -> str:
         """Return `mean ± standard error (n)`, with as many digits as the mean is large."""
         digits = 3 if abs(self.mean) < 0.1 else 2 if abs(self.mean) < 2.0 else 1

@@ -77,7 +77,10 @@ COLOURS = _Colours(
         # verdicts
         "reproduced": GREEN,
         "not reproduced": VERMILION,
+        "holds": SKY,
+        "does not hold": PURPLE,
         "undecided": ORANGE,
+        "dead baseline": YELLOW,
         "too few seeds": GREY,
         "not run": PALE,
         "not run at paper scale": PALE,

@@ -20,6 +20,8 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
 }
 
+FIXED = "AVX2, fixed"  # how a record calls them
+
 
 def fixed() -> bool:
     """Return whether this process computes with the one instruction set."""
@@ -36,7 +38,7 @@ def processor() -> dict[str, str]:
     libraries = ("numpy", "scipy", "scikit-image")
     return {
         "cpu": _model(),
-        "instructions": "AVX2, fixed" if fixed() else torch.backends.cpu.get_cpu_capability(),
+        "instructions": FIXED if fixed() else torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         **{name: version(name) for name in libraries},
     }

@@ -1,6 +1,7 @@
 """Records of one profile, and what they say as one tidy frame."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from hybrid.experiments.core.settings import SettingsT
 from hybrid.experiments.core.trials import MethodT
 from hybrid.report.estimate import Floats
 from hybrid.report.figures import provenance, save
-from hybrid.report.scoreboard import as_text, scoreboard
+from hybrid.report.scoreboard import as_text, load_claims, scoreboard
 from hybrid.runs.store import Json
 
 if TYPE_CHECKING:
@@ -118,8 +119,10 @@ class Records(Generic[SettingsT, MethodT]):
         """Return one value per seed for each claim of `data/paper.toml` that is spoken to."""
         if not self.records:
             return {}
-        measured = self.experiment.claims(self.frame)
-        return {f"{self.experiment.name}/{name}": values for name, values in measured.items()}
+        own = f"{self.experiment.name}/"
+        ids = [c.id.removeprefix(own) for c in load_claims() if c.id.startswith(own)]
+        measured = {**self.experiment.claims(self.frame), **compared(self.frame, ids)}
+        return {f"{own}{name}": values for name, values in measured.items()}
 
     def provenance(self, profile: str, labels: Sequence[str]) -> Json:
         """Return where a figure of the records of some labels comes from."""
@@ -170,12 +173,44 @@ def gap(
     """Return values of one method minus another's [seeds of both, levels].
 
     Methods are compared within a seed: they share the order of images, the noise, the validation
-    split and the initial weights. Without a protocol, each is tested under its usual one.
+    split and the initial weights. A name may end in a protocol, or in a correction: "HP + stream";
+    without, each is tested under its usual one.
     """
-    wanted = {"usual": True, **wanted}
-    one, other = (table(frame, value, method=name, **wanted) for name in (first, second))
+    known = set(frame["method"])
+
+    def values(name: str) -> pd.DataFrame:
+        method, _, protocol = (name, "", "") if name in known else name.rpartition(" + ")
+        how = {"protocol": protocol} if protocol else {"usual": True}
+        return table(frame, value, **{"method": method, **how, **wanted})
+
+    one, other = values(first), values(second)
     difference = one - other[one.columns]
     return difference.loc[one.index.intersection(other.index)].to_numpy(dtype=float)
+
+
+def compared(frame: pd.DataFrame, ids: Iterable[str]) -> dict[str, Floats]:
+    """Return values [seeds] for claims "label/condition/A - B": A minus B, by their ids.
+
+    A condition is a column's value, with a level ("gaussian=0.06"), with two between which levels
+    are averaged ("crop=4..9"), or without: the mean over all levels but 0. A and B are as in `gap`.
+    What no record speaks to is left out.
+    """
+    found = {}
+    for name in ids:
+        if name.count(" - ") != 1:
+            continue
+        label, asked, methods = name.split("/")
+        condition, _, strength = asked.partition("=")
+        own = select(frame, label=label, condition=condition)
+        if strength:
+            low, high = (float(end) for end in (strength.split("..") * 2)[:2])
+            own = own[own["level"].between(low, high)]
+        else:
+            own = own[own["level"] > 0.0]
+        with suppress(KeyError):
+            first, second = methods.split(" - ")
+            found[name] = gap(own, first, second).mean(-1)
+    return found
 
 
 def shared_seeds(frame: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
@@ -195,6 +230,29 @@ def accuracy_of(confusion: Any) -> float:
     """Return the accuracy in per cent of counts [true class, predicted class]."""
     counts = np.array(confusion)
     return float(100.0 * np.trace(counts) / counts.sum())
+
+
+def tested_rows(tests: Mapping[str, Any], faults: Mapping[str, Sequence[float]]) -> Iterator[Row]:
+    """Yield what tests under faults say: accuracy and firing rates, per protocol, fault and level.
+
+    Args:
+        tests: of a result, by protocol and fault: confusion counts, or right answers and how many
+            were asked for, at each level.
+        faults: levels of each fault.
+    """
+    for protocol, by_fault in tests.items():
+        for fault, test in by_fault.items():
+            counts = test.get("confusion") or [[100.0 * r / test["of"]] for r in test["right"]]
+            for number, (level, count) in enumerate(zip(faults[fault], counts, strict=True)):
+                rates = test["rates"][number] if "rates" in test else ()
+                yield {
+                    "protocol": protocol,
+                    "usual": protocol == usual(tests),
+                    "condition": fault,
+                    "level": level,
+                    "accuracy": accuracy_of(count) if "confusion" in test else count[0],
+                    **{f"rate {layer}": rate for layer, rate in enumerate(rates)},
+                }
 
 
 def learning_rows(result: Json) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.experiments.few_shot.settings import FewShotSettings
 from hybrid.learning.bilevel import Bilevel
+from hybrid.learning.correction import Rates
 from hybrid.learning.episodic import Objective
 from hybrid.learning.schedule import Schedule
 from hybrid.model import coding, neurons
@@ -32,7 +33,7 @@ KINDS: dict[str, type] = {
         *(neurons.Rectangle, neurons.FastSigmoid, neurons.ArcTan),
         *(Hebbian, STDP, InitialMeta, InitialBinding, Dense),
         *(coding.Rate, coding.LastMembrane, coding.Rank),
-        *(Schedule, Objective, Bilevel, Jitter),
+        *(Schedule, Objective, Bilevel, Jitter, Rates),
     )
 }
 

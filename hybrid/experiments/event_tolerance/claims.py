@@ -7,11 +7,10 @@ import pandas as pd
 
 from hybrid.experiments.core.records import (
     Row,
-    accuracy_of,
     by_label,
     gap,
     learning_rows,
-    usual,
+    tested_rows,
 )
 from hybrid.report.estimate import Floats
 from hybrid.runs.store import Json
@@ -23,23 +22,12 @@ def rows(record: Json) -> Iterator[Row]:
     Level 0 of every fault is the sound camera, which was tested with the first fault.
     """
     result, faults = record["result"], dict(record["request"]["settings"]["faults"])
-    tests = result["tests"]
-    for protocol, by_fault in tests.items():
-        own = {"protocol": protocol, "usual": protocol == usual(tests)}
-        sound = accuracy_of(by_fault[next(iter(faults))]["confusion"][0])
-        for fault, levels in faults.items():
-            test = by_fault[fault]
-            if levels[0] != 0.0:
-                yield {**own, "condition": fault, "level": 0.0, "accuracy": sound}
-            for number, (level, counts) in enumerate(zip(levels, test["confusion"], strict=True)):
-                rates = test["rates"][number] if "rates" in test else ()
-                yield {
-                    **own,
-                    "condition": fault,
-                    "level": level,
-                    "accuracy": accuracy_of(counts),
-                    **{f"rate {layer}": rate for layer, rate in enumerate(rates)},
-                }
+    sound: dict[str, Row] = {}  # by protocol
+    for row in tested_rows(result["tests"], faults):
+        first = sound.setdefault(row["protocol"], row)
+        if row["level"] == faults[row["condition"]][0] != 0.0:
+            yield {**first, "condition": row["condition"]}
+        yield row
     yield from learning_rows(result)
 
 

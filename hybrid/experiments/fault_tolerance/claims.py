@@ -4,17 +4,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from hybrid.experiments.core.records import (
     Row,
-    accuracy_of,
     by_label,
     gap,
     learning_rows,
     levels,
     samples,
     shared_seeds,
+    tested_rows,
     usual,
 )
 from hybrid.report.estimate import Floats
@@ -25,24 +24,20 @@ MAIN = ("LP", "GP", "HP")
 
 
 def rows(record: Json) -> Iterator[Row]:
-    """Yield a record's rows: accuracy and firing rates of layers under each fault, learning, θ."""
+    """Yield a record's rows: under each fault, as images arrive, while learning, and θ."""
     result, faults = record["result"], dict(record["request"]["settings"]["faults"])
-    tests = result["tests"]
-    for protocol, by_fault in tests.items():
-        for fault, test in by_fault.items():
-            for level, counts, rates in zip(
-                faults[fault], test["confusion"], test["rates"], strict=True
-            ):
-                yield {
-                    "protocol": protocol,
-                    "usual": protocol == usual(tests),
-                    "condition": fault,
-                    "level": level,
-                    "accuracy": accuracy_of(counts),
-                    **{f"rate {layer}": rate for layer, rate in enumerate(rates)},
-                }
+    yield from tested_rows(result["tests"], faults)
+    for entry in result.get("arrivals", ()):
+        yield {
+            "protocol": entry["protocol"],
+            "usual": entry["protocol"] == usual(result["tests"]),
+            "condition": f"arrival {entry['condition']}",
+            "level": float(entry["level"]),
+            "accuracy": 100.0 * entry["right"] / entry["of"],
+        }
     yield from learning_rows(result)
-    yield {"condition": "theta", **result.get("meta", {})}
+    overlap = {"overlap": result["overlap"]} if "overlap" in result else {}
+    yield {"condition": "theta", **result.get("meta", {}), **overlap}
 
 
 def claims(frame: pd.DataFrame) -> dict[str, Floats]:
@@ -64,7 +59,7 @@ def claims(frame: pd.DataFrame) -> dict[str, Floats]:
             f"{worst}/HP-GP": gain[:, -1],
             f"{worst}/HP-LP": (noisy["HP"] - noisy["LP"])[:, -1],
             f"{worst}/LP-GP": (noisy["LP"] - noisy["GP"])[:, -1],
-            "gaussian/gap-growth": np.array([stats.kendalltau(variances, row)[0] for row in gain]),
+            "gaussian/gap-growth": np.polyfit(100.0 * variances, gain.T, 1)[0],
             "gaussian/LP-crosses-GP": np.array(
                 [crossing(variances, row) for row in noisy["LP"] - noisy["GP"]]
             ),

@@ -10,10 +10,7 @@ from hybrid.experiments.core.experiment import Profile
 from hybrid.experiments.core.records import Records, label_of
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.report.estimate import Floats
-from hybrid.report.scoreboard import Claim, Row, judge, load_claims
-
-# Records of the larger scale speak first, once there are enough; smoke never speaks to a claim.
-_SCALES: tuple[Profile, ...] = ("paper", "laptop")
+from hybrid.report.scoreboard import Row, load_claims, scoreboard
 
 
 def rows() -> list[Row]:
@@ -22,26 +19,34 @@ def rows() -> list[Row]:
     Raises:
         DamagedFileError: if a record was changed by hand, or is damaged.
     """
-    return [row_of(claim) for claim in load_claims()]
+    claims = load_claims()
+    values: dict[str, Floats] = {}
+    for experiment, profile in {(claim.id.split("/")[0], claim.profile) for claim in claims}:
+        found = measured(experiment, profile)
+        own = {c.id for c in claims if c.profile == profile and c.id.startswith(f"{experiment}/")}
+        values |= {name: v for name, v in found.items() if name.removesuffix("/baseline") in own}
+    return [_with_runs(row) for row in scoreboard(values)]
 
 
-def row_of(claim: Claim) -> Row:
-    """Return the row of one claim."""
-    experiment, label, *_, asked = claim.id.split("/")
-    scales = [s for s in _SCALES if s == "paper" or claim.scale != "paper"]
-    found = {scale: measured(experiment, scale).get(claim.id, np.array([])) for scale in scales}
-    spoken = [scale for scale in scales if len(found[scale])]
-    if not spoken:
-        return judge(claim, None)
-    enough = [scale for scale in spoken if len(found[scale]) >= claim.minimum]
-    profile = (enough or spoken)[0]
-    # The records of the methods that the claim names, if it names some.
-    behind = [r for r in committed(experiment, profile).records if label_of(r) == label]
-    own = [r for r in behind if r["request"]["method"]["name"] in asked.split("-")]
-    seeds = sorted({record["request"]["seed"] for record in own or behind})
+def _with_runs(row: Row) -> Row:
+    """Return a row with the records behind it: of the methods that its claim names, if any."""
+    if row.estimate is None:
+        return row
+    claim = row.claim
+    experiment, label = claim.id.split("/")[:2]
+    records = committed(experiment, claim.profile).records
+    behind = [record for record in records if label_of(record) == label]
+    known = {record["request"]["method"]["name"] for record in behind}
+    # A method under a correction is called "GP + currents-stream".
+    asked = {name if name in known else name.split(" + ")[0] for name in claim.methods}
+    own = [r for r in behind if r["request"]["method"]["name"] in asked]
+    by_method: dict[str, set[int]] = {}
+    for record in own or behind:
+        method = record["request"]["method"]["name"]
+        by_method.setdefault(method, set()).add(record["request"]["seed"])
+    seeds = sorted(set.intersection(*by_method.values()))
     minutes = float(np.median([r["about"]["seconds"] for r in own or behind])) / 60.0
-    row = judge(claim, found[profile])
-    return replace(row, profile=profile, seeds=tuple(seeds), minutes=minutes)
+    return replace(row, profile=claim.profile, seeds=tuple(seeds), minutes=minutes)
 
 
 @cache
