@@ -19,6 +19,7 @@ from hybrid.experiments.core.records import (
     shared_seeds,
 )
 from hybrid.experiments.fault_tolerance.claims import MAIN, reported_gaps
+from hybrid.experiments.fault_tolerance.controls import draw_controls
 from hybrid.report.figures import BLACK, COLOURS, GREY, canvas
 from hybrid.report.panels import Bar, Line, bars, images, learning, lines, matrix
 from hybrid.runs.seeds import numpy_stream
@@ -141,8 +142,9 @@ def _protocols(axes: Axes, own: Any, fault: str, title: str) -> None:
     drawn = [
         Line(f"HP, {name}", x, samples(hybrid, protocol=name), COLOURS[name], _STYLE[name])
         for name in hybrid["protocol"].unique()
+        if name in _STYLE
     ]
-    plain = samples(own, method="GP", condition=fault)
+    plain = samples(own, method="GP", condition=fault, usual=True)
     drawn.append(Line("GP", x, plain, COLOURS["GP"], {"linestyle": "-.", "marker": "."}))
     legend: dict[str, Any] = {"loc": "best", "ncols": 2, "columnspacing": 0.8}
     lines(axes, drawn, legend=legend, xlabel=_AXIS[fault], ylabel="accuracy (%)", title=title)
@@ -176,10 +178,16 @@ def _other_noises(axes: Axes, own: Any, noises: Sequence[str]) -> None:
 
 
 def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
-    """Draw Fig. 3 for each data set on which LP, GP and HP have finished a seed in common."""
+    """Draw Fig. 3 for each data set on which LP, GP and HP have finished a seed in common.
+
+    And, where they were tested with corrections, the supplement that shows these.
+    """
     found: Drawn = {}
     for label in records.labels:
         methods, own = set(records.methods(label)), select(records.frame, label=label)
         if set(MAIN) <= methods and not shared_seeds(own, MAIN).empty:
-            found[f"fig3_{label}" if found else "fig3"] = (draw(records, label, seed), [label])
+            name = f"fig3_{label}" if found else "fig3"
+            found[name] = (draw(records, label, seed), [label])
+            if records.planned[label].corrections:
+                found[f"{name}_controls"] = (draw_controls(records, label), [label])
     return found

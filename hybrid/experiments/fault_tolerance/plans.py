@@ -53,7 +53,10 @@ SMOKE = replace(
     faults=(
         ("gaussian", (0.0, 0.02, 0.04, 0.06)),
         ("crop", (0.0, 2.0, 4.0)),
+        ("gaussian_unclipped", (0.06,)),
+        ("gaussian_centred", (0.06,)),
     ),
+    corrections=("offset", "currents-stream"),
 )
 # The authors' fault-tolerance folder, with the paper's T = 8 (their code runs T = 5).
 PAPER = replace(
@@ -80,6 +83,7 @@ TESTED = replace(
         ("gaussian_centred", (0.02, 0.04, 0.06)),
     ),
     corrections=CORRECTIONS,
+    rates=Rates(pixels=0.003, currents=0.003, thresholds=0.1),  # by the records of SEARCH
     arrivals=True,
 )
 # How fast running estimates move: each correction's rate is the one with the highest mean accuracy
