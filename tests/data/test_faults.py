@@ -19,8 +19,9 @@ def test_faults_are_seeded_bounded_and_leave_their_input_alone(name: str) -> Non
     faulty = corrupt(PICTURES, name, level, rng())
     np.testing.assert_array_equal(PICTURES, before)
     assert faulty.dtype == np.float32
-    assert faulty.min() >= 0.0
-    assert faulty.max() <= 1.0
+    if name not in ("gaussian_unclipped", "gaussian_centred"):
+        assert faulty.min() >= 0.0
+        assert faulty.max() <= 1.0
     assert not np.array_equal(faulty, PICTURES)
     np.testing.assert_array_equal(faulty, corrupt(PICTURES, name, level, rng()))
     np.testing.assert_array_equal(corrupt(PICTURES, name, 0.0, rng()), PICTURES)
@@ -43,6 +44,21 @@ def test_noise_levels_mean_what_their_axis_says() -> None:
     both = corrupt(grey, "salt_pepper", 0.2, rng())
     assert (both != 0.5).mean() == pytest.approx(0.2, rel=0.03)
     assert (both == 0).mean() == pytest.approx((both == 1).mean(), rel=0.1)
+
+
+def test_clipping_moves_the_mean_and_two_kinds_of_noise_do_not() -> None:
+    ramp = np.tile(np.linspace(0, 1, 784, dtype=np.float32).reshape(1, 28, 28), (1500, 1, 1))
+    moved, spread = {}, {}
+    for name in ("gaussian", "gaussian_unclipped", "gaussian_centred"):
+        added = corrupt(ramp, name, 0.06, rng()) - ramp
+        moved[name] = np.abs(added.mean(0)).reshape(28, 28)[[0, 0, -1], [0, 1, -1]].mean()
+        spread[name] = added.std(0).mean()
+    # Of a black pixel the clipped half of the noise is lost: σ / sqrt(2 π) is left as its mean.
+    assert moved["gaussian"] == pytest.approx(0.06**0.5 / (2 * np.pi) ** 0.5, rel=0.1)
+    assert moved["gaussian_unclipped"] < 0.02
+    assert moved["gaussian_centred"] < 0.02
+    assert spread["gaussian_unclipped"] == pytest.approx(0.06**0.5, rel=0.02)
+    assert spread["gaussian_centred"] == pytest.approx(spread["gaussian"], rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,14 @@ _AGAINST = {
     "HP + currents-stream": ("HP, currents, stream", COLOURS["currents-batch"]),
 }
 _FAULTS = {
-    "gaussian": "noise 0.06",
-    "gaussian_unclipped": "noise 0.06, not clipped",
-    "gaussian_centred": "noise 0.06, mean 0",
-    "crop": "crop 8",
-    "salt": "salt 6 %",
-    "pepper": "pepper 36 %",
-    "salt_pepper": "salt & pepper 12 %",
-    "speckle": "speckle 600",
+    "gaussian": "noise {:g}",
+    "gaussian_unclipped": "noise {:g}, not clipped",
+    "gaussian_centred": "noise {:g}, mean 0",
+    "crop": "crop {:g}",
+    "salt": "salt {:g}",
+    "pepper": "pepper {:g}",
+    "salt_pepper": "salt & pepper {:g}",
+    "speckle": "speckle {:g}",
 }
 _ARRIVALS = {
     ("batch of", 1.0): "batches of 1",
@@ -58,7 +58,9 @@ _ARRIVALS = {
 def draw_controls(records: Records[Any, Any], label: str) -> Figure:
     """Draw what corrections and controls do, for settings that are tested with corrections."""
     own = select(records.frame, label=label)
-    figure, panels = canvas(["ab", "ab", "cd", "cd", "ee", "ff"], height=210)
+    arrived = own["condition"].str.startswith("arrival").any()
+    rows = ["ab", "ab", "cd", "cd", *(("ee", "ff") if arrived else ())]
+    figure, panels = canvas(rows, height=35 * len(rows))
     for letter, fault, title in (
         ("a", "gaussian", "Gaussian noise"),
         ("b", "crop", "Blanked centre"),
@@ -71,8 +73,9 @@ def draw_controls(records: Records[Any, Any], label: str) -> Figure:
         lines(panels[letter], curves, xlabel=FAULTS[fault].axis, ylabel="accuracy (%)", title=title)
     _faults(panels["c"], own)
     _variants(panels["d"], own)
-    _arrivals(panels["e"], own, "GP", "frozen")
-    _arrivals(panels["f"], own, "HP", "batch", "stream")
+    if arrived:
+        _arrivals(panels["e"], own, "GP", "frozen")
+        _arrivals(panels["f"], own, "HP", "batch", "stream")
     return figure
 
 
@@ -88,11 +91,12 @@ def accuracies(own: Any, way: str, condition: str) -> np.ndarray:
 
 def _faults(axes: Axes, own: Any) -> None:
     """Draw differences from GP at one level of each fault, with 95 % intervals."""
-    marks = []
+    marks, names = [], []
     known = [fault for fault in _FAULTS if not select(own, condition=fault).empty]
     for row, fault in enumerate(known):
         every = levels(own, condition=fault, usual=True).tolist()
         column = every.index(8.0) if fault == "crop" and 8.0 in every else -1
+        names.append(_FAULTS[fault].format(every[column]))
         for number, (way, (name, colour)) in enumerate(_AGAINST.items()):
             try:
                 found = gap(own, way, "GP", condition=fault)[:, column]
@@ -102,7 +106,7 @@ def _faults(axes: Axes, own: Any) -> None:
             marks.append(_dot(place, found, colour, "_" if row else name))
     axes.axvline(0, color=GREY, linewidth=0.7)
     dots(axes, marks, horizontal=True, title="Gain over GP as it is", xlabel="points")
-    axes.set_yticks(range(len(known)), [_FAULTS[fault] for fault in known])
+    axes.set_yticks(range(len(known)), names)
     axes.invert_yaxis()
     axes.legend(loc="best")
 
@@ -138,7 +142,7 @@ def _arrivals(axes: Axes, own: Any, method: str, *protocols: str) -> None:
                 name = "_" if any(mark.name == protocol for mark in marks) else protocol
                 marks.append(_dot(offset, found, COLOURS[protocol], name))
     if not marks:
-        absent(axes, "not tested")
+        absent(axes, f"no records of {method}")
         return
     title = f"{method}: how images arrive"
     dots(axes, marks, title=title, ylabel="accuracy (%)")
