@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -43,14 +43,16 @@ data_app = typer.Typer(help="Data sets: what is here, fetch the rest.", no_args_
 app.add_typer(data_app, name="data")
 
 
-def _known(profile: str | None, profiles: Sequence[str] = PROFILES) -> str | None:
-    if profile is not None and profile not in profiles:
-        raise typer.BadParameter(f"{profile!r} is unknown: choose one of {', '.join(profiles)}")
-    return profile
+def _one_of(*profiles: str) -> Callable[[str | None], str | None]:
+    def known(profile: str | None) -> str | None:
+        if profile is not None and profile not in profiles:
+            raise typer.BadParameter(f"{profile!r} is unknown: choose one of {', '.join(profiles)}")
+        return profile
+
+    return known
 
 
-def _runnable(profile: str) -> str | None:
-    return _known(profile, (*PROFILES, "search"))
+_known = _one_of(*PROFILES)
 
 
 Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}.", callback=_known)]
@@ -99,7 +101,7 @@ def run(
         str,
         typer.Option(
             help=f"{', '.join(PROFILES)}; or search, which constants were chosen by.",
-            callback=_runnable,
+            callback=_one_of(*PROFILES, "search"),
         ),
     ] = "smoke",
     method: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,

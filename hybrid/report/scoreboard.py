@@ -166,7 +166,8 @@ def judge(
         proven = found.chance_of(claim.low) <= level
     else:
         proven = claim.low <= low and high <= claim.high
-    beside = found.high <= claim.low or found.low >= claim.high
+    # Not a number: what is claimed never happened in one of the runs.
+    beside = np.isnan(found.mean) or found.high <= claim.low or found.low >= claim.high
     return Row(claim, found, yes if proven else no if beside else "undecided")
 
 

@@ -257,10 +257,10 @@ def test_claims_are_about_settings_and_methods_of_the_plans() -> None:
     claims = [c for c in scoreboard.load_claims() if c.id.startswith("continual/")]
     assert claims
     for claim in claims:
-        _, label, what = claim.id.split("/")
-        groups = [g for g in plans.PLANS[claim.scale] if label in {s.label for s in g.settings}]
+        label = claim.id.split("/")[1]
+        groups = [g for g in plans.PLANS[claim.profile] if label in {s.label for s in g.settings}]
         seeds = {name: group.seeds for group in groups for name in group.methods}
-        for name in what.split("-"):
+        for name in claim.methods:
             assert seeds[name] >= claim.minimum, claim.id
 
 
