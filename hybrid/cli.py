@@ -100,8 +100,8 @@ def run(
     profile: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(PROFILES)}; or search, which constants were chosen by.",
-            callback=_one_of(*PROFILES, "search"),
+            help=f"{', '.join(PROFILES)}; of fault_tolerance also controls, and search.",
+            callback=_one_of(*PROFILES, "controls", "search"),
         ),
     ] = "smoke",
     method: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,

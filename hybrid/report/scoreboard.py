@@ -55,7 +55,7 @@ class Claim:
     window: str = ""  # where low and high come from
     reported: float | None = None
     rerun: float | None = None
-    profile: Literal["laptop", "paper"] = "laptop"  # whose networks it is about
+    profile: Literal["laptop", "paper", "controls"] = "laptop"  # whose networks it is about
     alive: float | None = None  # least firing rate of the baseline, spikes per neuron and step
 
     @property
@@ -103,7 +103,7 @@ class Row:
         if self.estimate is None or self.estimate.n < 2 or not alone:
             return "-"
         low, high = self.estimate.single()
-        digits = 1 if high - low >= 1.0 else 3
+        digits = 1 if high - low >= 1.0 else 2 if high - low >= 0.1 else 3
         return f"{low:.{digits}f} to {high:.{digits}f}"
 
     @property
@@ -111,7 +111,7 @@ class Row:
         """Why the verdict is what it is, in a few words."""
         claim, found = self.claim, self.estimate
         if found is None:
-            return "no record" if claim.profile == "laptop" else "a paper-scale run is needed"
+            return "a paper-scale run is needed" if claim.profile == "paper" else "no record"
         if found.n < claim.minimum:
             return f"{found.n} of {claim.minimum} seeds"
         if self.verdict == "dead baseline":
@@ -151,9 +151,8 @@ def judge(
         level: of the one-sided test of an "above" claim, see `holm`.
     """
     if samples is None or len(samples) == 0:
-        return Row(
-            claim, None, "not run" if claim.profile == "laptop" else "not run at paper scale"
-        )
+        paper = claim.profile == "paper"
+        return Row(claim, None, "not run at paper scale" if paper else "not run")
     found = Estimate.of(samples)
     yes: Verdict = "holds" if claim.confidence == "ours" else "reproduced"
     no: Verdict = "does not hold" if claim.confidence == "ours" else "not reproduced"

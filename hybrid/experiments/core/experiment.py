@@ -19,9 +19,10 @@ from hybrid.report.estimate import Floats
 from hybrid.runs.files import canonical_json
 from hybrid.runs.store import Json, Store, read_record
 
-# "search" is what constants were chosen by, on validation data; the others are shown.
-Profile = Literal["smoke", "laptop", "paper", "search"]
-PROFILES: tuple[Profile, ...] = ("smoke", "laptop", "paper")
+# "controls" sets the laptop's networks against others; constants were chosen by "search", on
+# validation data.
+Profile = Literal["smoke", "laptop", "paper", "controls", "search"]
+PROFILES: tuple[Profile, ...] = ("smoke", "laptop", "paper")  # that notebooks know
 
 
 @dataclass(frozen=True, kw_only=True)

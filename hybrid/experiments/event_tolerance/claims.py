@@ -10,6 +10,7 @@ from hybrid.experiments.core.records import (
     by_label,
     gap,
     learning_rows,
+    samples,
     tested_rows,
 )
 from hybrid.report.estimate import Floats
@@ -37,18 +38,21 @@ def faults_in(frame: pd.DataFrame) -> list[str]:
 
 
 def claims(frame: pd.DataFrame) -> dict[str, Floats]:
-    """Return one value per seed for each claim of `data/paper.toml`.
+    """Return one value per seed for each claim of `data/paper.toml`, and how alive a baseline is.
 
     Of two methods: the difference of their accuracies, each under its usual protocol (HP's and
     LP's traces learn from test batches), averaged over the levels of each fault and then over
     faults; the sound camera is left out.
     """
-    return {
-        f"{label}/{first}-{second}": np.mean(
-            [gap(own, first, second, condition=fault)[:, 1:].mean(1) for fault in faults_in(own)],
-            axis=0,
-        )
-        for label, methods, own in by_label(frame)
-        for first, second in (("HP", "GP"), ("HP", "LP"))
-        if {first, second} <= set(methods)
-    }
+    found: dict[str, Floats] = {}
+    for label, methods, own in by_label(frame):
+        faults = faults_in(own)
+        for first, second in (("HP", "GP"), ("HP", "LP")):
+            if {first, second} <= set(methods):
+                each = [gap(own, first, second, condition=f)[:, 1:].mean(1) for f in faults]
+                name = f"{label}/{first}-{second}"
+                found[name] = np.mean(each, axis=0)
+                if "rate 0" in own:  # of its first dense layer, behind the sound camera
+                    how = {"method": second, "condition": faults[0], "usual": True}
+                    found[f"{name}/baseline"] = samples(own, "rate 0", **how)[:, 0]
+    return found

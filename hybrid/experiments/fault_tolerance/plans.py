@@ -106,11 +106,13 @@ _TRAINED = ("GP-norm", "GP-noise", "GP-erase")
 _RULES = ("HP-plus", "HP-minus", "HP-one-rate", "HP-mean")
 PLANS: dict[Profile, Plan[FaultSettings]] = {
     "smoke": (Group(settings=(SMOKE,), methods=_MAIN, seeds=3),),
-    "laptop": (
-        Group(settings=(TESTED,), methods=_MAIN, seeds=10),
-        Group(settings=(TESTED,), methods=("HP-sample", *_TRAINED, *_RULES), seeds=5),
-        Group(settings=both(LAPTOP)[1:], methods=_MAIN, seeds=5),
-    ),
+    "laptop": (Group(settings=both(LAPTOP), methods=_MAIN, seeds=5),),
     "paper": (Group(settings=both(PAPER), methods=_ALL, seeds=10),),
+    "controls": (
+        Group(settings=both(TESTED), methods=_MAIN, seeds=10),
+        Group(settings=both(TESTED)[:1], methods=("HP-sample", *_RULES), seeds=5),
+        Group(settings=both(TESTED)[1:], methods=("HP-sample",), seeds=3),
+        Group(settings=both(TESTED), methods=_TRAINED, seeds=5),
+    ),
     "search": (Group(settings=SEARCH, methods=("GP",), seeds=1),),
 }
