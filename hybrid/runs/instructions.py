@@ -51,3 +51,7 @@ def _model() -> str:
     lines = listed.read_text("utf-8").splitlines() if listed.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":  # for the shell that starts workers of a cluster
+    print(*(f"{name}={value}" for name, value in ENVIRONMENT.items()))

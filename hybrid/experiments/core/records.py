@@ -111,9 +111,14 @@ class Records(Generic[SettingsT, MethodT]):
             paths.append(save(figure, name, Path(out_dir) / profile, about)[0])
         return paths
 
-    def scoreboard(self) -> str:
-        """Return the claims that these records can speak to, judged, as text."""
-        return as_text(scoreboard(self.claims(), f"{self.experiment.name}/"))
+    def scoreboard(self, *, controls: bool = False) -> str:
+        """Return the claims that these records can speak to, judged, as text.
+
+        Args:
+            controls: those of the profile "controls" alone; or all but those.
+        """
+        rows = scoreboard(self.claims(), f"{self.experiment.name}/")
+        return as_text([row for row in rows if (row.claim.profile == "controls") is controls])
 
     def claims(self) -> dict[str, Floats]:
         """Return one value per seed for each claim of `data/paper.toml` that is spoken to."""
