@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from hybrid.checks import choose
-from hybrid.learning.evaluation import Answers
+from hybrid.learning.evaluation import Answers, classes_of
 from hybrid.model.drive import Control
 from hybrid.model.networks import FullyConnected
 
@@ -110,7 +110,7 @@ def answer_corrected(
     else:
         found = [_corrected(network, x, correction, known, batch_size, rates) for x in sets]
         outputs, spikes = (torch.stack(column) for column in zip(*found, strict=True))
-    return Answers(outputs.argmax(-1), spikes)
+    return Answers(classes_of(outputs), spikes)
 
 
 def _corrected(

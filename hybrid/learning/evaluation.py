@@ -21,6 +21,7 @@ from hybrid.model.streams import run_stream
 
 Protocol = Literal["batch", "frozen", "sample", "stream"]
 PROTOCOLS: tuple[Protocol, ...] = ("batch", "frozen", "sample", "stream")
+SILENT = -1  # the class of an answer that nobody gave
 # Windows longer than this are asked for an answer at as many steps, evenly spread.
 _ASKED = 28
 
@@ -41,16 +42,25 @@ def accuracy(
     return int((answers == labels).sum()) / len(labels)
 
 
+def classes_of(outputs: Tensor) -> Tensor:
+    """Return the classes [*] that outputs [*, C] stand for, or SILENT where all of them are 0."""
+    return outputs.argmax(-1).masked_fill((outputs == 0.0).all(-1), SILENT)
+
+
 def confusion(answers: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Return counts [true class, predicted class] of answers [N] to samples with labels [N]."""
-    cells = labels * classes + answers
+    """Return counts [true class, predicted class] of answers [N] to samples with labels [N].
+
+    Samples that no output neuron answered are not among them.
+    """
+    spoken = answers != SILENT
+    cells = labels[spoken] * classes + answers[spoken]
     return torch.bincount(cells, minlength=classes**2).view(classes, classes)
 
 
 class Answers(NamedTuple):
     """What a network said about several test sets, and how much it spiked."""
 
-    classes: Tensor  # [sets, N]
+    classes: Tensor  # [sets, N]; SILENT where no output neuron answered
     rates: Tensor  # [sets, layers], spikes per neuron and step
 
 
@@ -97,7 +107,7 @@ def answer(network: HybridNetwork, sets: Tensor, protocol: Protocol, batch_size:
         outputs = torch.stack([output for output, _ in tested])
         rates = torch.stack([rate for _, rate in tested])
     network.train(was_training)
-    return Answers(outputs.argmax(-1), rates)
+    return Answers(classes_of(outputs), rates)
 
 
 def _test_set(

@@ -1,6 +1,6 @@
 """Networks that learn from labelled samples: their settings, how they are built and trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, Literal, NamedTuple, Protocol
@@ -13,9 +13,12 @@ from torch import Tensor
 from hybrid.checks import require
 from hybrid.data.images import Images, load_images
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.settings import Settings, SettingsT
+from hybrid.experiments.core.settings import Levels, Settings, SettingsT
 from hybrid.experiments.core.trials import MethodT, Place, Trial, learned_theta
 from hybrid.learning.checkpoint import BestState
+from hybrid.learning.correction import Correction, Rates, answer_corrected, reference
+from hybrid.learning.evaluation import PROTOCOLS, SILENT, Answers, answer, confusion
+from hybrid.learning.evaluation import Protocol as Protocols
 from hybrid.learning.fitting import EpochLog
 from hybrid.learning.training import Augment, Split, train
 from hybrid.model.coding import Encode, ReadOut
@@ -247,6 +250,87 @@ class Labelled(Generic[SettingsT, MethodT]):
             best=best,
         )
         return network, logs
+
+
+# How a network answers test sets [S, N, *], in batches of some size.
+Answer = Callable[[Tensor, int], Answers]
+
+
+def ways_to_answer(
+    network: HybridNetwork,
+    protocols: Sequence[Protocols],
+    corrections: Sequence[Correction],
+    rates: Rates,
+    learned: Callable[[], Tensor],
+) -> dict[str, Answer]:
+    """Return the protocols and corrections that a network is tested with, by name.
+
+    Args:
+        network: trained network.
+        protocols: of its method.
+        corrections, rates: see `answer_corrected`; only of fully connected networks.
+        learned: gives the inputs that it learned from, where a correction asks for them.
+    """
+
+    def tested(protocol: Protocols) -> Answer:
+        return lambda sets, size: answer(network, sets, protocol, size)
+
+    ways = {str(protocol): tested(protocol) for protocol in protocols}
+    if not corrections:
+        return ways
+    assert isinstance(network, FullyConnected)
+    known = reference(network, learned())
+
+    def corrected(name: Correction) -> Answer:
+        return lambda sets, size: answer_corrected(network, sets, name, known, size, rates)
+
+    return ways | {str(name): corrected(name) for name in corrections}
+
+
+def score(
+    ways: Mapping[str, Answer],
+    sets: Tensor,
+    labels: Tensor,
+    faults: Levels,
+    *,
+    size: int,
+    classes: int,
+) -> dict[str, Json]:
+    """Return what each way to answer comes to at each level of each fault.
+
+    Confusion counts for protocols, right answers for corrections; the answers that no output
+    neuron gave, if there are any; and firing rates of the layers.
+
+    Args:
+        ways: see `ways_to_answer`.
+        sets: [S, N, *], a set for each level of each fault, in order.
+        labels: [N].
+        faults: their names and levels.
+        size: samples of a batch.
+        classes: that a network can answer.
+    """
+    found: dict[str, Json] = {}
+    for name, way in ways.items():
+        answers, rates = way(sets, size)
+        parts = [len(levels) for _, levels in faults]
+        found[name] = {
+            fault: _counted(own, labels, own_rates, classes if name in PROTOCOLS else None)
+            for (fault, _), own, own_rates in zip(
+                faults, answers.split(parts), rates.split(parts), strict=True
+            )
+        }
+    return found
+
+
+def _counted(answers: Tensor, labels: Tensor, rates: Tensor, classes: int | None) -> Json:
+    """Return counts at each level: confusions of so many classes, or right answers alone."""
+    kept: Json = {"rates": [[round(rate, 6) for rate in row] for row in rates.tolist()]}
+    if classes is not None:
+        kept["confusion"] = [confusion(row, labels, classes).tolist() for row in answers]
+    else:
+        kept |= {"right": (answers == labels).sum(-1).tolist(), "of": len(labels)}
+    silent = (answers == SILENT).sum(-1)
+    return kept | ({"silent": silent.tolist()} if silent.any() else {})
 
 
 def split_numbers(settings: Settings, seed: int, samples: Samples) -> tuple[np.ndarray, np.ndarray]:

@@ -231,6 +231,15 @@ def by_label(frame: pd.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pd.Dat
         yield str(label), tuple(own["method"].unique()), own
 
 
+def _right(test: Mapping[str, Any]) -> tuple[Sequence[float], int]:
+    """Return right answers at each level, and of how many."""
+    if "confusion" not in test:
+        return test["right"], test["of"]
+    counts = np.array(test["confusion"])
+    silent = test.get("silent", [0])[0]
+    return np.trace(counts, axis1=1, axis2=2), int(counts[0].sum()) + silent
+
+
 def accuracy_of(confusion: Any) -> float:
     """Return the accuracy in per cent of counts [true class, predicted class]."""
     counts = np.array(confusion)
@@ -246,16 +255,19 @@ def tested_rows(tests: Mapping[str, Any], faults: Mapping[str, Sequence[float]])
         faults: levels of each fault.
     """
     for protocol, by_fault in tests.items():
-        for fault, test in by_fault.items():
-            counts = test.get("confusion") or [[100.0 * r / test["of"]] for r in test["right"]]
-            for number, (level, count) in enumerate(zip(faults[fault], counts, strict=True)):
+        for fault, levels in faults.items():
+            test = by_fault[fault]
+            right, asked = _right(test)
+            silent = test.get("silent", [0] * len(right))
+            for number, level in enumerate(levels):
                 rates = test["rates"][number] if "rates" in test else ()
                 yield {
                     "protocol": protocol,
                     "usual": protocol == usual(tests),
                     "condition": fault,
                     "level": level,
-                    "accuracy": accuracy_of(count) if "confusion" in test else count[0],
+                    "accuracy": 100.0 * right[number] / asked,
+                    "silent": 100.0 * silent[number] / asked,
                     **{f"rate {layer}": rate for layer, rate in enumerate(rates)},
                 }
 

@@ -6,7 +6,13 @@ from torch import Tensor, nn
 from hybrid.data.events.faults import corrupt_events
 from hybrid.data.events.recordings import Recordings
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.network import Labelled, Trained, build_network
+from hybrid.experiments.core.network import (
+    Labelled,
+    Trained,
+    build_network,
+    score,
+    ways_to_answer,
+)
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.event_tolerance.frames import (
     event_set,
@@ -16,7 +22,6 @@ from hybrid.experiments.event_tolerance.frames import (
     recordings_to_test,
 )
 from hybrid.experiments.event_tolerance.settings import EventSettings
-from hybrid.learning.evaluation import evaluate
 from hybrid.learning.training import Split
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.runs.seeds import numpy_stream
@@ -43,15 +48,22 @@ def score_faults(trained: Trained[EventSettings, Method]) -> Json:
     # Samples of a stream are shown one by one: convolutional networks run in batches alone.
     streams = isinstance(network, FullyConnected)
     protocols = [p for p in trial.method.protocols if streams or p != "stream"]
-    tests: Json = {protocol: {} for protocol in protocols}
+    ways = ways_to_answer(
+        network,
+        protocols,
+        settings.corrections,
+        settings.rates,
+        lambda: frames_of(settings, data.train).to(device),
+    )
+    tests: Json = {way: {} for way in ways}
     gathered: Json = {}
     sound = recordings_to_test(settings)
     for name, levels in settings.faults:
         sets = faulty_frames(settings, sound, name, levels, trial.seed).to(device)
-        for protocol in protocols:
-            outcome = evaluate(network, sets, labels, protocol, settings.schedule.batch_size)
-            rates = [[round(rate, 6) for rate in row] for row in outcome.rates.tolist()]
-            tests[protocol][name] = {"confusion": outcome.confusion.tolist(), "rates": rates}
+        size, classes = settings.schedule.batch_size, settings.dense[-1].size
+        one = ((name, levels),)
+        for way, found in score(ways, sets, labels, one, size=size, classes=classes).items():
+            tests[way] |= found
         watched = [Split(frames[:_WATCHED], labels[:_WATCHED]) for frames in sets]
         gathered[name] = [
             evidence(network, split, settings.schedule.batch_size, adapt=protocols[0] != "frozen")

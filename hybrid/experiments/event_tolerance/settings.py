@@ -1,13 +1,14 @@
 """Constants of one network that learns from events."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from hybrid.checks import require
 from hybrid.data.events.faults import SENSOR_FAULTS, check_sensor_level
 from hybrid.data.events.sets import EVENT_NAMES
 from hybrid.experiments.core.network import NetworkSettings
-from hybrid.experiments.core.settings import Levels, check_faults
+from hybrid.experiments.core.settings import LATER, Levels, check_faults
+from hybrid.learning.correction import Correction, Rates
 from hybrid.model.coding import EventCounts
 
 
@@ -25,6 +26,8 @@ class EventSettings(NetworkSettings):
         faults: level 0, the sound camera, is tested once for all: it is the first level of the
             first fault.
 
+        corrections, rates: what the network is tested with beside the protocols of its method.
+
     Raises ValueError, naming the field, for values that make no sense.
     """
 
@@ -32,6 +35,8 @@ class EventSettings(NetworkSettings):
     tested: int | None = None
     span: int | None = None
     faults: Levels
+    corrections: tuple[Correction, ...] = field(default=(), metadata=LATER)
+    rates: Rates = field(default=Rates(), metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +50,10 @@ class EventSettings(NetworkSettings):
         counted = isinstance(self.encode, EventCounts) and self.encode.ceiling <= 255
         require(self, "encode", counted, "EventCounts of at most 255: frames count no further")
         self._check_faults()
+        fit = set(self.corrections) <= {"currents-batch", "currents-stream", "thresholds"}
+        require(self, "corrections", fit, "of currents and thresholds: events have no offset")
+        plain = not (self.corrections and self.convolutions)
+        require(self, "corrections", plain, "() for convolutional networks")
 
     def _check_faults(self) -> None:
         check_faults(self, self.faults, SENSOR_FAULTS, check_sensor_level)

@@ -1,6 +1,6 @@
 """Fault tolerance (paper Fig. 3): train on clean images, test on cropped and noisy ones."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -9,19 +9,22 @@ from torch import Tensor
 from hybrid.data.faults import corrupt
 from hybrid.data.images import Images
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.network import Labelled, Trained, plastic_layers, split_numbers
+from hybrid.experiments.core.network import (
+    Answer,
+    Labelled,
+    Trained,
+    plastic_layers,
+    score,
+    split_numbers,
+    ways_to_answer,
+)
 from hybrid.experiments.core.settings import Levels
 from hybrid.experiments.fault_tolerance.arrivals import Arrival, arrivals
 from hybrid.experiments.fault_tolerance.methods import augmentation
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
-from hybrid.learning.correction import Correction, answer_corrected, reference
-from hybrid.learning.evaluation import Answers, Protocol, answer, confusion
-from hybrid.model.networks import FullyConnected
 from hybrid.runs.seeds import numpy_stream
 from hybrid.runs.store import Json
 
-# How a network answers test sets [S, N, in], in batches of some size.
-Answer = Callable[[Tensor, int], Answers]
 BATCHES = (10, 1000)  # images of a batch, beside the usual 100
 _POOLED = ("batch", "offset", "currents-batch")  # whose answers depend on it
 
@@ -35,7 +38,6 @@ def score_faults(trained: Trained[FaultSettings, Method]) -> Json:
     """
     trial, network, images, device = trained
     settings, size = trial.settings, trial.settings.schedule.batch_size
-    assert isinstance(network, FullyConnected)
     if settings.judged_on == "validation":
         held_out = split_numbers(settings, trial.seed, images)[1]
         images = replace(
@@ -43,21 +45,18 @@ def score_faults(trained: Trained[FaultSettings, Method]) -> Json:
         )
     sets = faulty_images(images, settings.faults, trial.seed).to(device)
     labels = torch.from_numpy(images.test_labels).to(device)
-    tests: Json = {}
-    ways = ways_to_answer(trained)
-    for name, way in ways.items():
-        answers, rates = way(sets, size)
-        tests[name] = {}
-        first = 0
-        for fault, levels in settings.faults:
-            own = slice(first, first := first + len(levels))
-            rounded = [[round(rate, 6) for rate in row] for row in rates[own].tolist()]
-            counts = [confusion(row, labels, 10) for row in answers[own]]
-            kept: Json = {"confusion": [table.tolist() for table in counts]}
-            if name in settings.corrections:
-                kept = {"right": [int(table.trace()) for table in counts], "of": len(labels)}
-            tests[name][fault] = {**kept, "rates": rounded}
-    result: Json = {"tests": tests}
+    ways = ways_to_answer(
+        network,
+        trial.method.protocols,
+        settings.corrections,
+        settings.rates,
+        lambda: torch.from_numpy(images.train).flatten(1).to(device),
+    )
+    result: Json = {
+        "tests": score(
+            ways, sets, labels, settings.faults, size=size, classes=settings.dense[-1].size
+        )
+    }
     if settings.arrivals:
         coming = arrivals(images, trial.seed)
         result["arrivals"] = score_arrivals(ways, coming, size, device)
@@ -71,28 +70,8 @@ def score_faults(trained: Trained[FaultSettings, Method]) -> Json:
     return result
 
 
-def ways_to_answer(trained: Trained[FaultSettings, Method]) -> dict[str, Answer]:
-    """Return the protocols and corrections that a network is tested with, by name."""
-    trial, network, images, device = trained
-    settings = trial.settings
-    assert isinstance(network, FullyConnected)
-
-    def tested(protocol: Protocol) -> Answer:
-        return lambda sets, size: answer(network, sets, protocol, size)
-
-    ways = {str(protocol): tested(protocol) for protocol in trial.method.protocols}
-    if not settings.corrections:
-        return ways
-    known = reference(network, torch.from_numpy(images.train).flatten(1).to(device))
-
-    def corrected(name: Correction) -> Answer:
-        return lambda sets, size: answer_corrected(network, sets, name, known, size, settings.rates)
-
-    return ways | {str(name): corrected(name) for name in settings.corrections}
-
-
 def score_arrivals(
-    ways: dict[str, Answer], coming: list[Arrival], size: int, device: torch.device
+    ways: Mapping[str, Answer], coming: list[Arrival], size: int, device: torch.device
 ) -> list[Json]:
     """Return right answers to images that arrive in other ways, one entry for each part."""
     sets = torch.stack([arrival.inputs for arrival in coming]).to(device)
