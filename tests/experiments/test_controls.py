@@ -18,7 +18,7 @@ from hybrid.experiments.core.network import images_of, split_numbers
 from hybrid.experiments.core.records import Records, compared, gap, levels, samples, select, usual
 from hybrid.experiments.core.settings import as_json
 from hybrid.experiments.core.trials import Trial
-from hybrid.experiments.fault_tolerance import EXPERIMENT, PLANS
+from hybrid.experiments.fault_tolerance import EXPERIMENT, PLANS, mechanism
 from hybrid.experiments.fault_tolerance.arrivals import MIXED, arrivals
 from hybrid.experiments.fault_tolerance.controls import draw_controls
 from hybrid.experiments.fault_tolerance.methods import METHODS, augmentation
@@ -28,6 +28,7 @@ from hybrid.learning.correction import CORRECTIONS, Rates
 from hybrid.learning.training import one_hot_mse
 from hybrid.model.convolutional import Dense
 from hybrid.model.layers import HybridLinear
+from hybrid.model.networks import FullyConnected
 from hybrid.runs.store import Store, read_record
 from tests.experiments.digits import TEST, few_digits
 
@@ -274,3 +275,23 @@ def test_a_record_is_verified_to_the_last_bit(kept: tuple[Path, Records[Any, Any
     store.save(record["request"], record["result"], record["about"])
     with pytest.raises(ValueError, match="constants that no plan has"):
         list(verification.verify([store.path(record["request"])], EXPERIMENTS))
+
+
+def test_noise_moves_currents_by_its_mean_and_the_trace_pushes_back() -> None:
+    images = images_of("digits")
+    networks = {}
+    for name in ("GP", "HP"):
+        network = Trial(EXPERIMENT, SMALL, EXPERIMENT.method(name), 1).build()
+        assert isinstance(network, FullyConnected)
+        networks[name] = network
+    for values in (networks["HP"].layers[0].theta.local_gain,):  # type: ignore[union-attr]
+        torch.nn.init.constant_(values, -1.0)  # type: ignore[arg-type]
+    plain, hybrid = (mechanism.currents(network, images) for network in networks.values())
+    assert not plain.trace.any()
+    moved, unmoved = (np.ptp(values) for values in (plain.weights, plain.mixed))
+    assert unmoved < 0.1 * moved
+    assert np.sign(hybrid.trace[-1] - hybrid.trace[0]) == -np.sign(
+        hybrid.weights[-1] - hybrid.weights[0]
+    )
+    figure = mechanism.draw_mechanism(networks, images)
+    assert [axes.get_title() for axes in figure.axes] == ["Through weights", "Through the trace"]
