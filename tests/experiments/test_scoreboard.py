@@ -12,6 +12,7 @@ from hybrid import paths
 from hybrid.experiments.core import dry_run, experiment
 from hybrid.experiments.core.experiment import PROFILES
 from hybrid.experiments.registry import EXPERIMENTS
+from hybrid.experiments.scoreboard import departures
 from hybrid.experiments.scoreboard import figure as picture
 from hybrid.experiments.scoreboard import rows as board
 from hybrid.paths import project_root
@@ -180,3 +181,17 @@ def test_a_dry_run_says_what_is_finished_and_how_long_the_rest_takes(tmp_path: P
     with pytest.raises(ValueError, match="jobs = 0"):
         dry_run.as_text(found, jobs=0)
     assert "unknown length" in dry_run.as_text(found, jobs=2)
+
+
+def test_departures_are_what_settings_say() -> None:
+    found = departures.departures()
+    named = {(d.experiment, d.label, d.name): (d.ours, d.authors) for d in found}
+    assert named["few_shot", "omniglot", "label_current"] == (100.0, 10.0)
+    assert named["fault_tolerance", "mnist", "neuron.v_th"] == (0.35, 0.4)
+    assert named["continual", "mnist", "lr_gated"] == (0.004, 0.0005)
+    simple = [d for d in found if (d.experiment, d.profile) == ("fault_tolerance", "laptop")]
+    assert [d.name for d in simple if d.label == "fashion_mnist"] == ["faults"], "else as theirs"
+    assert all(d.ours != d.authors for d in found)
+    table = departures.as_markdown(found)
+    assert table.count("\n") == len(found) + 1
+    assert "| gaussian 0 to 0.06 (7 levels) |" in table

@@ -58,13 +58,30 @@ SMOKE = replace(
     ),
     corrections=("offset", "currents-stream"),
 )
-# The authors' fault-tolerance folder, with the paper's T = 8 (their code runs T = 5).
-PAPER = replace(
+# What the authors' scripts test: the simple example noise alone; the fault-tolerance folder fifteen
+# levels of each fault, i = 0 … 14.
+SIMPLE_EXAMPLE = replace(LAPTOP, faults=LAPTOP.faults[:1])
+AUTHORS = replace(
     LAPTOP,
     neuron=LIF(decay=0.4, v_th=0.4),
     rule=replace(_RULE, trace_decay=0.99),
+    steps=5,
+    schedule=replace(LAPTOP.schedule, epochs=51),
+    faults=(
+        ("gaussian", tuple(round(0.01 * i, 2) for i in range(15))),
+        ("crop", tuple(float(half_width) for half_width in range(15))),
+        ("salt", tuple(round(0.01 * i, 2) for i in range(1, 15))),
+        ("pepper", tuple(round(0.06 * i, 2) for i in range(1, 15))),
+        ("salt_pepper", tuple(round(0.02 * i, 2) for i in range(1, 15))),
+        ("speckle", tuple(100.0 * i for i in range(1, 15))),
+    ),
+)
+# The same network with the paper's T = 8 and the 100 epochs of the authors' README.
+PAPER = replace(
+    AUTHORS,
     steps=8,
-    schedule=replace(LAPTOP.schedule, epochs=100),
+    schedule=replace(AUTHORS.schedule, epochs=100),
+    faults=LAPTOP.faults,
 )
 
 
