@@ -305,7 +305,7 @@ def test_estimate_is_students() -> None:
 
 
 # A run takes over half an hour, or belongs to a comparison that has three: the plan has no more.
-FEW = re.compile("event_tolerance/mnist/|mnist/gaussian=0.06/HP-sample - GP|EWC . gating")
+FEW = re.compile("event_tolerance/mnist/|mnist/gaussian=0.06/HP-sample - GP|EWC . gating|authors-T")
 
 
 def test_claims_are_well_formed() -> None:

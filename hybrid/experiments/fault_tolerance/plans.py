@@ -103,6 +103,20 @@ TESTED = replace(
     rates=Rates(pixels=0.003, currents=0.003, thresholds=0.1),  # by the records of SEARCH
     arrivals=True,
 )
+# The network of the authors' fault-tolerance folder, to the end of their noise: T of their code and
+# of the paper.
+FOLDER = tuple(
+    replace(
+        AUTHORS,
+        label=f"fashion_mnist-authors-T{steps}",
+        steps=steps,
+        schedule=replace(AUTHORS.schedule, epochs=100),
+        faults=AUTHORS.faults[:2],
+        corrections=("currents-stream",),
+        rates=TESTED.rates,
+    )
+    for steps in (5, 8)
+)
 # How fast running estimates move: each correction's rate is the one with the highest mean accuracy
 # over all of these faults, on validation images. All three move together, to save training.
 SEARCH = tuple(
@@ -130,6 +144,7 @@ PLANS: dict[Profile, Plan[FaultSettings]] = {
         Group(settings=both(TESTED)[:1], methods=("HP-sample", *_RULES), seeds=5),
         Group(settings=both(TESTED)[1:], methods=("HP-sample",), seeds=3),
         Group(settings=both(TESTED), methods=_TRAINED, seeds=5),
+        Group(settings=FOLDER, methods=("GP", "HP"), seeds=5),
     ),
     "search": (Group(settings=SEARCH, methods=("GP",), seeds=1),),
 }
