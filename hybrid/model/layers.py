@@ -8,14 +8,7 @@ from torch import Tensor, nn
 from hybrid.checks import choose
 from hybrid.model.drive import Control, Source
 from hybrid.model.neurons import Neuron
-from hybrid.model.plasticity import (
-    LayerState,
-    LocalRule,
-    MetaLocal,
-    Pool,
-    Synapse,
-    plastic_step,
-)
+from hybrid.model.plasticity import LayerState, LocalRule, MetaLocal, Pool, Synapse, plastic_step
 from hybrid.model.window.choice import Evaluation, Window, run_window
 from hybrid.model.window.sparse import SparseMask
 

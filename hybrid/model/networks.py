@@ -40,13 +40,8 @@ class Activity(NamedTuple):
 class MetaLearner(nn.Module):
     """A network whose parameters are of two kinds: global ones, and meta-local ones θ."""
 
-    def weight_parameters(self) -> list[nn.Parameter]:
-        """Return the trained global parameters: weights and biases."""
-        return weight_parameters(self)
-
-    def meta_parameters(self) -> list[nn.Parameter]:
-        """Return the trained meta-local parameters θ of all layers."""
-        return meta_parameters(self)
+    weight_parameters = weight_parameters
+    meta_parameters = meta_parameters
 
 
 class HybridNetwork(MetaLearner):
