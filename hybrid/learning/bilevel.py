@@ -60,11 +60,7 @@ class Bilevel:
 
 
 def hypergradient(
-    train_loss: Loss,
-    validation_loss: Loss,
-    weights: Tensors,
-    meta: Tensors,
-    settings: Bilevel,
+    train_loss: Loss, validation_loss: Loss, weights: Tensors, meta: Tensors, settings: Bilevel
 ) -> list[Tensor]:
     """Return the gradient of each θ; nothing is changed.
 
@@ -78,18 +74,15 @@ def hypergradient(
     """
     w, theta = _leaves(weights), _leaves(meta)
     exact = settings.second_order == "exact"
-    step = None
-    ahead = w
+    ahead, step = w, list[Tensor]()
     if settings.lookahead or exact:
         step = _gradients(train_loss(w, theta), w, create_graph=exact)
     if settings.lookahead:
-        assert step is not None
         ahead = _leaves([p - settings.rate * g for p, g in zip(w, step, strict=True)])
     both = _gradients(validation_loss(ahead, theta), [*ahead, *theta])
     d, direct = both[: len(w)], both[len(w) :]
 
     if exact:
-        assert step is not None
         along = sum(((g * v).sum() for g, v in zip(step, d, strict=True)), start=torch.zeros(()))
         second = _gradients(along, theta)
     elif settings.second_order == "finite-difference":
@@ -123,11 +116,10 @@ def _gradients(value: Tensor, of: Tensors, *, create_graph: bool = False) -> lis
     """Return gradients, zero where `value` does not depend on a tensor."""
     if not value.requires_grad:
         return [torch.zeros_like(tensor) for tensor in of]
-    return list(
-        torch.autograd.grad(
-            value, list(of), create_graph=create_graph, allow_unused=True, materialize_grads=True
-        )
+    found = torch.autograd.grad(
+        value, list(of), create_graph=create_graph, allow_unused=True, materialize_grads=True
     )
+    return list(found)
 
 
 def _limited(gradients: list[Tensor], max_norm: float | None) -> list[Tensor]:

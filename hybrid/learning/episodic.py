@@ -42,9 +42,8 @@ class MetaBatch(NamedTuple):
     """What one step learns from: batches for the weights, one after the other, and one for θ."""
 
     batches: Sequence[EpisodeBatch]
-    check: EpisodeBatch | None = (
-        None  # other drawings of the same classes; None: θ learns as w does
-    )
+    # Other drawings of the same classes; None: θ learns as w does.
+    check: EpisodeBatch | None = None
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,7 @@ def train_on_episodes(
 
 def batch_loss(network: nn.Module, batch: EpisodeBatch, name: LossName) -> Tensor:
     """Return the loss of a network on the queries of a batch."""
-    images, support, labels, query, targets, ways = batch
-    return episode_loss(network(images, support, labels, query, ways=ways), targets, name)
+    return episode_loss(network(*batch[:4], ways=batch.ways), batch.targets, name)
 
 
 def meta_step(
@@ -151,10 +149,8 @@ def meta_step(
             # Copies of the buffers, too: what is only tried out must not move running statistics.
             state = {name: buffer.clone() for name, buffer in network.named_buffers()}
             state |= dict(zip(keys, (*w, *theta), strict=True))
-            images, support, labels, query, targets, ways = batch
-            arguments = (images, support, labels, query)
-            scores: Tensor = functional_call(network, state, arguments, {"ways": ways})
-            return episode_loss(scores, targets, objective.loss)
+            scores: Tensor = functional_call(network, state, batch[:4], {"ways": batch.ways})
+            return episode_loss(scores, batch.targets, objective.loss)
 
         return loss
 

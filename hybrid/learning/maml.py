@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hybrid.model.embedding import Embedding
+from hybrid.model.layers import uniform_parameter
 from hybrid.model.networks import MetaLearner
 
 
@@ -45,9 +46,8 @@ class FirstOrderMAML(MetaLearner):
         if ways < 2 or steps < 1 or rate <= 0.0:
             raise ValueError(f"ways = {ways}, steps = {steps}, rate = {rate}: give >= 2, >= 1, > 0")
         self.embedding, self.steps, self.rate = embedding, steps, rate
-        bound = embedding.features**-0.5
-        weight = torch.empty(ways, embedding.features).uniform_(-bound, bound, generator=generator)
-        self.weight = nn.Parameter(weight)
+        features = embedding.features
+        self.weight = uniform_parameter(features, generator, ways, features)
         self.bias = nn.Parameter(torch.zeros(ways))
 
     def forward(

@@ -67,7 +67,6 @@ class LayerState(NamedTuple):
 Memory = Eligibility | None
 
 
-@dataclass(frozen=True, kw_only=True)
 class LocalRule:
     """What drives the trace: pairs of pre- and postsynaptic signals whose products are added.
 
@@ -80,8 +79,8 @@ class LocalRule:
     """
 
     trace_decay: float
-    trace_clip: float | None = None
-    nominal_batch: int = 100
+    trace_clip: float | None
+    nominal_batch: int
 
     def __post_init__(self) -> None:
         require(self, "trace_decay", 0.0 <= self.trace_decay <= 1.0, "in [0, 1]")
@@ -108,8 +107,11 @@ class Hebbian(LocalRule):
         trace_decay, trace_clip, nominal_batch: see `LocalRule`.
     """
 
+    trace_decay: float
     post: Post = "tanh"
     sign: Literal[1, -1] = 1
+    trace_clip: float | None = None
+    nominal_batch: int = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -150,6 +152,9 @@ class STDP(LocalRule):
     Source: Morrison et al., Biol. Cybern. 98 (2008), all-to-all pairing.
     """
 
+    trace_decay: float
+    trace_clip: float | None = None
+    nominal_batch: int = 100
     pre_decay: float = 0.8
     post_decay: float = 0.8
     potentiation: float = 1.0

@@ -1,6 +1,7 @@
 """Continual learning (paper Fig. 5): tasks one after the other, and what is left of the first."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,31 +45,16 @@ def compute(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> t
         checkpoint=place.checkpoint,
         title=trial.name,
     )
-    accuracy = [
-        [None if np.isnan(value) else round(value, 5) for value in row]
-        for row in learner.accuracy.tolist()
-    ]
-    final = {
-        protocol: [
-            round(
-                accuracy_on(
-                    learner,
-                    stream,
-                    task,
-                    stream.test,
-                    view.test,
-                    batch_size=schedule.batch_size,
-                    protocol=protocol,
-                ),
-                5,
-            )
-            for task, view in enumerate(stream.views)
-        ]
-        for protocol in method.protocols
-    }
+    final: dict[str, list[float]] = {protocol: [] for protocol in method.protocols}
+    for protocol in method.protocols:
+        asked: dict[str, Any] = {"batch_size": schedule.batch_size, "protocol": protocol}
+        for task, view in enumerate(stream.views):
+            share = accuracy_on(learner, stream, task, stream.test, view.test, **asked)
+            final[protocol].append(round(share, 5))
+    table = learner.accuracy.tolist()
     result: Json = {
         "epochs": [vars(log) for log in logs],
-        "accuracy": accuracy,
+        "accuracy": [[None if np.isnan(x) else round(x, 5) for x in row] for row in table],
         "representations": representations(learner, stream),
         "meta": learned_theta(learner.network),
         "final": final,

@@ -26,9 +26,7 @@ _AT_ONCE = 500  # episodes
 
 @torch.no_grad()
 def deploy_episodes(
-    settings: DeploymentSettings,
-    trained: Trial[FewShotSettings, FewShotMethod],
-    network: FewShot,
+    settings: DeploymentSettings, trained: Trial[FewShotSettings, FewShotMethod], network: FewShot
 ) -> Json:
     """Return what a few-shot network answers on the chip, and in floating point, by episode size.
 

@@ -75,10 +75,7 @@ def draw_others(records: Records[Any, Any], labels: Sequence[str]) -> Figure:
                     name = " ".join([method, protocol, "" if part == "tasks" else part])
                     ticks[" ".join(name.split())] = place
                     look: dict[str, Any] = {"facecolor": "none", "edgecolor": COLOURS[method]}
-                    for offset, kind, style in (
-                        (-0.2, form, look),
-                        (0.2, on_chip(form), {}),
-                    ):
+                    for offset, kind, style in ((-0.2, form, look), (0.2, on_chip(form), {})):
                         found = samples(tested, protocol=kind, condition=part).mean(1)
                         bar = Bar(place + offset, found, COLOURS[method], 0.38, look=style)
                         drawn.append(bar)

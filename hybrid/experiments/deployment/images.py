@@ -88,9 +88,7 @@ def _forms(network: FullyConnected, lost: Json) -> dict[str, Form]:
 
     Numbers that do not fit are counted in `lost`, by form and place.
     """
-    forms: dict[str, Form] = {
-        "float, frozen": lambda x: network(x, adapt=False).output.argmax(-1),
-    }
+    forms: dict[str, Form] = {"float, frozen": lambda x: network(x, adapt=False).output.argmax(-1)}
     if plastic_layers(network):
         forms["float, own trace"] = lambda x: network(x, pool="sample").output.argmax(-1)
     for name, (chip, local) in _chips(network).items():

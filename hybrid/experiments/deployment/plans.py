@@ -8,10 +8,7 @@ from hybrid.experiments.fault_tolerance import plans as fault_tolerance
 from hybrid.experiments.few_shot import plans as few_shot
 
 METHODS: tuple[Method, ...] = (LP, GP, HP, HP_SAMPLE)
-_FAULTS = (
-    ("gaussian", (0.0, 0.02, 0.04, 0.06)),
-    ("crop", (2.0, 4.0, 6.0)),
-)
+_FAULTS = (("gaussian", (0.0, 0.02, 0.04, 0.06)), ("crop", (2.0, 4.0, 6.0)))
 _MAIN = ("LP", "GP", "HP")
 _LAPTOP = (
     DeploymentSettings(label="fashion_mnist", trained=fault_tolerance.LAPTOP, faults=_FAULTS),

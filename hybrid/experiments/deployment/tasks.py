@@ -65,9 +65,4 @@ def deploy_tasks(
                 infer = partial(network, images[:1], masks, pool="sample", adapt=own_trace)
                 noted["cpu"][f"chip, {name}"] = cpu_seconds(infer)
                 noted["shapes"][f"chip, {name}"] = shapes_as_json(chip.shapes())
-    return {
-        "accuracy": accuracy,
-        "tested": len(shown),
-        "steps": len(network.gain),
-        **noted,
-    }
+    return {"accuracy": accuracy, "tested": len(shown), "steps": len(network.gain), **noted}

@@ -39,24 +39,15 @@ class Tested(NamedTuple):
         device: torch.device,
     ) -> "Tested":
         """Take some classes of a pool; each of their drawings is embedded once."""
-        numbers = (classes[:, None] * pool.drawings + np.arange(pool.drawings)).ravel()
-        images = pool.images(numbers, settings).to(device)
+        images = pool.images(pool.of(classes), settings).to(device)
         features = None if isinstance(network, FirstOrderMAML) else embed(network, images)
         return cls(network, images, features, pool.drawings, pool.takes)
 
     def episodes(self, count: int, ways: int, shots: int, source: np.random.Generator) -> Episodes:
         """Draw episodes with one query each."""
         classes = np.arange(len(self.images) // self.drawings)
-        return sample_episodes(
-            classes,
-            self.drawings,
-            count,
-            ways=ways,
-            shots=shots,
-            queries=1,
-            generator=source,
-            takes=self.takes,
-        )
+        wanted = {"ways": ways, "shots": shots, "queries": 1, "takes": self.takes}
+        return sample_episodes(classes, self.drawings, count, **wanted, generator=source)
 
     @torch.no_grad()
     def correct(self, episodes: Episodes, ways: int) -> NDArray[np.bool_]:
@@ -83,49 +74,42 @@ def right_by_size(tested: Tested, settings: FewShotSettings, seed: int) -> Json:
 
 
 def examine(tested: Tested, settings: FewShotSettings, seed: int) -> Json:
-    """Return how the order of the shown and wrong labels matter, and what θ became."""
-    ways, shots = settings.tests[0][0], 5
+    """Return how the order of the shown and wrong labels matter.
+
+    Of a network that has traces also what θ became, and one episode, look by look.
+    """
+    head = getattr(tested.network, "head", None)
+    inside: Json = {}
+    if isinstance(head, FewShotReadOut) and head.rule is not None:
+        inside = {"theta": _theta(head), "example": _example(tested, head, settings, seed)}
+    noises = settings.noises
     return {
         "positions": _by_position(tested, settings, seed),
-        "noise": [
-            [share, _with_wrong_labels(tested, settings, seed, share, ways, shots)]
-            for share in settings.noises
-        ],
+        "noise": [[share, _with_wrong_labels(tested, settings, seed, share)] for share in noises],
         "noise_episodes": settings.validation_episodes,
-        **_inside(tested, settings, seed),
+        **inside,
     }
 
 
 def _by_position(tested: Tested, settings: FewShotSettings, seed: int) -> list[list[int]]:
     """Return, for each place at which the class asked for was shown, right answers and episodes."""
-    ways, shots = settings.tests[0][0], 1
-    source = numpy_stream(seed, "test episodes", ways, shots)
-    episodes = tested.episodes(settings.test_episodes, ways, shots, source)
+    ways = settings.tests[0][0]
+    source = numpy_stream(seed, "test episodes", ways, 1)
+    episodes = tested.episodes(settings.test_episodes, ways, 1, source)
     right = tested.correct(episodes, ways)
     shown = (episodes.labels == episodes.targets).argmax(1)
-    return [
-        [int(right[shown == place].sum()), int((shown == place).sum())]
-        for place in range(ways * shots)
-    ]
+    at = (shown == place for place in range(ways))
+    return [[int(right[there].sum()), int(there.sum())] for there in at]
 
 
-def _with_wrong_labels(
-    tested: Tested, settings: FewShotSettings, seed: int, share: float, ways: int, shots: int
-) -> int:
+def _with_wrong_labels(tested: Tested, settings: FewShotSettings, seed: int, share: float) -> int:
     """Return right answers where each example has a wrong label with probability `share`."""
+    ways, shots = settings.tests[0][0], 5
     source = numpy_stream(seed, "noisy episodes", ways, shots)
     episodes = tested.episodes(settings.validation_episodes, ways, shots, source)
     wrong = (episodes.labels + source.integers(1, ways, episodes.labels.shape)) % ways
     labels = np.where(source.random(episodes.labels.shape) < share, wrong, episodes.labels)
     return int(tested.correct(episodes._replace(labels=labels), ways).sum())
-
-
-def _inside(tested: Tested, settings: FewShotSettings, seed: int) -> Json:
-    """Return θ and one episode, look by look, of a network that has traces; else nothing."""
-    head = getattr(tested.network, "head", None)
-    if not isinstance(head, FewShotReadOut) or head.rule is None:
-        return {}
-    return {"theta": _theta(head), "example": _example(tested, head, settings, seed)}
 
 
 def _theta(head: FewShotReadOut) -> Json:

@@ -56,7 +56,7 @@ def normalise(
     network: EpisodicNetwork, pool: DrawingPool, settings: FewShotSettings, device: torch.device
 ) -> None:
     """Give normalised layers of a network that is not trained the statistics of its drawings."""
-    drawn = (pool.split.train[:, None] * pool.drawings + np.arange(pool.drawings)).ravel()
+    drawn = pool.of(pool.split.train)
     network.train()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
