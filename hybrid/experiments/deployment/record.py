@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,8 @@ from hybrid.runs.store import Json
 from hybrid.tianjic.cores import Outcome
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
 
-_COUNTER = Path(
-    "/sys/class/powercap/intel-rapl:0/energy_uj"
-)  # of a processor, where it can be read
+# Of a processor, where it can be read.
+_COUNTER = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 _LEAST = 0.2  # seconds that are timed at least
 
 
@@ -26,6 +24,12 @@ def layer_rates(outcome: Outcome) -> Json:
     found = {name: rounded(layer.active_in, shown) for name, layer in outcome.layers.items()}
     last = list(outcome.layers.values())[-1]
     return found | {"output": rounded(last.active_out, shown)}
+
+
+def count_lost(lost: Json, outcome: Outcome) -> None:
+    """Add to what did not fit, by place."""
+    for place, count in outcome.overflows.items():
+        lost[place] = lost.get(place, 0) + count
 
 
 def rounded(counts: Tensor, shown: int) -> list[float]:
@@ -49,15 +53,15 @@ def shapes_as_json(shapes: Sequence[Shape]) -> list[Json]:
 
 def shapes_in(entries: Sequence[Json]) -> tuple[Shape, ...]:
     """Return shapes from JSON values."""
-    return tuple(_shape(entry) for entry in entries)
-
-
-def _shape(entry: Json) -> Shape:
-    values: dict[str, Any] = {name: value for name, value in entry.items() if name != "kind"}
-    if entry["kind"] == ConvolutionShape.__name__:
-        return ConvolutionShape(**values | {"image": tuple(values["image"])})
-    local = values["local"]
-    return DenseShape(**values | {"local": None if local is None else LocalShape(**local)})
+    shapes: list[Shape] = []
+    for entry in entries:
+        values: Json = {name: value for name, value in entry.items() if name != "kind"}
+        if entry["kind"] == ConvolutionShape.__name__:
+            shapes.append(ConvolutionShape(**values | {"image": tuple(values["image"])}))
+        else:
+            local = values["local"] and LocalShape(**values["local"])
+            shapes.append(DenseShape(**values | {"local": local}))
+    return tuple(shapes)
 
 
 def cpu_seconds(infer: Callable[[], object]) -> Json:
@@ -70,15 +74,14 @@ def cpu_seconds(infer: Callable[[], object]) -> Json:
     while time.perf_counter() - began < _LEAST:
         infer()
         count += 1
-    seconds, after = time.perf_counter() - began, _joules()
-    joules = None
-    if before is not None and after is not None and after > before:  # it begins anew at times
-        joules = round((after - before) / count, 6)
+    seconds, spent = time.perf_counter() - began, _joules() - before
+    # The counter begins anew at times; NaN is no count at all.
+    joules = round(spent / count, 6) if spent > 0.0 else None
     return {"seconds": round(seconds / count, 6), "joules": joules}
 
 
-def _joules() -> float | None:
+def _joules() -> float:
     try:
         return int(_COUNTER.read_text("ascii")) / 1e6
     except (OSError, ValueError):
-        return None
+        return float("nan")
