@@ -28,10 +28,11 @@ from hybrid.tianjic.soma import LEAK_STEPS, ResetMode, SoftMaximum, Soma, Table
 CarriedTrace = Literal["folded", "separate", "none"]
 PEAK = signed_range(8)[1]
 ARGUMENT = 32  # steps of a table's argument in one unit of v / v_th: tables reach from -4 to 4
-_RESETS: dict[str, tuple[ResetMode, int]] = {
-    "subtract": ("subtract threshold", 0),
-    "zero": ("to value", 0),
-    "none": ("subtract value", 0),
+# With a value of 0.
+_RESETS: dict[str, ResetMode] = {
+    "subtract": "subtract threshold",
+    "zero": "to value",
+    "none": "subtract value",
 }
 
 
@@ -173,8 +174,7 @@ def integer_layer(
     payload = tuple(round(PEAK * g) for g in gain) if number and graded else None
     peak = PEAK if graded or not number else 1  # what an input of 1 comes in as
     weight, bits, rule = module.weight.T, options.weight_bits, module.rule
-    if mask is not None:
-        weight = weight * mask
+    weight = weight if mask is None else weight * mask
     meta, trace = module.synapse().meta, None
     if meta is not None and options.carried != "none" and module.lifetime != "call":
         trace = meta.local_gain * module.trace
@@ -236,8 +236,7 @@ def integer_soma(neuron: Neuron, unit: float) -> Soma:
         raise ValueError(f"{type(neuron).__name__} is no neuron of the chip: use LIF or IF")
     assert isinstance(neuron, LIF)
     leak = LEAK_STEPS if isinstance(neuron, IF) else round(LEAK_STEPS * neuron.decay)
-    mode, value = _RESETS[neuron.reset]
-    return Soma(threshold=round(neuron.v_th / unit), leak=leak, reset=mode, reset_value=value)
+    return Soma(threshold=round(neuron.v_th / unit), leak=leak, reset=_RESETS[neuron.reset])
 
 
 def local_module(

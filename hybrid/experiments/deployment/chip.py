@@ -38,5 +38,4 @@ def energies(result: Json, form: str) -> dict[str, tuple[float, float, float]]:
 
 def report(result: Json, form: str) -> str:
     """Return in words what a network takes."""
-    found = mapping(result, form), spent(result, form), rates(result, form)
-    return as_text(*found, energies(result, form))
+    return as_text(spent(result, form), rates(result, form), energies(result, form))
