@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.checks import choose
-from hybrid.model.context import ContextGated, Masks
+from hybrid.model.networks import ContextGated, Masks
 
 Importance = Literal["none", "ewc", "online-ewc", "si"]
 IMPORTANCES: tuple[Importance, ...] = ("none", "ewc", "online-ewc", "si")

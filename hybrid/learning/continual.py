@@ -15,7 +15,7 @@ from hybrid.learning.evaluation import Protocol, accuracy
 from hybrid.learning.fitting import EpochLog, fit
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import Split, one_hot_mse
-from hybrid.model.context import ContextGated, Masks
+from hybrid.model.networks import ContextGated, Masks
 
 MetaEpoch = Literal["none", "replay", "own"]
 META_EPOCHS: tuple[MetaEpoch, ...] = ("none", "replay", "own")

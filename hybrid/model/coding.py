@@ -3,7 +3,7 @@
 Layout is [T, N, *].
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,11 +14,8 @@ from hybrid.checks import require
 from hybrid.model.drive import Source
 from hybrid.model.neurons import NeuronState
 
-
-class Encode(Protocol):
-    """How a batch of inputs [N, *] becomes what the first layer is shown in T steps."""
-
-    def __call__(self, value: Tensor, steps: int) -> Source: ...
+# How a batch of inputs [N, *] becomes what the first layer is shown in T steps.
+Encode = Callable[[Tensor, int], Source]
 
 
 @dataclass(frozen=True)

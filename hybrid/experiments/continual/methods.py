@@ -9,7 +9,7 @@ from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.methods import Method
 from hybrid.learning.consolidation import Consolidation, Importance
 from hybrid.learning.continual import Learner, MetaEpoch, StreamTraining
-from hybrid.model.context import ContextGated, Masks
+from hybrid.model.networks import ContextGated, Masks
 from hybrid.model.window.sparse import random_masks
 from hybrid.runs.seeds import torch_stream
 

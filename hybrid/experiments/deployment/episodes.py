@@ -5,11 +5,11 @@ from torch import Tensor
 
 from hybrid.data.episodes import Episodes
 from hybrid.experiments.core.trials import Trial
-from hybrid.experiments.deployment.record import cpu_seconds, rounded, shapes_as_json
+from hybrid.experiments.deployment.chip import cpu_seconds, rounded, shapes_as_json
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.few_shot.episodes import batch_of, pool_of
-from hybrid.experiments.few_shot.evaluation import Tested
 from hybrid.experiments.few_shot.methods import FewShotMethod
+from hybrid.experiments.few_shot.run import Tested
 from hybrid.experiments.few_shot.settings import FewShotSettings, size_name
 from hybrid.learning.episodic import EpisodeBatch
 from hybrid.model.few_shot import FewShot

@@ -13,12 +13,7 @@ from torch.nn.utils import parametrize
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.network import flat, images_for, plastic_layers, split_numbers
 from hybrid.experiments.core.trials import Trial
-from hybrid.experiments.deployment.record import (
-    count_lost,
-    cpu_seconds,
-    layer_rates,
-    shapes_as_json,
-)
+from hybrid.experiments.deployment.chip import count_lost, cpu_seconds, layer_rates, shapes_as_json
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.fault_tolerance.run import faulty_images
 from hybrid.experiments.fault_tolerance.settings import FaultSettings

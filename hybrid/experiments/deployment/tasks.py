@@ -8,12 +8,7 @@ from hybrid.experiments.continual.methods import ContinualMethod
 from hybrid.experiments.continual.run import stream_of
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.trials import Trial
-from hybrid.experiments.deployment.record import (
-    count_lost,
-    cpu_seconds,
-    layer_rates,
-    shapes_as_json,
-)
+from hybrid.experiments.deployment.chip import count_lost, cpu_seconds, layer_rates, shapes_as_json
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.learning.continual import Learner
 from hybrid.runs.store import Json

@@ -7,8 +7,7 @@ from hybrid.data.characters import SIDES, SIZE
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.few_shot.settings import FewShotSettings
-from hybrid.learning.episodic import EpisodicNetwork
-from hybrid.learning.maml import FirstOrderMAML
+from hybrid.learning.episodic import EpisodicNetwork, FirstOrderMAML
 from hybrid.model.embedding import Embedding, Pixels
 from hybrid.model.few_shot import FewShot, FewShotReadOut, Matching, Prototypes
 from hybrid.runs.seeds import torch_stream

@@ -59,11 +59,6 @@ class SparseMask:
         draws = torch.rand(in_features, out_features, generator=generator)
         return cls.of((draws < density).float())
 
-    @property
-    def ndim(self) -> int:
-        """Two, as of a dense mask."""
-        return len(self.shape)
-
     def to(self, device: torch.device) -> "SparseMask":
         """Return the mask on a device."""
         return SparseMask(self.starts.to(device), self.inputs.to(device), self.shape[0])
