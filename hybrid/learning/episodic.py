@@ -16,7 +16,6 @@ from torch.func import functional_call
 
 from hybrid.checks import require
 from hybrid.learning.bilevel import Bilevel, hypergradient
-from hybrid.learning.checkpoint import BestState
 from hybrid.learning.fitting import EpochLog, fit
 from hybrid.learning.schedule import Schedule
 from hybrid.model.embedding import Embedding
@@ -101,6 +100,7 @@ class FirstOrderMAML(MetaLearner):
 
 
 EpisodicNetwork = FewShot | FirstOrderMAML
+_AT_ONCE = 500  # episodes, or images, which does not change results
 LossName = Literal["cross-entropy", "binary"]
 LOSSES: tuple[LossName, ...] = ("cross-entropy", "binary")
 
@@ -157,7 +157,6 @@ def train_on_episodes(
     *,
     checkpoint: Path | None = None,
     title: str = "training",
-    best: BestState | None = None,
 ) -> list[EpochLog]:
     """Train a network in place and return one log per epoch; see `fit`.
 
@@ -166,7 +165,7 @@ def train_on_episodes(
         meta_batches: draws the meta-batches of one epoch.
         validate: returns the accuracy on held-out classes.
         schedule: epochs and rates; its batch size is not used.
-        order, checkpoint, title, best: see `fit`.
+        order, checkpoint, title: see `fit`.
         objective: see `Objective`.
 
     Raises:
@@ -200,7 +199,6 @@ def train_on_episodes(
         order,
         checkpoint=checkpoint,
         title=title,
-        best=best,
     )
 
 
@@ -241,19 +239,17 @@ def meta_step(
 
 
 @torch.no_grad()
-def correct_queries(
-    head: nn.Module, features: Tensor, batch: EpisodeBatch, *, at_once: int = 500
-) -> Tensor:
+def correct_queries(head: nn.Module, features: Tensor, batch: EpisodeBatch) -> Tensor:
     """Return which queries were answered rightly, as booleans [episodes, queries].
 
     Args:
         head: maps support and queries to scores, in evaluation mode.
         features: of all images that the batch numbers [N, features]; each is embedded once.
         batch: the episodes; its images are not used.
-        at_once: episodes computed together, which does not change the result.
+
     """
     right = []
-    for rows in torch.arange(len(batch.support)).split(at_once):
+    for rows in torch.arange(len(batch.support)).split(_AT_ONCE):
         support = Support(features[batch.support[rows]], batch.labels[rows])
         scores = head(support, features[batch.query[rows]], ways=batch.ways)
         right.append(scores.argmax(-1) == batch.targets[rows])
@@ -261,7 +257,7 @@ def correct_queries(
 
 
 @torch.no_grad()
-def embed(network: FewShot, images: Tensor, *, at_once: int = 500) -> Tensor:
+def embed(network: FewShot, images: Tensor) -> Tensor:
     """Return the features of images in evaluation mode [N, features]."""
     network.eval()
-    return torch.cat([network.embedding(part) for part in images.split(at_once)])
+    return torch.cat([network.embedding(part) for part in images.split(_AT_ONCE)])

@@ -278,10 +278,6 @@ class ContextGated(MetaLearner):
             window = layer(drive, mask=mask, pool=pool, adapt=adapt, evaluation=evaluation)
             windows.append(window)
             drive = fade([state.z for state in window.states], self.gain)
-        v = windows[-1].states[-1].v
-        output = (
-            masks[-1].product(v, masks[-1].take(self.readout_weight))
-            if masks
-            else v @ self.readout_weight.T
-        )
+        v, weight = windows[-1].states[-1].v, self.readout_weight
+        output = masks[-1].product(v, masks[-1].take(weight)) if masks else v @ weight.T
         return Activity(output, tuple(windows))

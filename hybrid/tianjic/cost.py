@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.tianjic.chip import Chip
-from hybrid.tianjic.mapping import Mapping, busy_clocks
+from hybrid.tianjic.mapping import Core, Mapping, busy_clocks
 from hybrid.tianjic.routing import INPUT, Traffic, traffic
 from hybrid.tianjic.shapes import DenseShape, Shape
 
@@ -193,14 +193,13 @@ def core_events(mapping: Mapping, rates: Rates) -> NDArray[np.float64]:
 
     Sums and products meet none.
     """
-    return np.array(
-        [
-            float(rates[core.layer][core.axons].mean()) * core.operations * core.passes
-            if core.weights and core.role != "coincidences"
-            else 0.0
-            for core in mapping.cores
-        ]
-    )
+
+    def met(core: Core) -> float:
+        if not core.weights or core.role == "coincidences":
+            return 0.0
+        return float(rates[core.layer][core.axons].mean()) * core.operations * core.passes
+
+    return np.array([met(core) for core in mapping.cores])
 
 
 def phase_use(mapping: Mapping, moved: Traffic) -> dict[str, float]:
