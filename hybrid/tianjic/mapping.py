@@ -261,15 +261,11 @@ def _runs(positions: int, side: int) -> list[slice]:
 
 def _merged(passes: list[Core]) -> Core:
     """Return one core for what several do, each in a phase of its own, with the same weights."""
-    return passes[0]._replace(
-        axons=np.unique(np.concatenate([core.axons for core in passes])),
-        neurons=np.concatenate([core.neurons for core in passes]),
-        operations=max(core.operations for core in passes),
-        weights=max(core.weights for core in passes),
-        fan_in=max(core.fan_in for core in passes),
-        fan_out=max(core.fan_out for core in passes),
-        passes=len(passes),
-    )
+    counts = ("operations", "weights", "fan_in", "fan_out")
+    most = {name: max(getattr(core, name) for core in passes) for name in counts}
+    axons = np.unique(np.concatenate([core.axons for core in passes]))
+    neurons = np.concatenate([core.neurons for core in passes])
+    return passes[0]._replace(axons=axons, neurons=neurons, passes=len(passes), **most)
 
 
 def _places(count: int, chip: Chip) -> list[Place]:

@@ -119,11 +119,8 @@ class ConvolutionShape:
     def synapses(self) -> int:
         """Pairs of an input and an output that a kernel connects, borders left out."""
         channels, *sides = self.image
-        down, across = (
-            self.pairs(slice(0, count), side)
-            for count, side in zip(self.positions, sides, strict=True)
-        )
-        return channels * self.channels * down * across
+        runs = (slice(0, count) for count in self.positions)
+        return channels * self.channels * math.prod(map(self.pairs, runs, sides))
 
     def seen(self, positions: slice, side: int) -> slice:
         """Return the pixels that a run of positions sees, along a side of so many pixels."""

@@ -8,7 +8,7 @@ import torch
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.methods import Method
 from hybrid.learning.consolidation import Consolidation, Importance
-from hybrid.learning.continual import Learner, MetaEpoch, StreamTraining
+from hybrid.learning.continual import Learner, MetaEpoch
 from hybrid.model.networks import ContextGated, Masks
 from hybrid.model.window.sparse import random_masks
 from hybrid.runs.seeds import torch_stream
@@ -110,15 +110,3 @@ def build(settings: ContinualSettings, method: ContinualMethod, seed: int, outpu
         return random_masks(sizes, settings.density, torch_stream(seed, "masks", task))
 
     return Learner(network, held, settings.tasks, masks if method.gated else None)
-
-
-def stream_training(settings: ContinualSettings, method: ContinualMethod) -> StreamTraining:
-    """Return how a trial learns its stream."""
-    return StreamTraining(
-        epochs=settings.epochs,
-        joint=method.joint,
-        meta=method.meta,
-        meta_tasks=settings.meta_tasks,
-        fresh=settings.fresh,
-        fisher_samples=settings.penalty.fisher_samples,
-    )

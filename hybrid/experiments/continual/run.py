@@ -9,11 +9,18 @@ from torch import Tensor
 
 from hybrid.data.images import CLASSES
 from hybrid.data.tasks import Task, permuted, split
-from hybrid.experiments.continual.methods import ContinualMethod, build, stream_training
+from hybrid.experiments.continual.methods import ContinualMethod, build
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.network import images_for, split_numbers
 from hybrid.experiments.core.trials import Place, Trial, learned_theta
-from hybrid.learning.continual import Learner, Stream, View, accuracy_on, learn_stream
+from hybrid.learning.continual import (
+    Learner,
+    Stream,
+    StreamTraining,
+    View,
+    accuracy_on,
+    learn_stream,
+)
 from hybrid.learning.training import Split
 from hybrid.runs.seeds import numpy_stream, torch_stream
 from hybrid.runs.store import Json
@@ -36,10 +43,18 @@ def compute(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> t
     schedule = settings.schedule
     if method.gated:
         schedule = replace(schedule, lr_weight=settings.lr_gated)
+    training = StreamTraining(
+        epochs=settings.epochs,
+        joint=method.joint,
+        meta=method.meta,
+        meta_tasks=settings.meta_tasks,
+        fresh=settings.fresh,
+        fisher_samples=settings.penalty.fisher_samples,
+    )
     logs = learn_stream(
         learner,
         stream,
-        stream_training(settings, method),
+        training,
         schedule,
         lambda epoch: torch_stream(trial.seed, "order", epoch),
         checkpoint=place.checkpoint,

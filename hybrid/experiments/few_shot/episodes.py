@@ -117,7 +117,7 @@ def _draw(
     train, drawings = pool.split.train, pool.drawings
     wanted = {"shots": times * settings.shots, "queries": times * settings.queries}
     wanted |= {"ways": settings.ways, "takes": pool.takes}
-    count = settings.episodes
+    count = settings.schedule.batch_size
     if settings.shared is None:
         return sample_episodes(train, drawings, count, **wanted, generator=source)
     classes, each = settings.shared

@@ -1,7 +1,7 @@
 """Constants of a few-shot network."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from hybrid.checks import require
 from hybrid.data.augment import Jitter
@@ -75,12 +75,8 @@ class FewShotSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, allowed in (
-            ("dataset", CHARACTER_NAMES),
-            ("split", SPLITS),
-            ("ink", ("unit", "authors")),
-            ("activation", ACTIVATIONS),
-        ):
+        names = {"dataset": CHARACTER_NAMES, "split": SPLITS, "activation": ACTIVATIONS}
+        for name, allowed in (*names.items(), ("ink", get_args(Ink))):
             require(self, name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
         counts = ("unseen", "shots", "queries", "steps_per_check", "inner_steps", "steps")
         for name in (*counts, "test_episodes", "validation_episodes"):
@@ -117,11 +113,6 @@ class FewShotSettings(Settings):
     def most_ways(self) -> int:
         """Neurons of the read-out."""
         return max(self.ways, *(ways for ways, _ in self.tests))
-
-    @property
-    def episodes(self) -> int:
-        """Episodes in each step of the weights."""
-        return self.schedule.batch_size
 
 
 def size_name(ways: int, shots: int) -> str:
