@@ -37,8 +37,8 @@ def may_clip(layer: Plastic) -> Tensor:
         sizes = layer.drive.sizes(pooled=pooling.shared)
         pushes = [bound * (rate * size) for bound, size in zip(bounds, sizes, strict=True)]
         bound = torch.zeros_like(pushes[0])
-        if layer.start.trace is not None:
-            bound = bound + row_peaks(layer.start.trace)
+        if (trace := layer.start.trace) is not None:  # max_i |P_ji| in two fast passes
+            bound = bound + torch.maximum(trace.amax(-1), -trace.amin(-1))
         peak = bound
         for push in pushes:
             bound = torch.add(push, bound, alpha=pooling.trace_decay)
@@ -47,11 +47,6 @@ def may_clip(layer: Plastic) -> Tensor:
         # so that a bound that is not a number counts as reached.
         safe = peak < clip * (1.0 - 1e-5)
         return ~(safe if safe.ndim == 1 else safe.all(0))
-
-
-def row_peaks(trace: Tensor) -> Tensor:
-    """Return max_i |P_ji| of each row j, [in] or [N, in], in two fast passes."""
-    return torch.maximum(trace.amax(-1), -trace.amin(-1))
 
 
 class SplitTrace:
