@@ -89,16 +89,7 @@ class FewShotSettings(Settings):
         require(self, "ways", self.ways >= 2, ">= 2")
         require(self, "jitter", min(self.jitter) >= 0.0, "three numbers >= 0")
         require(self, "jitter", self.jitter.scale < 1.0, "less than the whole size")
-        self._check_tests()
-        if self.shared is not None:
-            classes, drawings = self.shared
-            ok = classes >= self.ways and drawings >= self.shots + self.queries
-            require(self, "shared", ok, "at least (ways, shots + queries), or None")
-            together = self.objective.bilevel is None
-            require(self, "shared", together, "None unless θ learns with the weights")
-
-    def _check_tests(self) -> None:
-        """Refuse episodes that the held-out classes cannot fill, before hours of training."""
+        # Episodes that the held-out classes cannot fill are refused before hours of training.
         require(self, "tests", bool(self.tests), "at least one pair (ways, shots)")
         ways = [ways for ways, _ in self.tests]
         require(self, "tests", min(ways) >= 2, "pairs (ways, shots) with ways >= 2")
@@ -108,6 +99,12 @@ class FewShotSettings(Settings):
             require(self, "unseen", fits, f">= {max(ways)}, the ways of a test")
         fits = ways[0] <= self.validation
         require(self, "validation", fits, f">= {ways[0]}, the ways of the first test")
+        if self.shared is not None:
+            classes, drawings = self.shared
+            ok = classes >= self.ways and drawings >= self.shots + self.queries
+            require(self, "shared", ok, "at least (ways, shots + queries), or None")
+            together = self.objective.bilevel is None
+            require(self, "shared", together, "None unless θ learns with the weights")
 
     @property
     def most_ways(self) -> int:
