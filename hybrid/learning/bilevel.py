@@ -17,10 +17,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 
 SecondOrder = Literal["finite-difference", "exact", "first-order"]
-SECOND_ORDERS: tuple[SecondOrder, ...] = ("finite-difference", "exact", "first-order")
 
 Tensors = Sequence[Tensor]
 # Maps (weights, θ), in the order they are given to `hypergradient`, to a scalar.
@@ -52,8 +51,7 @@ class Bilevel:
     max_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
-        known = self.second_order in SECOND_ORDERS
-        require(self, "second_order", known, f"one of {', '.join(SECOND_ORDERS)}")
+        one_of(self, "second_order", SecondOrder)
         for name in ("rate", "difference", "clamp", "max_norm"):
             value = getattr(self, name)
             require(self, name, value is None or value > 0.0, "> 0")

@@ -8,7 +8,7 @@ of tasks.
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations_with_replacement
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from hybrid.checks import choose
 from hybrid.model.networks import ContextGated, Masks
 
 Importance = Literal["none", "ewc", "online-ewc", "si"]
-IMPORTANCES: tuple[Importance, ...] = ("none", "ewc", "online-ewc", "si")
 
 # Returns the squared gradients of a task's samples, averaged, one tensor per weight.
 Fisher = Callable[[], Sequence[Tensor]]
@@ -50,7 +49,7 @@ class Consolidation(nn.Module):
         damping: float = 0.1,
     ) -> None:
         super().__init__()
-        choose("importance", importance, IMPORTANCES)
+        choose("importance", importance, get_args(Importance))
         for name, value in (("strength", strength), ("damping", damping)):
             if not value > 0.0:
                 raise ValueError(f"{name} = {value}: it must be > 0")

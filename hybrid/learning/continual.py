@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 from hybrid.learning.consolidation import Consolidation, fisher_information
 from hybrid.learning.evaluation import Protocol, accuracy
 from hybrid.learning.fitting import EpochLog, fit
@@ -18,7 +18,6 @@ from hybrid.learning.training import Split, one_hot_mse
 from hybrid.model.networks import ContextGated, Masks
 
 MetaEpoch = Literal["none", "replay", "own"]
-META_EPOCHS: tuple[MetaEpoch, ...] = ("none", "replay", "own")
 
 
 class View(NamedTuple):
@@ -70,7 +69,7 @@ class StreamTraining:
     def __post_init__(self) -> None:
         for name in ("epochs", "fisher_samples"):
             require(self, name, getattr(self, name) >= 1, ">= 1")
-        require(self, "meta", self.meta in META_EPOCHS, f"one of {', '.join(META_EPOCHS)}")
+        one_of(self, "meta", MetaEpoch)
 
 
 class Learner(nn.Module):

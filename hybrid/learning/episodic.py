@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hybrid.checks import require
+from hybrid.checks import one_of
 from hybrid.learning.bilevel import Bilevel, hypergradient
 from hybrid.learning.fitting import EpochLog, fit
 from hybrid.learning.schedule import Schedule
@@ -102,7 +102,6 @@ class FirstOrderMAML(MetaLearner):
 EpisodicNetwork = FewShot | FirstOrderMAML
 _AT_ONCE = 500  # episodes, or images, which does not change results
 LossName = Literal["cross-entropy", "binary"]
-LOSSES: tuple[LossName, ...] = ("cross-entropy", "binary")
 
 
 class EpisodeBatch(NamedTuple):
@@ -132,7 +131,7 @@ class Objective:
     bilevel: Bilevel | None = None  # None: θ descends the loss of the weights
 
     def __post_init__(self) -> None:
-        require(self, "loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")
+        one_of(self, "loss", LossName)
 
 
 def episode_loss(scores: Tensor, targets: Tensor, name: LossName) -> Tensor:

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 
 Decay = Literal["none", "steps", "cosine", "halves"]
 
@@ -50,8 +50,8 @@ class Schedule:
             require(self, name, getattr(self, name) >= 1, ">= 1")
         for name in ("lr_weight", "lr_meta", "halving", "eps"):
             require(self, name, getattr(self, name) > 0.0, "> 0")
-        for name, allowed in (("optimiser", ("adam", "sgd")), ("decay", get_args(Decay))):
-            require(self, name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        one_of(self, "optimiser", ("adam", "sgd"))
+        one_of(self, "decay", Decay)
         decays = self.weight_decay == 0.0 or (self.weight_decay > 0.0 and self.optimiser == "sgd")
         require(self, "weight_decay", decays, ">= 0, and 0 for adam")
         stepped = (self.decay == "steps") == bool(self.milestones)

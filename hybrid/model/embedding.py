@@ -1,7 +1,7 @@
 """A convolutional embedding: drawings become feature vectors (authors' few-shot network)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from hybrid.checks import choose
 
 Activation = Literal["tanh", "relu"]
-ACTIVATIONS: tuple[Activation, ...] = ("tanh", "relu")
 
 
 class Embedding(nn.Module):
@@ -45,7 +44,7 @@ class Embedding(nn.Module):
         super().__init__()
         if not channels or min(channels) < 1:
             raise ValueError(f"channels = {tuple(channels)}: give at least one number, all >= 1")
-        choose("activation", activation, ACTIVATIONS)
+        choose("activation", activation, get_args(Activation))
         if length is not None and length <= 0.0:
             raise ValueError(f"length = {length}: it must be > 0, or None")
         self.image, self.length, self.normalised = image, length, normalised

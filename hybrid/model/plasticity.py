@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 from hybrid.model.neurons import Neuron, NeuronState
 
 Pool = Literal["batch", "sample", "stream"]
@@ -26,7 +26,6 @@ Post = Literal["tanh", "identity", "softmax", "constant"]
 # Signals (pre [N, in], post [N, out]) whose products drive a trace, to be summed over.
 Pairs = tuple[tuple[Tensor, Tensor], ...]
 POOLS: tuple[Pool, ...] = ("batch", "sample", "stream")
-POSTS: tuple[Post, ...] = ("tanh", "identity", "softmax", "constant")
 
 # Matrix products with fewer output columns than this run several times faster transposed.
 NARROW = 64
@@ -115,7 +114,7 @@ class Hebbian(LocalRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "post", self.post in POSTS, f"one of {', '.join(POSTS)}")
+        one_of(self, "post", Post)
         require(self, "sign", self.sign in (1, -1), "1 (Hebbian) or -1 (anti-Hebbian)")
 
     def post_signal(self, v: Tensor, sliding_threshold: Tensor, v_th: float) -> Tensor:

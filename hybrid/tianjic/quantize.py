@@ -7,12 +7,12 @@ powers of four, as a potential's unit is free.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 from hybrid.model.coding import LastMembrane, Rate, ReadOut
 from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected
@@ -66,10 +66,9 @@ class Options:
     headroom: float = 1.0
 
     def __post_init__(self) -> None:
-        carried = get_args(CarriedTrace)
         require(self, "weight_bits", 2 <= self.weight_bits <= 8, "in 2 to 8")
         require(self, "codebook", self.codebook is None or self.codebook >= 2, ">= 2, or None")
-        require(self, "carried", self.carried in carried, f"one of {', '.join(carried)}")
+        one_of(self, "carried", CarriedTrace)
         require(self, "lags", self.lags is None or self.lags >= 1, ">= 1, or None for all")
         require(self, "delay", self.delay >= 0, ">= 0")
         require(self, "kept", 0.0 < self.kept <= 1.0, "in (0, 1]")

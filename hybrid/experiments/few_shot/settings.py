@@ -1,15 +1,15 @@
 """Constants of a few-shot network."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 from hybrid.data.augment import Jitter
 from hybrid.data.characters import CHARACTER_NAMES
 from hybrid.data.episodes import SPLITS
 from hybrid.experiments.core.settings import Settings
 from hybrid.learning.episodic import Objective
-from hybrid.model.embedding import ACTIVATIONS, Activation
+from hybrid.model.embedding import Activation
 from hybrid.model.few_shot import InitialBinding
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
@@ -75,9 +75,10 @@ class FewShotSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = {"dataset": CHARACTER_NAMES, "split": SPLITS, "activation": ACTIVATIONS}
-        for name, allowed in (*names.items(), ("ink", get_args(Ink))):
-            require(self, name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        one_of(self, "dataset", CHARACTER_NAMES)
+        one_of(self, "split", SPLITS)
+        one_of(self, "activation", Activation)
+        one_of(self, "ink", Ink)
         counts = ("unseen", "shots", "queries", "steps_per_check", "inner_steps", "steps")
         for name in (*counts, "test_episodes", "validation_episodes"):
             require(self, name, getattr(self, name) >= 1, ">= 1")
