@@ -1,6 +1,7 @@
 """Checks of constants: one way to refuse a value that makes no sense."""
 
 from collections.abc import Iterable
+from typing import Any, get_args
 
 
 def require(owner: object, field: str, ok: bool, allowed: str) -> None:
@@ -8,6 +9,12 @@ def require(owner: object, field: str, ok: bool, allowed: str) -> None:
     if not ok:
         name = type(owner).__name__
         raise ValueError(f"{name}.{field} = {getattr(owner, field)!r}: it must be {allowed}")
+
+
+def one_of(owner: object, field: str, known: Any) -> None:
+    """Raise ValueError, as `require` does, unless a field is among some names or a Literal's."""
+    names = get_args(known) or tuple(known)
+    require(owner, field, getattr(owner, field) in names, f"one of {', '.join(names)}")
 
 
 def choose(what: str, name: str, known: Iterable[str]) -> str:

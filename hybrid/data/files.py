@@ -92,12 +92,6 @@ def registry() -> dict[str, Source]:
     }
 
 
-def data_sets() -> dict[str, tuple[str, ...]]:
-    """Return the registered files of each data set, by the set's folder."""
-    folders = dict.fromkeys(name.split("/")[0] for name in registry())
-    return {own: tuple(n for n in registry() if n.split("/")[0] == own) for own in folders}
-
-
 def entries(names: list[str] | None, *, verify: bool) -> Iterator[Entry]:
     """Yield the state of each file of some data sets, or of all.
 
@@ -138,9 +132,11 @@ def fetch_all(names: list[str] | None) -> Iterator[tuple[str, Exception | None]]
 
 
 def _files_of(names: list[str] | None) -> list[Source]:
-    known = data_sets()
+    """Return the registered files of some data sets, named by their folders, or of all."""
+    sources = registry().values()
+    known = dict.fromkeys(source.name.split("/")[0] for source in sources)
     chosen = [choose("data set", name, known) for name in names or known]
-    return [registry()[file] for name in chosen for file in known[name]]
+    return [s for name in chosen for s in sources if s.name.split("/")[0] == name]
 
 
 def fetch(name: str) -> Path:

@@ -17,10 +17,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 
 SecondOrder = Literal["finite-difference", "exact", "first-order"]
-SECOND_ORDERS: tuple[SecondOrder, ...] = ("finite-difference", "exact", "first-order")
 
 Tensors = Sequence[Tensor]
 # Maps (weights, θ), in the order they are given to `hypergradient`, to a scalar.
@@ -52,19 +51,14 @@ class Bilevel:
     max_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
-        known = self.second_order in SECOND_ORDERS
-        require(self, "second_order", known, f"one of {', '.join(SECOND_ORDERS)}")
+        one_of(self, "second_order", SecondOrder)
         for name in ("rate", "difference", "clamp", "max_norm"):
             value = getattr(self, name)
             require(self, name, value is None or value > 0.0, "> 0")
 
 
 def hypergradient(
-    train_loss: Loss,
-    validation_loss: Loss,
-    weights: Tensors,
-    meta: Tensors,
-    settings: Bilevel,
+    train_loss: Loss, validation_loss: Loss, weights: Tensors, meta: Tensors, settings: Bilevel
 ) -> list[Tensor]:
     """Return the gradient of each θ; nothing is changed.
 
@@ -78,18 +72,15 @@ def hypergradient(
     """
     w, theta = _leaves(weights), _leaves(meta)
     exact = settings.second_order == "exact"
-    step = None
-    ahead = w
+    ahead, step = w, list[Tensor]()
     if settings.lookahead or exact:
         step = _gradients(train_loss(w, theta), w, create_graph=exact)
     if settings.lookahead:
-        assert step is not None
         ahead = _leaves([p - settings.rate * g for p, g in zip(w, step, strict=True)])
     both = _gradients(validation_loss(ahead, theta), [*ahead, *theta])
     d, direct = both[: len(w)], both[len(w) :]
 
     if exact:
-        assert step is not None
         along = sum(((g * v).sum() for g, v in zip(step, d, strict=True)), start=torch.zeros(()))
         second = _gradients(along, theta)
     elif settings.second_order == "finite-difference":
@@ -123,11 +114,10 @@ def _gradients(value: Tensor, of: Tensors, *, create_graph: bool = False) -> lis
     """Return gradients, zero where `value` does not depend on a tensor."""
     if not value.requires_grad:
         return [torch.zeros_like(tensor) for tensor in of]
-    return list(
-        torch.autograd.grad(
-            value, list(of), create_graph=create_graph, allow_unused=True, materialize_grads=True
-        )
+    found = torch.autograd.grad(
+        value, list(of), create_graph=create_graph, allow_unused=True, materialize_grads=True
     )
+    return list(found)
 
 
 def _limited(gradients: list[Tensor], max_norm: float | None) -> list[Tensor]:

@@ -6,18 +6,17 @@ is again one, up to a constant: Ω = Σ Ω_k and w* = Σ Ω_k w_k / Ω. So nothi
 of tasks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations_with_replacement
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from hybrid.checks import choose
-from hybrid.model.context import ContextGated, Masks
+from hybrid.model.networks import ContextGated, Masks
 
 Importance = Literal["none", "ewc", "online-ewc", "si"]
-IMPORTANCES: tuple[Importance, ...] = ("none", "ewc", "online-ewc", "si")
 
 # Returns the squared gradients of a task's samples, averaged, one tensor per weight.
 Fisher = Callable[[], Sequence[Tensor]]
@@ -50,18 +49,14 @@ class Consolidation(nn.Module):
         damping: float = 0.1,
     ) -> None:
         super().__init__()
-        choose("importance", importance, IMPORTANCES)
+        choose("importance", importance, get_args(Importance))
         for name, value in (("strength", strength), ("damping", damping)):
             if not value > 0.0:
                 raise ValueError(f"{name} = {value}: it must be > 0")
         if not 0.0 <= fading <= 1.0:
             raise ValueError(f"fading = {fading}: it must lie in [0, 1]")
-        self.importance, self.strength, self.fading, self.damping = (
-            importance,
-            strength,
-            fading,
-            damping,
-        )
+        self.importance, self.strength = importance, strength
+        self.fading, self.damping = fading, damping
         self._weights = [] if importance == "none" else list(weights)
         names = ["omega", "anchor"] + (["path", "start"] if importance == "si" else [])
         for name in names:
@@ -73,40 +68,37 @@ class Consolidation(nn.Module):
         """Return one buffer per weight: "omega" or "anchor"."""
         return [getattr(self, f"{name}_{i}") for i in range(len(self._weights))]
 
+    def _held(self, *names: str) -> Iterator[tuple[Tensor, ...]]:
+        """Yield each weight with its buffers of these names."""
+        return zip(self._weights, *map(self.named, names), strict=True)
+
     @torch.no_grad()
     def step(self, optimise: Callable[[], object]) -> None:
         """Let an optimiser take a step along the gradients of the loss and of the penalty."""
         if self.importance == "none":
             optimise()
             return
-        before, slopes = [], []
-        buffers = zip(self._weights, self.named("omega"), self.named("anchor"), strict=True)
-        for weight, omega, anchor in buffers:
+        before = []
+        for weight, omega, anchor in self._held("omega", "anchor"):
             assert weight.grad is not None
             if self.importance == "si":  # of the loss alone
-                before.append(weight.detach().clone())
-                slopes.append(weight.grad.clone())
+                before.append((weight.detach().clone(), weight.grad.clone()))
             weight.grad.addcmul_(omega, weight - anchor, value=self.strength)
         optimise()
         if self.importance == "si":
-            for path, slope, old, weight in zip(
-                self.named("path"), slopes, before, self._weights, strict=True
-            ):
+            for (old, slope), (weight, path) in zip(before, self._held("path"), strict=True):
                 path.addcmul_(slope, weight - old, value=-1.0)
 
     def end_task(self, fisher: Fisher) -> None:
         """Take in what the task that ends has made important; `fisher` is asked by EWC alone."""
-        if self.importance == "none":
-            return
         if self.importance == "si":
             self._end_path()
-        else:
+        elif self.importance != "none":
             self._add_fisher(fisher())
 
     @torch.no_grad()
     def _add_fisher(self, found: Sequence[Tensor]) -> None:
-        buffers = zip(self._weights, self.named("omega"), self.named("anchor"), found, strict=True)
-        for weight, omega, anchor, new in buffers:
+        for new, (weight, omega, anchor) in zip(found, self._held("omega", "anchor"), strict=True):
             if self.importance == "online-ewc":
                 omega.mul_(self.fading).add_(new)
                 anchor.copy_(weight)
@@ -118,10 +110,7 @@ class Consolidation(nn.Module):
 
     @torch.no_grad()
     def _end_path(self) -> None:
-        names = ("omega", "anchor", "path", "start")
-        for weight, omega, anchor, path, start in zip(
-            self._weights, *(self.named(name) for name in names), strict=True
-        ):
+        for weight, omega, anchor, path, start in self._held("omega", "anchor", "path", "start"):
             moved = (weight - start) ** 2 + self.damping
             omega.add_((path / moved).clamp(min=0.0))
             anchor.copy_(weight)
@@ -158,9 +147,8 @@ def fisher_information(
     """
     sums = [torch.zeros_like(weight) for weight in network.weights]
     for batch in images.split(batch_size):
-        for total, square in zip(
-            sums, _squares(network, batch, generator, masks, choices), strict=True
-        ):
+        squares = _squares(network, batch, generator, masks, choices)
+        for total, square in zip(sums, squares, strict=True):
             total.add_(square)
     if masks is not None:
         for total, mask in zip(sums, masks, strict=True):
@@ -179,9 +167,7 @@ def _squares(
     output, windows = network(images, masks, adapt=False)
     noise = torch.randn(output.shape, generator=generator).to(output)
     if choices is not None:
-        chosen = torch.zeros_like(noise)
-        chosen[:, choices] = noise[:, choices]
-        noise = chosen
+        noise = torch.zeros_like(noise).index_copy(1, choices, noise[:, choices])
     noise = noise * (2.0 / (output.shape[1] if choices is None else len(choices))) ** 0.5
     potentials = [state.v for window in windows for state in window.states]
     gradients = iter(torch.autograd.grad((output * noise).sum(), potentials))
@@ -190,8 +176,7 @@ def _squares(
     for window in windows:
         slopes = [next(gradients) for _ in window.states]
         squares.append(_squared_sums([x.detach() for x in inputs], slopes))
-        spikes = zip(network.gain, window.states, strict=True)
-        inputs = [gain * state.z for gain, state in spikes]
+        inputs = [g * state.z for g, state in zip(network.gain, window.states, strict=True)]
     last = potentials[-1].detach()
     return [*squares, (noise**2).mT @ last**2]
 

@@ -9,16 +9,15 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 from hybrid.learning.consolidation import Consolidation, fisher_information
 from hybrid.learning.evaluation import Protocol, accuracy
 from hybrid.learning.fitting import EpochLog, fit
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import Split, one_hot_mse
-from hybrid.model.context import ContextGated, Masks
+from hybrid.model.networks import ContextGated, Masks
 
 MetaEpoch = Literal["none", "replay", "own"]
-META_EPOCHS: tuple[MetaEpoch, ...] = ("none", "replay", "own")
 
 
 class View(NamedTuple):
@@ -70,7 +69,7 @@ class StreamTraining:
     def __post_init__(self) -> None:
         for name in ("epochs", "fisher_samples"):
             require(self, name, getattr(self, name) >= 1, ">= 1")
-        require(self, "meta", self.meta in META_EPOCHS, f"one of {', '.join(META_EPOCHS)}")
+        one_of(self, "meta", MetaEpoch)
 
 
 class Learner(nn.Module):
@@ -136,10 +135,10 @@ def learn_stream(
         NonFiniteLossError: see `fit`.
         ValueError: if the schedule's epochs are not those of all tasks.
     """
-    if schedule.epochs != training.epochs * len(stream.views):
+    if schedule.epochs != (needed := training.epochs * len(stream.views)):
         raise ValueError(
             f"schedule.epochs = {schedule.epochs}: {len(stream.views)} tasks of {training.epochs} "
-            f"epochs take {training.epochs * len(stream.views)}"
+            f"epochs take {needed}"
         )
     network = learner.network
     trainer = _Trainer(
@@ -194,41 +193,29 @@ class _Trainer(NamedTuple):
     def validate(self) -> float:
         """Return the accuracy on validation images of the task that was learned last."""
         task = (int(self.learner.done) - 1) // self.training.epochs
-        numbers = self.stream.views[task].validation
-        size = self.schedule.batch_size
-        return accuracy_on(
-            self.learner, self.stream, task, self.stream.train, numbers, batch_size=size
-        )
+        return self._accuracy(task, self.stream.train, self.stream.views[task].validation)
 
     def _train(self, task: int, generator: torch.Generator) -> Iterator[float]:
         """Train the weights for one epoch, as many steps as there are batches of the task."""
         for batch in self._batches(task, generator):
             for optimiser in self.of_weights:
                 optimiser.zero_grad()
-            loss = (
-                self._mixed_loss(batch, generator)
-                if self.training.joint
-                else (self._loss(task, batch))
-            )
+            mixed = self.training.joint
+            loss = self._mixed_loss(batch, generator) if mixed else self._loss(task, batch)
             yield loss.item()
             loss.backward()
-            self.learner.consolidation.step(self._step_weights)
-
-    def _step_weights(self) -> None:
-        for optimiser in self.of_weights:
-            optimiser.step()
+            self.learner.consolidation.step(lambda: [o.step() for o in self.of_weights])
 
     def _train_meta(self, task: int, generator: torch.Generator) -> Iterator[float]:
         """Let θ alone learn for one epoch, from earlier tasks or from this one."""
-        wanted = self.training.meta
-        # Before the second task there is no earlier one to replay.
-        if wanted == "none" or not self.of_meta or task >= self.training.meta_tasks:
+        replayed = self.training.meta == "replay"
+        if self.training.meta == "none" or not self.of_meta or task >= self.training.meta_tasks:
             return
-        if wanted == "replay" and task == 0:
-            return
+        if replayed and task == 0:
+            return  # there is no earlier task yet
         for batch in self._batches(task, generator):
             shown, numbers = task, batch
-            if wanted == "replay":
+            if replayed:
                 shown = int(torch.randint(task, (), generator=generator))
                 numbers = self._draw(shown, len(batch), generator)
             for optimiser in self.of_meta:
@@ -261,16 +248,10 @@ class _Trainer(NamedTuple):
     def _mixed_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss on as many images as a batch has, of random tasks."""
         self.learner.train()
-        tasks = torch.randint(len(self.stream.views), (len(batch),), generator=generator)
-        parts = [
-            (task, self._draw(task, int(count), generator))
-            for task, count in enumerate(tasks.bincount())
-            if count
-        ]
-        inputs = [
-            self.stream.views[task].inputs(self.stream.train.inputs[numbers])
-            for task, numbers in parts
-        ]
+        views, images = self.stream.views, self.stream.train.inputs
+        counts = torch.randint(len(views), (len(batch),), generator=generator).bincount().tolist()
+        parts = [(task, self._draw(task, n, generator)) for task, n in enumerate(counts) if n]
+        inputs = [views[task].inputs(images[numbers]) for task, numbers in parts]
         outputs = self.learner.network(torch.cat(inputs)).output.split([len(x) for x in inputs])
         errors = [
             len(numbers) * self._error(task, numbers, output)
@@ -285,26 +266,23 @@ class _Trainer(NamedTuple):
         return one_hot_mse(output[:, view.choices], torch.searchsorted(view.choices, labels))
 
     def _fisher(self, task: int, generator: torch.Generator) -> list[Tensor]:
-        view, data = self.stream.views[task], self.stream.train
-        chosen = torch.randperm(len(view.train), generator=generator)[
-            : self.training.fisher_samples
-        ]
-        images = view.inputs(data.inputs[view.train[chosen]])
-        masks = self.learner.masks(task)
+        view, count = self.stream.views[task], self.training.fisher_samples
+        chosen = view.train[torch.randperm(len(view.train), generator=generator)[:count]]
+        images, masks = view.inputs(self.stream.train.inputs[chosen]), self.learner.masks(task)
         return fisher_information(
             self.learner.network, images, generator, masks=masks, choices=view.choices
         )
 
     def _test(self, row: int) -> None:
         """Fill a row of the accuracies: all tasks so far and the next one; before all, all."""
-        count = len(self.stream.views)
-        for task in range(min(row + 1, count) if row else count):
-            numbers = self.stream.views[task].test
-            size = self.schedule.batch_size
-            found = accuracy_on(
-                self.learner, self.stream, task, self.stream.test, numbers, batch_size=size
-            )
+        views = self.stream.views
+        for task, view in enumerate(views[: row + 1] if row else views):
+            found = self._accuracy(task, self.stream.test, view.test)
             self.learner.accuracy[row, task] = found
+
+    def _accuracy(self, task: int, data: Split, numbers: Tensor) -> float:
+        size = self.schedule.batch_size
+        return accuracy_on(self.learner, self.stream, task, data, numbers, batch_size=size)
 
 
 @contextmanager

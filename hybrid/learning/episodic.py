@@ -14,17 +14,94 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hybrid.checks import require
+from hybrid.checks import one_of
 from hybrid.learning.bilevel import Bilevel, hypergradient
-from hybrid.learning.checkpoint import BestState
 from hybrid.learning.fitting import EpochLog, fit
-from hybrid.learning.maml import FirstOrderMAML
 from hybrid.learning.schedule import Schedule
+from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, Support
+from hybrid.model.layers import uniform_parameter
+from hybrid.model.networks import MetaLearner
+
+
+class FirstOrderMAML(MetaLearner):
+    """An embedding and a linear read-out that learn an episode by gradient descent.
+
+    Each episode starts from the same weights, takes `steps` gradient steps on the cross-entropy
+    of its support, and answers its queries. The weights' own gradient is that of the queries at
+    the end of these steps; second derivatives are left out.
+
+    Args:
+        embedding: images to features, without batch normalisation: running statistics would be
+            those of no episode.
+        ways: classes of an episode, at most.
+        steps: gradient steps on each support, in training and test.
+        rate: size of these steps.
+        generator: source of the initial read-out.
+
+    Raises:
+        ValueError: if the embedding is normalised, or a number makes no sense.
+
+    Source: Finn et al., ICML 2017 (Omniglot: one step of 0.4; first-order form, section 5.2).
+    """
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        ways: int,
+        *,
+        steps: int,
+        rate: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        if embedding.normalised:
+            raise ValueError("an embedding for MAML must not be normalised over batches")
+        if ways < 2 or steps < 1 or rate <= 0.0:
+            raise ValueError(f"ways = {ways}, steps = {steps}, rate = {rate}: give >= 2, >= 1, > 0")
+        self.embedding, self.steps, self.rate = embedding, steps, rate
+        features = embedding.features
+        self.weight = uniform_parameter(features, generator, ways, features)
+        self.bias = nn.Parameter(torch.zeros(ways))
+
+    def forward(
+        self,
+        images: Tensor,
+        support: Tensor,
+        labels: Tensor,
+        query: Tensor,
+        *,
+        ways: int | None = None,
+    ) -> Tensor:
+        """Return scores [episodes, queries, ways]; arguments as of `FewShot`."""
+        graded = torch.is_grad_enabled()
+        scores = []
+        for shown, label, asked in zip(support, labels, query, strict=True):
+            own = self._episode(images[shown], label, images[asked], ways)
+            scores.append(own if graded else own.detach())
+        return torch.stack(scores)
+
+    @torch.enable_grad()
+    def _episode(
+        self, support: Tensor, labels: Tensor, queries: Tensor, ways: int | None
+    ) -> Tensor:
+        adapted: dict[str, Tensor] = dict(self.named_parameters())
+        for _ in range(self.steps):
+            loss = F.cross_entropy(self._scores(adapted, support, ways), labels)
+            gradients = torch.autograd.grad(loss, list(adapted.values()))
+            moved = zip(adapted.items(), gradients, strict=True)
+            adapted = {name: value - self.rate * g for (name, value), g in moved}
+        return self._scores(adapted, queries, ways)
+
+    def _scores(self, state: dict[str, Tensor], images: Tensor, ways: int | None) -> Tensor:
+        inner = {k.removeprefix("embedding."): v for k, v in state.items() if "embedding." in k}
+        features: Tensor = functional_call(self.embedding, inner, (images,))
+        return F.linear(features, state["weight"][:ways], state["bias"][:ways])
+
 
 EpisodicNetwork = FewShot | FirstOrderMAML
+_AT_ONCE = 500  # episodes, or images, which does not change results
 LossName = Literal["cross-entropy", "binary"]
-LOSSES: tuple[LossName, ...] = ("cross-entropy", "binary")
 
 
 class EpisodeBatch(NamedTuple):
@@ -42,9 +119,8 @@ class MetaBatch(NamedTuple):
     """What one step learns from: batches for the weights, one after the other, and one for θ."""
 
     batches: Sequence[EpisodeBatch]
-    check: EpisodeBatch | None = (
-        None  # other drawings of the same classes; None: θ learns as w does
-    )
+    # Other drawings of the same classes; None: θ learns as w does.
+    check: EpisodeBatch | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +131,7 @@ class Objective:
     bilevel: Bilevel | None = None  # None: θ descends the loss of the weights
 
     def __post_init__(self) -> None:
-        require(self, "loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")
+        one_of(self, "loss", LossName)
 
 
 def episode_loss(scores: Tensor, targets: Tensor, name: LossName) -> Tensor:
@@ -80,7 +156,6 @@ def train_on_episodes(
     *,
     checkpoint: Path | None = None,
     title: str = "training",
-    best: BestState | None = None,
 ) -> list[EpochLog]:
     """Train a network in place and return one log per epoch; see `fit`.
 
@@ -89,7 +164,7 @@ def train_on_episodes(
         meta_batches: draws the meta-batches of one epoch.
         validate: returns the accuracy on held-out classes.
         schedule: epochs and rates; its batch size is not used.
-        order, checkpoint, title, best: see `fit`.
+        order, checkpoint, title: see `fit`.
         objective: see `Objective`.
 
     Raises:
@@ -123,14 +198,12 @@ def train_on_episodes(
         order,
         checkpoint=checkpoint,
         title=title,
-        best=best,
     )
 
 
 def batch_loss(network: nn.Module, batch: EpisodeBatch, name: LossName) -> Tensor:
     """Return the loss of a network on the queries of a batch."""
-    images, support, labels, query, targets, ways = batch
-    return episode_loss(network(images, support, labels, query, ways=ways), targets, name)
+    return episode_loss(network(*batch[:4], ways=batch.ways), batch.targets, name)
 
 
 def meta_step(
@@ -151,10 +224,8 @@ def meta_step(
             # Copies of the buffers, too: what is only tried out must not move running statistics.
             state = {name: buffer.clone() for name, buffer in network.named_buffers()}
             state |= dict(zip(keys, (*w, *theta), strict=True))
-            images, support, labels, query, targets, ways = batch
-            arguments = (images, support, labels, query)
-            scores: Tensor = functional_call(network, state, arguments, {"ways": ways})
-            return episode_loss(scores, targets, objective.loss)
+            scores: Tensor = functional_call(network, state, batch[:4], {"ways": batch.ways})
+            return episode_loss(scores, batch.targets, objective.loss)
 
         return loss
 
@@ -167,19 +238,17 @@ def meta_step(
 
 
 @torch.no_grad()
-def correct_queries(
-    head: nn.Module, features: Tensor, batch: EpisodeBatch, *, at_once: int = 500
-) -> Tensor:
+def correct_queries(head: nn.Module, features: Tensor, batch: EpisodeBatch) -> Tensor:
     """Return which queries were answered rightly, as booleans [episodes, queries].
 
     Args:
         head: maps support and queries to scores, in evaluation mode.
         features: of all images that the batch numbers [N, features]; each is embedded once.
         batch: the episodes; its images are not used.
-        at_once: episodes computed together, which does not change the result.
+
     """
     right = []
-    for rows in torch.arange(len(batch.support)).split(at_once):
+    for rows in torch.arange(len(batch.support)).split(_AT_ONCE):
         support = Support(features[batch.support[rows]], batch.labels[rows])
         scores = head(support, features[batch.query[rows]], ways=batch.ways)
         right.append(scores.argmax(-1) == batch.targets[rows])
@@ -187,7 +256,7 @@ def correct_queries(
 
 
 @torch.no_grad()
-def embed(network: FewShot, images: Tensor, *, at_once: int = 500) -> Tensor:
+def embed(network: FewShot, images: Tensor) -> Tensor:
     """Return the features of images in evaluation mode [N, features]."""
     network.eval()
-    return torch.cat([network.embedding(part) for part in images.split(at_once)])
+    return torch.cat([network.embedding(part) for part in images.split(_AT_ONCE)])

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 
 Decay = Literal["none", "steps", "cosine", "halves"]
 
@@ -50,11 +50,8 @@ class Schedule:
             require(self, name, getattr(self, name) >= 1, ">= 1")
         for name in ("lr_weight", "lr_meta", "halving", "eps"):
             require(self, name, getattr(self, name) > 0.0, "> 0")
-        for name, allowed in (
-            ("optimiser", ("adam", "sgd")),
-            ("decay", ("none", "steps", "cosine", "halves")),
-        ):
-            require(self, name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        one_of(self, "optimiser", ("adam", "sgd"))
+        one_of(self, "decay", Decay)
         decays = self.weight_decay == 0.0 or (self.weight_decay > 0.0 and self.optimiser == "sgd")
         require(self, "weight_decay", decays, ">= 0, and 0 for adam")
         stepped = (self.decay == "steps") == bool(self.milestones)
@@ -64,24 +61,17 @@ class Schedule:
         self, weights: Sequence[nn.Parameter], meta: Sequence[nn.Parameter]
     ) -> list[torch.optim.Optimizer]:
         """Return the optimisers of weights and θ; none for an empty group."""
+        adam: dict[str, Any] = {"eps": self.eps, "fused": True}
         chosen: list[torch.optim.Optimizer] = []
         if weights and self.optimiser == "adam":
-            chosen.append(torch.optim.Adam(weights, self.lr_weight, eps=self.eps, fused=True))
+            chosen.append(torch.optim.Adam(weights, self.lr_weight, **adam))
         elif weights:
-            chosen.append(
-                torch.optim.SGD(
-                    weights,
-                    self.lr_weight,
-                    momentum=self.momentum,
-                    weight_decay=self.weight_decay,
-                    fused=True,
-                )
-            )
+            sgd: dict[str, Any] = {"momentum": self.momentum, "weight_decay": self.weight_decay}
+            chosen.append(torch.optim.SGD(weights, self.lr_weight, **sgd, fused=True))
         if meta:
-            chosen.append(torch.optim.Adam(meta, self.lr_meta, eps=self.eps, fused=True))
-        for optimiser, decays in zip(
-            chosen, [True] * bool(weights) + [self.decay_meta] * bool(meta), strict=True
-        ):
+            chosen.append(torch.optim.Adam(meta, self.lr_meta, **adam))
+        fall = [True] * bool(weights) + [self.decay_meta] * bool(meta)
+        for optimiser, decays in zip(chosen, fall, strict=True):
             for group in optimiser.param_groups:
                 group["decays"], group["initial_lr"] = decays, group["lr"]
         return chosen

@@ -3,7 +3,7 @@
 Layout is [T, N, *].
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,11 +14,8 @@ from hybrid.checks import require
 from hybrid.model.drive import Source
 from hybrid.model.neurons import NeuronState
 
-
-class Encode(Protocol):
-    """How a batch of inputs [N, *] becomes what the first layer is shown in T steps."""
-
-    def __call__(self, value: Tensor, steps: int) -> Source: ...
+# How a batch of inputs [N, *] becomes what the first layer is shown in T steps.
+Encode = Callable[[Tensor, int], Source]
 
 
 @dataclass(frozen=True)
@@ -88,28 +85,20 @@ class ReadOut(Protocol):
         ...
 
     def answered(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
-        """Return which samples' outputs no later step can change, as booleans [N]."""
-        ...
-
-
-def _none(states: Sequence[NeuronState]) -> Tensor:
-    v = states[-1].v
-    return torch.zeros(v.shape[0], dtype=torch.bool, device=v.device)
+        """Return which samples' outputs no later step can change, as booleans [N]: here none."""
+        return torch.zeros_like(states[-1].v[:, 0], dtype=torch.bool)
 
 
 @dataclass(frozen=True)
-class Rate:
+class Rate(ReadOut):
     """Output = spikes per step, Σ_t z_t / T in [0, 1] (paper Eq. 9 with Z = 1/T)."""
 
     def __call__(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
         return torch.stack([state.z for state in states]).mean(0)
 
-    def answered(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
-        return _none(states)
-
 
 @dataclass(frozen=True)
-class LastMembrane:
+class LastMembrane(ReadOut):
     """Output = v_T / v_th, clipped from above at `ceiling` (authors' fully connected networks)."""
 
     ceiling: float | None = None
@@ -120,12 +109,9 @@ class LastMembrane:
     def __call__(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
         return _relative(states[-1].v, v_th, self.ceiling)
 
-    def answered(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
-        return _none(states)
-
 
 @dataclass(frozen=True)
-class Rank:
+class Rank(ReadOut):
     """First-spike code: v / v_th at the stopping step (paper Eq. 9, Z = δ(t_stop)).
 
     Args:

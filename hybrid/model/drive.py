@@ -5,7 +5,7 @@ given is nobody else's business.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,13 +16,10 @@ from hybrid.model.plasticity import contract
 Control = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True, eq=False)
-class Static:
-    """A drive x_t = gain_t · value: an image shown for T steps without T copies of it."""
+class _Stepwise:
+    """What all drives share: an input for each step, and its gain."""
 
-    value: Tensor  # [N, in]
     gain: tuple[float, ...]  # T gains
-    repeated = True  # one input serves the whole window
 
     @property
     def steps(self) -> int:
@@ -32,15 +29,28 @@ class Static:
     @property
     def shape(self) -> torch.Size:
         """Shape of the input of a step, [N, in]."""
-        return self.value.shape
+        return self.value_at(0).shape
 
     def value_at(self, t: int) -> Tensor:
         """Return the input of step t before its gain [N, in]."""
-        return self.value
+        raise NotImplementedError
 
     def at(self, t: int) -> Tensor:
         """Return x_t [N, in]."""
-        return self.gain[t] * self.value
+        value = self.value_at(t)
+        return value if self.gain[t] == 1.0 else value * self.gain[t]
+
+
+@dataclass(frozen=True, eq=False)
+class Static(_Stepwise):
+    """A drive x_t = gain_t · value: an image shown for T steps without T copies of it."""
+
+    value: Tensor  # [N, in]
+    gain: tuple[float, ...]
+    repeated = True  # one input serves the whole window
+
+    def value_at(self, t: int) -> Tensor:
+        return self.value
 
     def currents(
         self, weight: Tensor, bias: Tensor | None, control: Control | None = None
@@ -49,10 +59,6 @@ class Static:
         product = contract(self.value, weight)
         product = product if control is None else control(product)
         return lambda t: scaled(product, self.gain[t], bias)
-
-    def faded(self, gain: tuple[float, ...]) -> "Static":
-        """Return the drive times `gain`, step by step."""
-        return Static(self.value, tuple(a * b for a, b in zip(self.gain, gain, strict=True)))
 
     def select(self, inputs: Tensor) -> "Static":
         """Return the drive of some inputs, given by their numbers [k]."""
@@ -65,11 +71,11 @@ class Static:
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
+class Steps(_Stepwise):
     """A drive x_t = gain_t · inputs_t with an input of its own for each step: spikes, events."""
 
     inputs: tuple[Tensor, ...]  # T tensors [N, in]
-    gain: tuple[float, ...]  # T gains
+    gain: tuple[float, ...]
     repeated = False
 
     def __post_init__(self) -> None:
@@ -79,23 +85,8 @@ class Steps:
         if len(shapes) > 1:
             raise ValueError(f"inputs of shapes {sorted(shapes)}: all steps must have one shape")
 
-    @property
-    def steps(self) -> int:
-        """T."""
-        return len(self.inputs)
-
-    @property
-    def shape(self) -> torch.Size:
-        """Shape of the input of a step, [N, in]."""
-        return self.inputs[0].shape
-
     def value_at(self, t: int) -> Tensor:
-        """Return the input of step t before its gain [N, in]."""
         return self.inputs[t]
-
-    def at(self, t: int) -> Tensor:
-        """Return x_t [N, in]."""
-        return self.inputs[t] if self.gain[t] == 1.0 else self.inputs[t] * self.gain[t]
 
     def currents(
         self, weight: Tensor, bias: Tensor | None, control: Control | None = None
@@ -104,10 +95,6 @@ class Steps:
         if control is None:
             return lambda t: contract(self.at(t), weight, bias)
         return lambda t: scaled(control(contract(self.inputs[t], weight)), self.gain[t], bias)
-
-    def faded(self, gain: tuple[float, ...]) -> "Steps":
-        """Return the drive times `gain`, step by step."""
-        return Steps(self.inputs, tuple(a * b for a, b in zip(self.gain, gain, strict=True)))
 
     def select(self, inputs: Tensor) -> "Steps":
         """Return the drive of some inputs, given by their numbers [k]."""
@@ -189,4 +176,4 @@ def fade(source: Source, gain: tuple[float, ...]) -> Drive:
         raise ValueError(
             f"the drive has {drive.steps} steps, the network {len(gain)}: make them equal"
         )
-    return drive.faded(gain)
+    return replace(drive, gain=tuple(a * b for a, b in zip(drive.gain, gain, strict=True)))

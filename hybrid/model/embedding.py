@@ -1,14 +1,15 @@
 """A convolutional embedding: drawings become feature vectors (authors' few-shot network)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybrid.checks import choose
+
 Activation = Literal["tanh", "relu"]
-ACTIVATIONS: tuple[Activation, ...] = ("tanh", "relu")
 
 
 class Embedding(nn.Module):
@@ -43,13 +44,12 @@ class Embedding(nn.Module):
         super().__init__()
         if not channels or min(channels) < 1:
             raise ValueError(f"channels = {tuple(channels)}: give at least one number, all >= 1")
-        if activation not in ACTIVATIONS:
-            names = ", ".join(ACTIVATIONS)
-            raise ValueError(f"activation = {activation!r}: choose one of {names}")
+        choose("activation", activation, get_args(Activation))
         if length is not None and length <= 0.0:
             raise ValueError(f"length = {length}: it must be > 0, or None")
         self.image, self.length, self.normalised = image, length, normalised
-        self._activation = torch.tanh_ if activation == "tanh" else torch.relu_
+        self.rectified = activation == "relu"
+        self._activation = torch.relu_ if self.rectified else torch.tanh_
         self.convolutions, self.normalisations = nn.ModuleList(), nn.ModuleList()
         inputs, *size = image
         for out in channels:
@@ -59,11 +59,6 @@ class Embedding(nn.Module):
         self.features = inputs * size[0] * size[1]
         # Channels last in memory: the same numbers, faster.
         self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @property
-    def rectified(self) -> bool:
-        """Whether activations are max(0, x)."""
-        return self._activation is torch.relu_
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features [N, features] of images [N, channels, height, width].

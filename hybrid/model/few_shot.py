@@ -83,8 +83,8 @@ class FewShotReadOut(nn.Module):
         super().__init__()
         if features < 1 or ways < 2:
             raise ValueError(f"features = {features}, ways = {ways}: give >= 1 and >= 2")
-        self.neuron, self.rule, self.label_current = neuron, rule, label_current
-        self.largest_rate = largest_rate
+        self.neuron, self.rule, self.ways = neuron, rule, ways
+        self.label_current, self.largest_rate = label_current, largest_rate
         self.weight = uniform_parameter(features, generator, ways, features)
         mixing = torch.empty(features, ways).uniform_(*initial.mixing, generator=meta_generator)
         if rule is None:  # then it only scales the weights, and learns as they do
@@ -94,11 +94,6 @@ class FewShotReadOut(nn.Module):
             threshold.uniform_(*initial.sliding_threshold, generator=meta_generator)
             rate = torch.tensor(initial.local_rate)
             self.theta = Theta(mixing=mixing, local_rate=rate, sliding_threshold=threshold)
-
-    @property
-    def ways(self) -> int:
-        """Classes of an episode, at most."""
-        return self.weight.shape[0]
 
     def synapse(self, ways: int) -> Synapse:
         """Return the synapses of the first `ways` neurons."""

@@ -8,14 +8,7 @@ from torch import Tensor, nn
 from hybrid.checks import choose
 from hybrid.model.drive import Control, Source
 from hybrid.model.neurons import Neuron
-from hybrid.model.plasticity import (
-    LayerState,
-    LocalRule,
-    MetaLocal,
-    Pool,
-    Synapse,
-    plastic_step,
-)
+from hybrid.model.plasticity import LayerState, LocalRule, MetaLocal, Pool, Synapse, plastic_step
 from hybrid.model.window.choice import Evaluation, Window, run_window
 from hybrid.model.window.sparse import SparseMask
 
@@ -41,13 +34,8 @@ class Theta(nn.Module):
 
 def meta_parameters(network: nn.Module) -> list[nn.Parameter]:
     """Return the trained meta-local parameters θ of all layers of a network."""
-    return [
-        p
-        for module in network.modules()
-        if isinstance(module, Theta)
-        for p in module.parameters()
-        if p.requires_grad
-    ]
+    layers = [module for module in network.modules() if isinstance(module, Theta)]
+    return [p for theta in layers for p in theta.parameters() if p.requires_grad]
 
 
 def weight_parameters(network: nn.Module) -> list[nn.Parameter]:
@@ -209,10 +197,10 @@ class HybridLinear(nn.Module):
                 "adapt=True: nothing else leaves one trace for all samples"
             )
         store = can_store and (self.training if store is None else store)
-        sparse = mask if isinstance(mask, SparseMask) else None
+        sparse, dense = (mask, None) if isinstance(mask, SparseMask) else (None, mask)
         window = run_window(
             source,
-            self.synapse(None if isinstance(mask, SparseMask) else mask),
+            self.synapse(dense),
             self.neuron,
             self.rule,
             self.stored() if start is None else start,

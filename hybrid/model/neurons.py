@@ -13,10 +13,9 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 
 Reset = Literal["subtract", "zero", "none"]
-RESETS: tuple[Reset, ...] = ("subtract", "zero", "none")
 
 
 class Surrogate(Protocol):
@@ -138,7 +137,7 @@ class LIF:
     def __post_init__(self) -> None:
         require(self, "decay", 0.0 <= self.decay <= 1.0, "in [0, 1]")
         require(self, "v_th", self.v_th > 0.0, "> 0")
-        require(self, "reset", self.reset in RESETS, f"one of {', '.join(RESETS)}")
+        one_of(self, "reset", Reset)
 
     def step(self, current: Tensor, state: NeuronState | None) -> NeuronState:
         """Return the state after one step under I_t [N, out]; None for neurons at rest."""

@@ -12,13 +12,13 @@ Traces are [in, out] (one for all samples) or [N, in, out] (one per sample); wei
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 from hybrid.model.neurons import Neuron, NeuronState
 
 Pool = Literal["batch", "sample", "stream"]
@@ -26,7 +26,6 @@ Post = Literal["tanh", "identity", "softmax", "constant"]
 # Signals (pre [N, in], post [N, out]) whose products drive a trace, to be summed over.
 Pairs = tuple[tuple[Tensor, Tensor], ...]
 POOLS: tuple[Pool, ...] = ("batch", "sample", "stream")
-POSTS: tuple[Post, ...] = ("tanh", "identity", "softmax", "constant")
 
 # Matrix products with fewer output columns than this run several times faster transposed.
 NARROW = 64
@@ -64,42 +63,47 @@ class LayerState(NamedTuple):
     eligibility: Eligibility | None = None
 
 
-class LocalRule(Protocol):
-    """What drives the trace: pairs of pre- and postsynaptic signals whose products are added."""
-
-    @property
-    def trace_decay(self) -> float: ...
-
-    @property
-    def trace_clip(self) -> float | None: ...
-
-    @property
-    def nominal_batch(self) -> int: ...
-
-    def correlate(
-        self,
-        x: Tensor,
-        state: NeuronState,
-        memory: Eligibility | None,
-        meta: MetaLocal,
-        v_th: float,
-    ) -> tuple[Pairs, Eligibility | None]:
-        """Return the signals of this step, from x [N, in] and what it evoked, and the memory."""
-        ...
+Memory = Eligibility | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hebbian:
-    """The paper's local rule (Eq. 4, 8): presynaptic activity times a bounded membrane signal.
+class LocalRule:
+    """What drives the trace: pairs of pre- and postsynaptic signals whose products are added.
 
     Args:
         trace_decay: λ = e^{-dt/τ_w} in [0, 1], decay of the trace per step.
+        trace_clip: bound on |P|, or None.
+        nominal_batch: M, the batch size whose pooled update a "stream" imitates.
+
+    Raises ValueError, naming the constant, if one makes no sense.
+    """
+
+    trace_decay: float
+    trace_clip: float | None
+    nominal_batch: int
+
+    def __post_init__(self) -> None:
+        require(self, "trace_decay", 0.0 <= self.trace_decay <= 1.0, "in [0, 1]")
+        clip = self.trace_clip
+        require(self, "trace_clip", clip is None or clip > 0.0, "> 0, or None for no clip")
+        require(self, "nominal_batch", self.nominal_batch >= 1, ">= 1")
+
+    def correlate(
+        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: float
+    ) -> tuple[Pairs, Memory]:
+        """Return the signals of this step, from x [N, in] and what it evoked, and the memory."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hebbian(LocalRule):
+    """The paper's local rule (Eq. 4, 8): presynaptic activity times a bounded membrane signal.
+
+    Args:
         post: nonlinearity ρ of v / v_th - sliding_threshold; "softmax" acts on
             v - sliding_threshold over the layer's neurons (few-shot learning); "constant" leaves v
             out: -sliding_threshold alone, so that a trace is a running mean of the input.
         sign: +1, or -1 for the anti-Hebbian rule of the authors' convolutional networks.
-        trace_clip: bound on |P|, or None.
-        nominal_batch: M, the batch size whose pooled update a "stream" imitates.
+        trace_decay, trace_clip, nominal_batch: see `LocalRule`.
     """
 
     trace_decay: float
@@ -109,8 +113,8 @@ class Hebbian:
     nominal_batch: int = 100
 
     def __post_init__(self) -> None:
-        _check(self)
-        require(self, "post", self.post in POSTS, f"one of {', '.join(POSTS)}")
+        super().__post_init__()
+        one_of(self, "post", Post)
         require(self, "sign", self.sign in (1, -1), "1 (Hebbian) or -1 (anti-Hebbian)")
 
     def post_signal(self, v: Tensor, sliding_threshold: Tensor, v_th: float) -> Tensor:
@@ -125,18 +129,13 @@ class Hebbian:
         return y if self.sign == 1 else -y
 
     def correlate(
-        self,
-        x: Tensor,
-        state: NeuronState,
-        memory: Eligibility | None,
-        meta: MetaLocal,
-        v_th: float,
-    ) -> tuple[Pairs, Eligibility | None]:
+        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: float
+    ) -> tuple[Pairs, Memory]:
         return ((x, self.post_signal(state.v, meta.sliding_threshold, v_th)),), memory
 
 
 @dataclass(frozen=True, kw_only=True)
-class STDP:
+class STDP(LocalRule):
     """Pair-based spike-timing-dependent plasticity behind the same interface.
 
     A postsynaptic spike adds potentiation · (trace of earlier presynaptic activity); presynaptic
@@ -145,7 +144,7 @@ class STDP:
     harder a neuron's synapses are to strengthen.
 
     Args:
-        trace_decay, trace_clip, nominal_batch: as for `Hebbian`.
+        trace_decay, trace_clip, nominal_batch: see `LocalRule`.
         pre_decay, post_decay: decay per step of the two eligibility traces, in [0, 1].
         potentiation, depression: amplitudes A+ and A-.
 
@@ -161,18 +160,13 @@ class STDP:
     depression: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self)
+        super().__post_init__()
         for name in ("pre_decay", "post_decay"):
             require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
 
     def correlate(
-        self,
-        x: Tensor,
-        state: NeuronState,
-        memory: Eligibility | None,
-        meta: MetaLocal,
-        v_th: float,
-    ) -> tuple[Pairs, Eligibility | None]:
+        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: float
+    ) -> tuple[Pairs, Memory]:
         earlier = memory or Eligibility(torch.zeros_like(x), torch.zeros_like(state.z))
         pre = self.pre_decay * earlier.pre + x
         post = self.post_decay * earlier.post
@@ -242,9 +236,14 @@ def synaptic_current(x: Tensor, trace: Tensor | None, synapse: Synapse) -> Tenso
     weight, bias = global_weight(synapse), synapse.bias
     if trace is None or synapse.meta is None:
         return contract(x, weight, bias)
-    if trace.ndim == 3:
-        return contract(x, weight, bias) + _own_current(x, trace, synapse)
-    return contract(x, hybrid_weight(weight, trace, synapse), bias)
+    if trace.ndim == 2:
+        return contract(x, hybrid_weight(weight, trace, synapse), bias)
+    gain, column = synapse.meta.local_gain, x.unsqueeze(-1)
+    if gain.ndim == 0 and synapse.mask is None:  # spares a scaled copy of all traces
+        own = gain * (trace.mT @ column).squeeze(-1)
+    else:
+        own = (local_weight(trace, synapse).mT @ column).squeeze(-1)
+    return contract(x, weight, bias) + own
 
 
 def hybrid_weight(weight: Tensor, trace: Tensor, synapse: Synapse) -> Tensor:
@@ -256,21 +255,8 @@ def hybrid_weight(weight: Tensor, trace: Tensor, synapse: Synapse) -> Tensor:
     return weight + local_weight(trace, synapse).mT
 
 
-def _own_current(x: Tensor, trace: Tensor, synapse: Synapse) -> Tensor:
-    """Return what each sample reads from its own trace [N, out]."""
-    assert synapse.meta is not None
-    gain, column = synapse.meta.local_gain, x.unsqueeze(-1)
-    if gain.ndim == 0 and synapse.mask is None:  # spares a scaled copy of all traces
-        return gain * (trace.mT @ column).squeeze(-1)
-    return (local_weight(trace, synapse).mT @ column).squeeze(-1)
-
-
 def update_trace(
-    trace: Tensor | None,
-    pairs: Pairs,
-    meta: MetaLocal,
-    rule: LocalRule,
-    pooling: Pooling,
+    trace: Tensor | None, pairs: Pairs, meta: MetaLocal, rule: LocalRule, pooling: Pooling
 ) -> Tensor:
     """Return P_{t+1} = clip(λ P_t + pool[(local_rate ∘ pre)ᵀ post], ±clip) (paper Eq. 8, line 2).
 
@@ -285,8 +271,8 @@ def update_trace(
     moved = None if trace is None else trace.mT
     decay, weight = pooling.trace_decay, pooling.weight
     if pooling.shared:
-        terms = [post.mT @ pre for pre, post in pairs]
-        update = terms[0] if len(terms) == 1 else sum(terms[1:], terms[0])
+        first, *others = (post.mT @ pre for pre, post in pairs)
+        update = sum(others, first)
         if moved is None:
             moved = (weight * meta.local_rate) * update
         else:
@@ -336,14 +322,5 @@ def plastic_step(
     assert synapse.meta is not None
     pairs, memory = rule.correlate(x, spiking, state.eligibility, synapse.meta, neuron.v_th)
     pooling = Pooling.of(pool, rule, x.shape[0])
-    return LayerState(
-        spiking, update_trace(state.trace, pairs, synapse.meta, rule, pooling), memory
-    )
-
-
-def _check(rule: LocalRule) -> None:
-    """Refuse constants that no rule can have."""
-    require(rule, "trace_decay", 0.0 <= rule.trace_decay <= 1.0, "in [0, 1]")
-    clip = rule.trace_clip
-    require(rule, "trace_clip", clip is None or clip > 0.0, "> 0, or None for no clip")
-    require(rule, "nominal_batch", rule.nominal_batch >= 1, ">= 1")
+    trace = update_trace(state.trace, pairs, synapse.meta, rule, pooling)
+    return LayerState(spiking, trace, memory)

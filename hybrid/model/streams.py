@@ -10,7 +10,7 @@ built at chunk borders, in between a sample reads its predecessors through inner
 """
 
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,35 +21,24 @@ from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import NeuronState
 from hybrid.model.plasticity import Hebbian, LayerState, contract, global_weight
-from hybrid.model.window.choice import Window, factored, has_closed_form, run, run_window
+from hybrid.model.window.choice import factored, has_closed_form, run
 from hybrid.model.window.clip import may_clip
 from hybrid.model.window.memories import (
     Plastic,
     RecurrentTrace,
     StaticHistory,
-    StaticProducts,
     SynapticMemory,
     diagonal_recall,
 )
 from hybrid.model.window.signals import HebbianSignal
 
 
-class FirstLayer(Protocol):
-    """The first layer of a network under streams of samples."""
-
-    def begin(self, values: Tensor) -> None:
-        """Take in the next chunk of values [S, K, in]."""
-
-    def window(self, k: int) -> Window:
-        """Show sample k of the chunk to all streams; samples must come in order."""
-        ...
-
-    def end(self) -> None:
-        """Build the trace that the chunk leaves behind."""
-
-
 class _Streamed:
-    """A plastic layer, and the trace that each of its streams has left so far."""
+    """A network's first layer, and the trace that each of its streams has left so far.
+
+    `begin` takes in the next chunk of values [S, K, in]; `states` shows sample k of it to all
+    streams, in order, and returns T states; `end` builds the trace that the chunk leaves behind.
+    """
 
     def __init__(self, layer: HybridLinear, gain: tuple[float, ...], streams: int) -> None:
         assert isinstance(layer.rule, Hebbian)
@@ -86,43 +75,35 @@ class StreamedLayer(_Streamed):
         self._start = self._meta.local_gain * (values @ self._trace)
         self._gram = scale * (values @ rated.mT)  # [S, K, K]
 
-    def window(self, k: int) -> Window:
+    def states(self, k: int) -> tuple[NeuronState, ...]:
         steps, neuron = len(self._gain), self._layer.neuron
         if not self._exact:
-            window = run_window(
-                Static(self._values[:, k], self._gain),
-                self._synapse,
-                neuron,
-                self._rule,
-                LayerState(trace=self._trace),
-                pool="stream",
-                evaluation="recurrent",
-            )
-            assert window.final.trace is not None
-            self._trace = window.final.trace
-            return window
-
+            kept = RecurrentTrace(self._plastic(Static(self._values[:, k], self._gain)))
+            states = run(kept, neuron, range(steps))
+            self._trace = _ended(kept)
+            return states
         decay = self._pooling.trace_decay
         start = self._start[:, k] * decay ** (steps * k)
         if k:
             earlier = self._gram[:, k, :k] * self._ages(k)
             start = torch.baddbmm(start.unsqueeze(1), earlier.unsqueeze(1), self._histories[:, :k])
             start = start.squeeze(1)
-        recall = diagonal_recall(self._gram[:, k, k].unsqueeze(-1))
         memory = StaticHistory(
             self._gain,
-            StaticProducts(self._read[:, k], start, recall),
+            self._read[:, k],
+            start,
+            diagonal_recall(self._gram[:, k, k].unsqueeze(-1)),
             self._synapse.bias,
             HebbianSignal(self._rule, self._meta, neuron.v_th, self._gain),
             decay,
             final_trace="values",
         )
-        window = run(memory, neuron, steps, None)
+        states = run(memory, neuron, range(steps))
         assert memory.history is not None
         if k == 0:
             self._histories = memory.history.new_empty((*self._values.shape[:2], start.shape[-1]))
         self._histories[:, k] = memory.history
-        return window
+        return states
 
     def end(self) -> None:
         if not self._exact:
@@ -156,40 +137,26 @@ class StreamedSteps(_Streamed):
         encoded = fade(self._encode(values.flatten(0, 1), len(self._gain)), self._gain)
         if encoded.repeated:
             raise ValueError("a stream of steps needs a code with one input for each step")
-        shown = [
-            x.unflatten(0, values.shape[:2])  # T times [S, K, in]
-            for x in map(encoded.at, range(encoded.steps))
-        ]
+        # T times [S, K, in]
+        shown = [encoded.at(t).unflatten(0, values.shape[:2]) for t in range(encoded.steps)]
         inputs = tuple(x[:, k] for k in range(values.shape[1]) for x in shown)
-        drive = Steps(inputs, (1.0,) * len(inputs))
-        layer = self._plastic(drive)
+        layer = self._plastic(Steps(inputs, (1.0,) * len(inputs)))
         closed = factored(layer) if has_closed_form(layer) else None
         self._memory = closed or RecurrentTrace(layer)
 
-    def window(self, k: int) -> Window:
+    def states(self, k: int) -> tuple[NeuronState, ...]:
         steps = len(self._gain)
-        return run(_From(self._memory, k * steps), self._layer.neuron, steps, None)
+        return run(self._memory, self._layer.neuron, range(k * steps, (k + 1) * steps))
 
     def end(self) -> None:
-        trace, _ = self._memory.end()
-        assert trace is not None
-        self._trace = trace
+        self._trace = _ended(self._memory)
 
 
-class _From:
-    """The synapses of a chunk, from one of its steps on."""
-
-    def __init__(self, memory: SynapticMemory, first: int) -> None:
-        self._memory, self._first = memory, first
-
-    def current(self, t: int) -> Tensor:
-        return self._memory.current(self._first + t)
-
-    def learn(self, t: int, state: NeuronState) -> None:
-        self._memory.learn(self._first + t, state)
-
-    def end(self) -> tuple[None, None]:
-        return None, None  # the chunk has not ended
+def _ended(memory: SynapticMemory) -> Tensor:
+    """Return the trace after the last step."""
+    trace, _ = memory.end()
+    assert trace is not None
+    return trace
 
 
 class StreamActivity(NamedTuple):
@@ -226,26 +193,26 @@ def run_stream(
     layers: list[HybridLinear] = list(network.layers)  # type: ignore[arg-type]
     if any(not isinstance(layer.rule, Hebbian) for layer in layers):
         raise ValueError("a stream needs a Hebbian rule in every layer: nothing else would adapt")
-    gain, streams, later = network.gain, values.shape[0], layers[1:]
-    first: FirstLayer
+    gain, streams = network.gain, values.shape[0]
+    first: StreamedLayer | StreamedSteps
     if network.encode is None:
         first, usual = StreamedLayer(layers[0], gain, streams), _CHUNK
     else:
         first = StreamedSteps(layers[0], gain, streams, network.encode)
         usual = max(_CHUNK_OF_STEPS // len(gain), 1)
-    traces = [layer.stored().trace for layer in later]
+    traces = [layer.stored().trace for layer in layers]
     outputs, spikes = [], layers[0].weight.new_zeros(streams, len(layers))
     for part in values.split(chunk or usual, dim=1):
         first.begin(part)
         for k in range(part.shape[1]):
-            windows = [first.window(k)]
-            for i, layer in enumerate(later):
-                drive: Drive = fade([state.z for state in windows[-1].states], network.gain)
-                windows.append(layer(drive, LayerState(trace=traces[i]), pool="stream"))
-                traces[i] = windows[-1].final.trace
-            outputs.append(network.readout(windows[-1].states, network.neuron.v_th))
-            for i, window in enumerate(windows):
-                spikes[:, i] += torch.stack([state.z.mean(-1) for state in window.states]).sum(0)
+            states = first.states(k)
+            for i in range(len(layers)):
+                if i:
+                    drive: Drive = fade([state.z for state in states], gain)
+                    states, final = layers[i](drive, LayerState(trace=traces[i]), pool="stream")
+                    traces[i] = final.trace
+                spikes[:, i] += torch.stack([state.z.mean(-1) for state in states]).sum(0)
+            outputs.append(network.readout(states, network.neuron.v_th))
         first.end()
-    steps = len(network.gain) * values.shape[1]
+    steps = len(gain) * values.shape[1]
     return StreamActivity(torch.stack(outputs, dim=1), spikes / steps)

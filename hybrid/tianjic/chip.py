@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 
 Confidence = Literal["high", "medium", "low"]
 Generation = Literal["Tianjic", "TianjicX", "assumed"]
@@ -40,9 +40,8 @@ class Constant:
         for name in ("unit", "source"):
             given = bool(str(getattr(self, name)).strip())
             require(self, name, given, "given: say where the number is from")
-        for name, kind in (("confidence", Confidence), ("generation", Generation)):
-            choices = get_args(kind)
-            require(self, name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        one_of(self, "confidence", Confidence)
+        one_of(self, "generation", Generation)
         if self.low is None or self.high is None:
             require(self, "low", self.low == self.high, "given together with high, or not at all")
         else:

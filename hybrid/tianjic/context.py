@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hybrid.model.coding import LastMembrane
-from hybrid.model.context import ContextGated, Masks
+from hybrid.model.networks import ContextGated, Masks
 from hybrid.tianjic.cores import WIDE, Limits, Local, Outcome, dendrite, run
 from hybrid.tianjic.fixed import Overflows, multiplier_for, shifted, weights_of
 from hybrid.tianjic.quantize import DEFAULT, PEAK, ChipNetwork, Options, dense_shape, integer_layer

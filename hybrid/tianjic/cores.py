@@ -5,7 +5,7 @@ from that and from the mapping.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -15,9 +15,10 @@ from hybrid.tianjic.chip import Chip
 from hybrid.tianjic.fixed import Overflows, exact_product, shifted, signed_range
 from hybrid.tianjic.history import History, HostRule, LocalModule, WrittenSynapses
 from hybrid.tianjic.mapping import tiles
-from hybrid.tianjic.soma import Soma
+from hybrid.tianjic.soma import Soma, SomaStep
 
 Local = Literal["off", "history", "write-back"]
+Trace = History | WrittenSynapses | None  # what stands for a layer's trace
 
 
 class Carried(NamedTuple):
@@ -76,8 +77,7 @@ class Layered(NamedTuple):
     largest: int  # magnitude of a potential
 
 
-@dataclass
-class Outcome:
+class Outcome(NamedTuple):
     """What a network did with a batch."""
 
     potentials: Tensor  # of the last layer after the last step, before reset [N, out]
@@ -85,7 +85,7 @@ class Outcome:
     samples: int
     steps: int
     layers: dict[str, Layered]
-    overflows: dict[str, int] = field(default_factory=dict)
+    overflows: dict[str, int]
 
 
 def run(
@@ -118,7 +118,10 @@ def run(
         if layer is not layers[0]:  # spikes, or the numbers that they carry
             payload = (layer.payload or (1,) * len(inputs))[: len(inputs)]
             signals = spikes * torch.tensor(payload, device=spikes.device).view(-1, 1, 1)
-        spikes, v, largest = _window(layer, signals, local, limits, overflows)
+        trace = _trace(layer, local, overflows)
+        steps = window(layer, signals, trace, limits, overflows)
+        v, spikes = steps[-1].v, torch.stack([step.z for step in steps])
+        largest = max(int(step.v.abs().max()) if step.v.numel() else 0 for step in steps)
         done[layer.name] = Layered((signals != 0).sum((0, 1)), spikes.sum((0, 1)), largest)
     return Outcome(v, spikes.sum(0), len(v), len(inputs), done, dict(overflows.counts))
 
@@ -143,33 +146,38 @@ def _check(layers: Sequence[SpikingLayer], inputs: Sequence[Tensor]) -> None:
         size = gives
 
 
-def _window(
+def window(
     layer: SpikingLayer,
     signals: Tensor,
-    local: Local,
+    trace: Trace,
     limits: Limits,
     overflows: Overflows,
-) -> tuple[Tensor, Tensor, int]:
-    """Return a layer's spikes [T, N, out], last potential [N, out], and largest magnitude."""
-    v = left = layer.soma.at_rest(signals.shape[1], layer.weight.shape[1], signals.device)
-    trace = _trace(layer, local, overflows)
-    spikes, largest = [], 0
+    teacher: Tensor | None = None,
+) -> list[SomaStep]:
+    """Return the steps of a layer from rest, under signals [T, N, in].
+
+    Args:
+        layer, limits, overflows: see `run`.
+        trace: learns; None for a layer without one.
+        teacher: currents [T, N, out] added to those of the synapses.
+    """
+    left = layer.soma.at_rest(signals.shape[1], layer.weight.shape[1], signals.device)
+    steps = []
     for t, x in enumerate(signals):
         current = current_of(layer, x, trace, limits, overflows)
         if layer.carried is not None:
             faded = dendrite(x, layer.carried.weight, limits, overflows, layer.name)
             current = current + shifted(faded, *layer.carried.gains[t])
-        left, v, z = layer.soma.step(current, left, overflows, f"{layer.name}: potentials")
+        if teacher is not None:
+            current = current + teacher[t]
+        steps.append(layer.soma.step(current, left, overflows, f"{layer.name}: potentials"))
+        left = steps[-1].left
         if trace is not None:
-            trace.learn(x, v)
-        spikes.append(z)
-        largest = max(largest, int(v.abs().max()) if v.numel() else 0)
-    return torch.stack(spikes), v, largest
+            trace.learn(x, steps[-1].v)
+    return steps
 
 
-def _trace(
-    layer: SpikingLayer, local: Local, overflows: Overflows
-) -> History | WrittenSynapses | None:
+def _trace(layer: SpikingLayer, local: Local, overflows: Overflows) -> Trace:
     """Return what stands for a layer's trace, or None."""
     if layer.local is None or local == "off":
         return None
@@ -181,11 +189,7 @@ def _trace(
 
 
 def current_of(
-    layer: SpikingLayer,
-    x: Tensor,
-    trace: History | WrittenSynapses | None,
-    limits: Limits,
-    overflows: Overflows,
+    layer: SpikingLayer, x: Tensor, trace: Trace, limits: Limits, overflows: Overflows
 ) -> Tensor:
     """Return what inputs x [N, in] send into neurons: through weights, bias and trace [N, out]."""
     current = dendrite(x, layer.weight, limits, overflows, layer.name) + layer.bias

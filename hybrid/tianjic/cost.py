@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.tianjic.chip import Chip
-from hybrid.tianjic.mapping import Mapping, busy_clocks
+from hybrid.tianjic.mapping import Core, Mapping, busy_clocks
 from hybrid.tianjic.routing import INPUT, Traffic, traffic
 from hybrid.tianjic.shapes import DenseShape, Shape
 
@@ -61,25 +61,28 @@ class Energy(NamedTuple):
 class Cost:
     """What one inference costs."""
 
-    chip: Chip
+    mapping: Mapping
     timing: Timing
     operations: Operations
     traffic: Traffic
-    cores: int
     core_phases: int  # phases in which cores compute, all together
-    chips: int
     steps: int
+
+    @property
+    def cores(self) -> int:
+        """Cores in use."""
+        return len(self.mapping.cores)
 
     @property
     def energy(self) -> Energy:
         """J of an inference on the chip it was mapped to."""
-        return self.energy_on(self.chip)
+        return self.energy_on(self.mapping.chip)
 
     def energy_on(self, chip: Chip) -> Energy:
         """Return the energy if constants were those of another chip; its time stays."""
         done = self.operations
         naive = done.macs * chip.energy_per_mac + done.acs * chip.energy_per_sop
-        static = self.chips * chip.static_power * self.timing.latency
+        static = self.mapping.chips * chip.static_power * self.timing.latency
         packets = self.steps * self.traffic.hops * chip.packet_energy
         extra = done.updates * chip.update_energy + packets
         dynamic = 1.0 - chip.static_share
@@ -165,13 +168,11 @@ def cost(mapping: Mapping, rates: Rates, steps: int) -> Cost:
     first, *later = (rates[name] for name in shapes)
     leaving = dict(zip(shapes, [*later, rates["output"]], strict=True))
     return Cost(
-        chip=mapping.chip,
-        timing=timing(mapping, steps),
-        operations=operations(mapping, rates, steps),
-        traffic=traffic(mapping, leaving | {INPUT: first}),
-        cores=len(mapping.cores),
+        mapping,
+        timing(mapping, steps),
+        operations(mapping, rates, steps),
+        traffic(mapping, leaving | {INPUT: first}),
         core_phases=sum((1 if shapes[c.layer].once else steps) * c.passes for c in mapping.cores),
-        chips=mapping.chips,
         steps=steps,
     )
 
@@ -192,14 +193,13 @@ def core_events(mapping: Mapping, rates: Rates) -> NDArray[np.float64]:
 
     Sums and products meet none.
     """
-    return np.array(
-        [
-            float(rates[core.layer][core.axons].mean()) * core.operations * core.passes
-            if core.weights and core.role != "coincidences"
-            else 0.0
-            for core in mapping.cores
-        ]
-    )
+
+    def met(core: Core) -> float:
+        if not core.weights or core.role == "coincidences":
+            return 0.0
+        return float(rates[core.layer][core.axons].mean()) * core.operations * core.passes
+
+    return np.array([met(core) for core in mapping.cores])
 
 
 def phase_use(mapping: Mapping, moved: Traffic) -> dict[str, float]:
@@ -255,20 +255,19 @@ def loading(mapping: Mapping) -> dict[str, float]:
 Energies = Table[str, tuple[float, float, float]]
 
 
-def as_text(mapping: Mapping, spent: Cost, rates: Rates, energies: Energies) -> str:
+def as_text(spent: Cost, rates: Rates, energies: Energies) -> str:
     """Return in words what a network takes: cores, time, operations, energy.
 
     Args:
-        mapping: cores and places.
         spent: what an inference takes.
         rates: how often inputs of layers are active in a step.
         energies: (5 %, median, 95 %) of each model in J.
     """
-    time, done, used = spent.timing, spent.operations, phase_use(mapping, spent.traffic)
+    mapping, time, done = spent.mapping, spent.timing, spent.operations
+    used, moved = phase_use(mapping, spent.traffic), loading(mapping)
     over = "" if used["together"] <= 1 else ": more than one phase may hold"
-    moved = loading(mapping)
     lines = [
-        f"cores: {len(mapping.cores)} occupied of {mapping.chips * mapping.chip.cores} on "
+        f"cores: {spent.cores} occupied of {mapping.chips * mapping.chip.cores} on "
         f"{mapping.chips} chip(s), {mapping.needed} needed for the weights alone; "
         f"{int(mapping.fits_sram().sum())} of them within 22 KB",
         f"time: {time.phases} phases, {1e6 * time.latency:.0f} µs; per s "

@@ -18,15 +18,8 @@ from torch import Tensor, nn
 from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, FewShotReadOut
 from hybrid.tianjic.chip import tianjic
-from hybrid.tianjic.cores import WIDE, Limits, SpikingLayer, current_of
-from hybrid.tianjic.fixed import (
-    Overflows,
-    multiplier_for,
-    quantized,
-    scale_of,
-    shifted,
-    weights_of,
-)
+from hybrid.tianjic.cores import WIDE, Limits, SpikingLayer, current_of, window
+from hybrid.tianjic.fixed import Overflows, multiplier_for, quantized, scale_of, shifted, weights_of
 from hybrid.tianjic.history import History
 from hybrid.tianjic.quantize import (
     ARGUMENT,
@@ -130,32 +123,23 @@ class ChipReadOut(SpikingLayer):
         Raises:
             ValueError: if the support has more samples than the local module has lags.
         """
-        layer, place = self._first(ways), f"{self.name}: potentials"
-        size, history = support.shape[1], None
-        if layer.local is not None:
-            if size > (most := len(layer.local.lags)):
-                raise ValueError(f"support of {size} samples: the local module remembers {most}")
-            history = History(layer.local, overflows, self.name)
-        left = layer.soma.at_rest(len(support), ways, support.device)
-        currents = self.label_current * torch.eye(ways, dtype=torch.int64, device=support.device)
-        for x, label in zip(support.unbind(1), labels.unbind(1), strict=True):
-            current = current_of(layer, x, history, limits, overflows) + currents[label]
-            left, v, _ = layer.soma.step(current, left, overflows, place)
-            if history is not None:
-                history.learn(x, v)
-        count = query.shape[1]
-        remembered = None if history is None else history.repeated(count)
-        current = current_of(layer, query.flatten(0, 1), remembered, limits, overflows)
-        v = left.repeat_interleave(count, 0) + current
-        return overflows.saturate(v, layer.soma.bits, place).unflatten(0, (-1, count))
-
-    def _first(self, ways: int) -> SpikingLayer:
-        """Return the layer with its first neurons alone."""
-        local = self.local
+        size, count, local, history = support.shape[1], query.shape[1], self.local, None
         if local is not None:
+            if size > (most := len(local.lags)):
+                raise ValueError(f"support of {size} samples: the local module remembers {most}")
             lags, thresholds = local.lags[:, :, :ways], local.thresholds[:ways]
             local = replace(local, lags=lags, thresholds=thresholds)
-        return replace(self, weight=self.weight[:, :ways], bias=self.bias[:ways], local=local)
+            history = History(local, overflows, self.name)
+        # The layer with its first neurons alone.
+        layer = replace(self, weight=self.weight[:, :ways], bias=self.bias[:ways], local=local)
+        currents = self.label_current * torch.eye(ways, dtype=torch.int64, device=support.device)
+        teacher = currents[labels.T]
+        steps = window(layer, support.transpose(0, 1), history, limits, overflows, teacher)
+        remembered = None if history is None else history.repeated(count)
+        current = current_of(layer, query.flatten(0, 1), remembered, limits, overflows)
+        v = steps[-1].left.repeat_interleave(count, 0) + current
+        place = f"{self.name}: potentials"
+        return overflows.saturate(v, layer.soma.bits, place).unflatten(0, (-1, count))
 
 
 @dataclass(frozen=True, kw_only=True)

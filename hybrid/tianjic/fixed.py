@@ -97,22 +97,19 @@ def shifted(values: Tensor, multiplier: int, shift: int) -> Tensor:
     return (values.long() * multiplier + half) >> shift
 
 
-def multiplier_for(factor: float, bits: int = 16) -> tuple[int, int]:
+def multiplier_for(factor: float) -> tuple[int, int]:
     """Return (multiplier, shift) with multiplier / 2^shift nearest to `factor`.
 
-    Args:
-        factor: finite; 0 gives (0, 0).
-        bits: of the signed multiplier.
+    Multipliers are signed and have 16 bits; a factor of 0 gives (0, 0).
 
     Raises:
         ValueError: if the factor is too large for a multiplier without a shift.
     """
-    highest = signed_range(bits)[1]
+    highest, shift = signed_range(16)[1], 0
     if abs(factor) > highest:
-        raise ValueError(f"factor = {factor:g}: a multiplier of {bits} bits reaches {highest}")
+        raise ValueError(f"factor = {factor:g}: a multiplier of 16 bits reaches {highest}")
     if factor == 0.0:
         return 0, 0
-    shift = 0
     while shift < 31 and abs(round(factor * (1 << (shift + 1)))) <= highest:
         shift += 1
     return round(factor * (1 << shift)), shift

@@ -18,7 +18,7 @@ the other.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -64,22 +64,21 @@ class LocalModule:
         return self.table.look_up(argument, overflows, f"{place}: arguments of tables")
 
 
+@dataclass
 class History:
-    """Inputs and post factors of earlier steps, and the current they make.
+    """Inputs and post factors of earlier steps, and the current they make."""
 
-    Args:
-        module: constants.
-        overflows, place: where scores and arguments that do not fit are counted.
-    """
+    module: LocalModule
+    overflows: Overflows  # counts scores and arguments that do not fit
+    place: str  # named there
 
-    def __init__(self, module: LocalModule, overflows: Overflows, place: str) -> None:
-        self._module, self._overflows, self._place = module, overflows, place
-        reach = module.delay + len(module.lags)
+    def __post_init__(self) -> None:
+        reach = self.module.delay + len(self.module.lags)
         self._earlier: deque[tuple[Tensor, Tensor]] = deque(maxlen=reach)  # the newest step first
 
     def repeated(self, times: int) -> "History":
         """Return a history for `times` samples in the place of each: queries of one support."""
-        made = History(self._module, self._overflows, self._place)
+        made = replace(self)
         for x, post in self._earlier:
             made._earlier.append((x.repeat_interleave(times, 0), post.repeat_interleave(times, 0)))
         return made
@@ -87,22 +86,21 @@ class History:
     def current(self, x: Tensor) -> Tensor | int:
         """Return the local current under input x [N, in], in units of the potential."""
         total: Tensor | int = 0
-        remembered = list(self._earlier)[self._module.delay :]
-        for lag, (earlier, post) in zip(self._module.lags, remembered, strict=False):
+        remembered = list(self._earlier)[self.module.delay :]
+        for lag, (earlier, post) in zip(self.module.lags, remembered, strict=False):
             total = total + self._score(x, earlier, lag) * post
-        return total if isinstance(total, int) else shifted(total, *self._module.gain)
+        return total if isinstance(total, int) else shifted(total, *self.module.gain)
 
     def learn(self, x: Tensor, v: Tensor) -> None:
         """Remember an input [N, in] and the potential that it led to [N, out]."""
-        self._earlier.appendleft((x, self._module.post(v, self._overflows, self._place)))
+        self._earlier.appendleft((x, self.module.post(v, self.overflows, self.place)))
 
     def _score(self, x: Tensor, earlier: Tensor, lag: Tensor) -> Tensor:
         """Return how alike two inputs are, weighted by a lag [N, 1] or [N, out]."""
-        module = self._module
-        alike = shifted(x.long() * earlier.long(), 1, module.coincidence_shift)
+        alike = shifted(x.long() * earlier.long(), 1, self.module.coincidence_shift)
         sums = exact_product(alike, lag.unsqueeze(1) if lag.ndim == 1 else lag)
-        sums = shifted(sums, 1, module.score_shift)
-        return self._overflows.saturate(sums, module.score_bits, f"{self._place}: scores")
+        sums = shifted(sums, 1, self.module.score_shift)
+        return self.overflows.saturate(sums, self.module.score_bits, f"{self.place}: scores")
 
 
 class HostRule(NamedTuple):
@@ -116,36 +114,31 @@ class HostRule(NamedTuple):
     clip: float | None  # bound of the trace
 
 
+@dataclass
 class WrittenSynapses:
-    """Synapses that a host rewrites: the same interface as `History`.
+    """Synapses that a host rewrites: the same interface as `History`."""
 
-    Args:
-        weight: global weights in whole numbers [in, out].
-        rule: of the host.
-        module: gives the post factor.
-        overflows, place: where synapses and arguments that do not fit are counted.
-    """
+    weight: Tensor  # global weights in whole numbers [in, out]
+    rule: HostRule
+    module: LocalModule  # gives the post factor
+    overflows: Overflows  # counts synapses and arguments that do not fit
+    place: str  # named there
 
-    def __init__(
-        self, weight: Tensor, rule: HostRule, module: LocalModule, overflows: Overflows, place: str
-    ) -> None:
-        self._weight, self._rule, self._module = weight.float(), rule, module
-        self._overflows, self._place = overflows, place
-        self._trace = rule.start.float().unsqueeze(0)  # one for all samples until they learn
+    def __post_init__(self) -> None:
+        self._trace = self.rule.start.float().unsqueeze(0)  # one for all samples until they learn
 
     def current(self, x: Tensor) -> Tensor:
         """Return what the synapses of this step add to those of the global weights [N, out]."""
-        whole = (self._weight + self._rule.gain * self._trace.expand(len(x), -1, -1)).round()
-        written = self._overflows.saturate(whole, self._rule.bits, f"{self._place}: synapses")
-        added = (written - self._weight).double()
+        weight, traces = self.weight.float(), self._trace.expand(len(x), -1, -1)
+        whole = (weight + self.rule.gain * traces).round()
+        written = self.overflows.saturate(whole, self.rule.bits, f"{self.place}: synapses")
+        added = (written - weight).double()
         return torch.bmm(x.double().unsqueeze(1), added).squeeze(1).long()
 
     def learn(self, x: Tensor, v: Tensor) -> None:
         """Move the trace by an input [N, in] and the potential that it led to [N, out]."""
-        pre = self._rule.rate.float() * x
-        post = self._module.post(v, self._overflows, self._place).float()
-        self._trace = torch.baddbmm(
-            self._trace, pre.unsqueeze(2), post.unsqueeze(1), beta=self._rule.trace_decay
-        )
-        if self._rule.clip is not None:
-            self._trace = self._trace.clamp(-self._rule.clip, self._rule.clip)
+        rule, pre = self.rule, (self.rule.rate.float() * x).unsqueeze(2)
+        post = self.module.post(v, self.overflows, self.place).float().unsqueeze(1)
+        self._trace = torch.baddbmm(self._trace, pre, post, beta=rule.trace_decay)
+        if rule.clip is not None:
+            self._trace = self._trace.clamp(-rule.clip, rule.clip)

@@ -133,7 +133,11 @@ def map_network(shapes: Sequence[Shape], chip: Chip, *, most_chips: int = 1) -> 
                 f"{len(cores)} cores so far, {most_chips} chip(s) have {most_chips * chip.cores}: "
                 "allow more chips, fold convolutions, or make layers smaller",
             )
-    return Mapping(chip, tuple(shapes), tuple(cores), tuple(_places(len(cores), chip)))
+    # Places follow a line that winds through the mesh, chip after chip.
+    width, height = chip.mesh_width, chip.mesh_height
+    winding = [(x if y % 2 == 0 else width - 1 - x, y) for y in range(height) for x in range(width)]
+    places = (Place(n // chip.cores, *winding[n % chip.cores]) for n in range(len(cores)))
+    return Mapping(chip, tuple(shapes), tuple(cores), tuple(places))
 
 
 def tiles(count: int, size: int) -> list[Numbers]:
@@ -261,19 +265,8 @@ def _runs(positions: int, side: int) -> list[slice]:
 
 def _merged(passes: list[Core]) -> Core:
     """Return one core for what several do, each in a phase of its own, with the same weights."""
-    return passes[0]._replace(
-        axons=np.unique(np.concatenate([core.axons for core in passes])),
-        neurons=np.concatenate([core.neurons for core in passes]),
-        operations=max(core.operations for core in passes),
-        weights=max(core.weights for core in passes),
-        fan_in=max(core.fan_in for core in passes),
-        fan_out=max(core.fan_out for core in passes),
-        passes=len(passes),
-    )
-
-
-def _places(count: int, chip: Chip) -> list[Place]:
-    """Return places along a line that winds through the mesh, chip after chip."""
-    width, height = chip.mesh_width, chip.mesh_height
-    winding = [(x if y % 2 == 0 else width - 1 - x, y) for y in range(height) for x in range(width)]
-    return [Place(n // chip.cores, *winding[n % chip.cores]) for n in range(count)]
+    counts = ("operations", "weights", "fan_in", "fan_out")
+    most = {name: max(getattr(core, name) for core in passes) for name in counts}
+    axons = np.unique(np.concatenate([core.axons for core in passes]))
+    neurons = np.concatenate([core.neurons for core in passes])
+    return passes[0]._replace(axons=axons, neurons=neurons, passes=len(passes), **most)

@@ -7,12 +7,12 @@ powers of four, as a potential's unit is free.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 from hybrid.model.coding import LastMembrane, Rate, ReadOut
 from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected
@@ -28,10 +28,11 @@ from hybrid.tianjic.soma import LEAK_STEPS, ResetMode, SoftMaximum, Soma, Table
 CarriedTrace = Literal["folded", "separate", "none"]
 PEAK = signed_range(8)[1]
 ARGUMENT = 32  # steps of a table's argument in one unit of v / v_th: tables reach from -4 to 4
-_RESETS: dict[str, tuple[ResetMode, int]] = {
-    "subtract": ("subtract threshold", 0),
-    "zero": ("to value", 0),
-    "none": ("subtract value", 0),
+# With a value of 0.
+_RESETS: dict[str, ResetMode] = {
+    "subtract": "subtract threshold",
+    "zero": "to value",
+    "none": "subtract value",
 }
 
 
@@ -65,10 +66,9 @@ class Options:
     headroom: float = 1.0
 
     def __post_init__(self) -> None:
-        carried = get_args(CarriedTrace)
         require(self, "weight_bits", 2 <= self.weight_bits <= 8, "in 2 to 8")
         require(self, "codebook", self.codebook is None or self.codebook >= 2, ">= 2, or None")
-        require(self, "carried", self.carried in carried, f"one of {', '.join(carried)}")
+        one_of(self, "carried", CarriedTrace)
         require(self, "lags", self.lags is None or self.lags >= 1, ">= 1, or None for all")
         require(self, "delay", self.delay >= 0, ">= 0")
         require(self, "kept", 0.0 < self.kept <= 1.0, "in (0, 1]")
@@ -173,8 +173,7 @@ def integer_layer(
     payload = tuple(round(PEAK * g) for g in gain) if number and graded else None
     peak = PEAK if graded or not number else 1  # what an input of 1 comes in as
     weight, bits, rule = module.weight.T, options.weight_bits, module.rule
-    if mask is not None:
-        weight = weight * mask
+    weight = weight if mask is None else weight * mask
     meta, trace = module.synapse().meta, None
     if meta is not None and options.carried != "none" and module.lifetime != "call":
         trace = meta.local_gain * module.trace
@@ -236,8 +235,7 @@ def integer_soma(neuron: Neuron, unit: float) -> Soma:
         raise ValueError(f"{type(neuron).__name__} is no neuron of the chip: use LIF or IF")
     assert isinstance(neuron, LIF)
     leak = LEAK_STEPS if isinstance(neuron, IF) else round(LEAK_STEPS * neuron.decay)
-    mode, value = _RESETS[neuron.reset]
-    return Soma(threshold=round(neuron.v_th / unit), leak=leak, reset=mode, reset_value=value)
+    return Soma(threshold=round(neuron.v_th / unit), leak=leak, reset=_RESETS[neuron.reset])
 
 
 def local_module(

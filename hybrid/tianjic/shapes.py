@@ -2,12 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 
 Fold = Literal["unfolded", "folded"]
-FOLDS: tuple[Fold, ...] = get_args(Fold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ class ConvolutionShape:
         require(self, "image", min(self.image) >= 1, ">= 1 in each part")
         require(self, "channels", self.channels >= 1, ">= 1")
         require(self, "stride", self.stride >= 1, ">= 1")
-        require(self, "fold", self.fold in FOLDS, f"one of {', '.join(FOLDS)}")
+        one_of(self, "fold", Fold)
 
     @property
     def positions(self) -> tuple[int, int]:
@@ -119,11 +118,8 @@ class ConvolutionShape:
     def synapses(self) -> int:
         """Pairs of an input and an output that a kernel connects, borders left out."""
         channels, *sides = self.image
-        down, across = (
-            self.pairs(slice(0, count), side)
-            for count, side in zip(self.positions, sides, strict=True)
-        )
-        return channels * self.channels * down * across
+        runs = (slice(0, count) for count in self.positions)
+        return channels * self.channels * math.prod(map(self.pairs, runs, sides))
 
     def seen(self, positions: slice, side: int) -> slice:
         """Return the pixels that a run of positions sees, along a side of so many pixels."""

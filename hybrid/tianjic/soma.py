@@ -11,12 +11,12 @@ Tianjic itself less is known. Source: openBII/BiMap; `chip.toml` for widths.
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.fixed import Overflows, shifted, signed_range
 
@@ -59,8 +59,7 @@ class Soma:
         require(self, "leak", 0 <= self.leak <= LEAK_STEPS, f"in 0 to {LEAK_STEPS}")
         for name in ("threshold", "reset_value"):
             require(self, name, low <= getattr(self, name) <= high, f"in {low} to {high}")
-        modes = get_args(ResetMode)
-        require(self, "reset", self.reset in modes, f"one of {', '.join(modes)}")
+        one_of(self, "reset", ResetMode)
 
     def at_rest(self, samples: int, neurons: int, device: torch.device | None = None) -> Tensor:
         """Return the potentials before the first step [N, out]."""

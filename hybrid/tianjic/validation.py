@@ -31,16 +31,11 @@ class Check:
     tolerance: float = 0.0  # share of the reference, for "about"
 
     @property
-    def deviation(self) -> float:
-        """How far the model is off, as a share of the reference."""
-        return self.model / self.reference - 1.0
-
-    @property
     def holds(self) -> bool:
         """Whether the model is as it has to be."""
         if self.relation == "below":
             return self.model < self.reference
-        return abs(self.deviation) <= self.tolerance
+        return abs(self.model / self.reference - 1.0) <= self.tolerance
 
 
 NOT_FOUND = (

@@ -10,8 +10,8 @@ from torch import Tensor
 from hybrid.experiments.continual.methods import HP, SPARSE_GP, ContinualMethod, build
 from hybrid.experiments.continual.plans import AUTHORS
 from hybrid.learning.training import one_hot_mse
-from hybrid.model.context import ContextGated, Masks
 from hybrid.model.drive import Drive, Static, fade
+from hybrid.model.networks import ContextGated, Masks
 from hybrid.model.neurons import Rectangle, spike
 
 SAMPLES = 100

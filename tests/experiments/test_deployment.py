@@ -15,7 +15,7 @@ from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.methods import GP, HP
 from hybrid.experiments.core.records import Records, levels, samples, select
 from hybrid.experiments.core.trials import Place, Trial
-from hybrid.experiments.deployment import EXPERIMENT, chip, plans, record
+from hybrid.experiments.deployment import EXPERIMENT, chip, plans
 from hybrid.experiments.deployment.claims import forms_in, histories, parts_in
 from hybrid.experiments.deployment.figure import draw, draw_others
 from hybrid.experiments.deployment.images import fine_tuned, rounded_weights
@@ -103,7 +103,7 @@ def _tiny() -> Iterator[None]:
     with few_digits(), pytest.MonkeyPatch.context() as patch:
         patch.setitem(plans.PLANS, "smoke", tiny)
         patch.setattr(episodes, "load_characters", lambda name: glyphs)
-        patch.setattr(record, "_LEAST", 0.01)
+        patch.setattr(chip, "_LEAST", 0.01)
         yield
     episodes.characters_of.cache_clear()
 
@@ -243,7 +243,7 @@ def test_shapes_survive_their_record() -> None:
         DenseShape(name="b", inputs=100, outputs=10, graded=True, local=LocalShape(lags=3)),
         DenseShape(name="c", inputs=10, outputs=10, carried=True),
     )
-    assert record.shapes_in(record.shapes_as_json(shapes)) == shapes
+    assert chip.shapes_in(chip.shapes_as_json(shapes)) == shapes
 
 
 @pytest.mark.parametrize(

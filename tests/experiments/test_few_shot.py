@@ -22,7 +22,7 @@ from hybrid.experiments.core.records import Records, levels, samples, select
 from hybrid.experiments.core.settings import as_json, from_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
-from hybrid.experiments.few_shot import EXPERIMENT, episodes, evaluation, plans
+from hybrid.experiments.few_shot import EXPERIMENT, episodes, plans, run
 from hybrid.experiments.few_shot.claims import interval, sizes_in
 from hybrid.experiments.few_shot.episodes import halves, meta_batches, pool_of
 from hybrid.experiments.few_shot.figure import draw
@@ -269,7 +269,7 @@ def test_without_a_trace_there_is_nothing_but_chance() -> None:
     bound = network.head.bind(Support(features[batch.support], batch.labels), ways=3)
     assert bound.final.trace is None
     pool = pool_of(TINY, 1)
-    tested = evaluation.Tested.of(network, pool, pool.split.test, TINY, CPU)
+    tested = run.Tested.of(network, pool, pool.split.test, TINY, CPU)
     asked = tested.episodes(4_000, 5, 1, np.random.default_rng(0))
     assert abs(tested.correct(asked, 5).mean() - 0.2) < 0.025
 

@@ -21,8 +21,8 @@ from hybrid.learning.continual import (
 )
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import Split
-from hybrid.model.context import ContextGated, Masks
 from hybrid.model.layers import InitialMeta
+from hybrid.model.networks import ContextGated, Masks
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 from hybrid.model.window.sparse import random_masks

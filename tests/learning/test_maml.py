@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hybrid.learning.maml import FirstOrderMAML
+from hybrid.learning.episodic import FirstOrderMAML
 from hybrid.model.embedding import Embedding
 
 

@@ -11,9 +11,8 @@ from torch.func import functional_call
 
 from hybrid.learning.bilevel import Bilevel, Loss, hypergradient
 from hybrid.model.coding import LastMembrane
-from hybrid.model.context import ContextGated
 from hybrid.model.layers import InitialMeta, meta_parameters, weight_parameters
-from hybrid.model.networks import FullyConnected
+from hybrid.model.networks import ContextGated, FullyConnected
 from hybrid.model.neurons import LIF, NeuronState, Rectangle
 from hybrid.model.plasticity import Hebbian
 from hybrid.model.window.choice import EVALUATIONS, Evaluation

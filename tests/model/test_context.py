@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybrid.model.context import ContextGated
 from hybrid.model.layers import InitialMeta
+from hybrid.model.networks import ContextGated
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 from hybrid.model.window.sparse import SparseMask, random_masks

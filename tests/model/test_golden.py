@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hybrid.model.coding import LastMembrane, Rank
-from hybrid.model.context import ContextGated
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.drive import Static, drive_decay, fade
 from hybrid.model.layers import InitialMeta
-from hybrid.model.networks import FullyConnected
+from hybrid.model.networks import ContextGated, FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian, MetaLocal, Synapse
 from hybrid.model.window.choice import Evaluation, run_window

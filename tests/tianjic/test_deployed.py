@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybrid.model.context import ContextGated
 from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, FewShotReadOut, Matching, Support
 from hybrid.model.layers import InitialMeta
+from hybrid.model.networks import ContextGated
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 from hybrid.model.window.sparse import random_masks

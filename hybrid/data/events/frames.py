@@ -1,6 +1,6 @@
 """Frames: events counted at each pixel, polarity by polarity, in windows of time or of count."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,6 @@ from hybrid.checks import choose
 from hybrid.data.events.recordings import Events, Recordings
 
 Binning = Literal["time", "count"]
-BINNINGS: tuple[Binning, ...] = ("time", "count")
 Frames = NDArray[np.uint16]
 _MOST = np.iinfo(np.uint16).max  # events that a pixel can count
 _AT_ONCE = 16  # recordings whose events fit into a processor's cache
@@ -37,7 +36,7 @@ def to_frames(
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}: give at least one")
-    choose("binning", by, BINNINGS)
+    choose("binning", by, get_args(Binning))
     if span is not None and (by != "time" or span < steps):
         raise ValueError(f"span = {span}: windows of time need at least 1 µs each, others no span")
     width, height, polarities = recordings.sensor

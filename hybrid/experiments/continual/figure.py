@@ -1,5 +1,6 @@
 """Fig. 5: which arrays go into which panel."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from hybrid.data.images import load_images
 from hybrid.data.tasks import permuted
 from hybrid.experiments.continual.claims import accuracy_table
 from hybrid.experiments.continual.methods import METHODS
+from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
-from hybrid.experiments.core.settings import as_json
 from hybrid.report.estimate import Floats
 from hybrid.report.figures import COLOURS, canvas
 from hybrid.report.panels import (
@@ -51,16 +52,11 @@ def draw(records: Records[Any, Any], shown: Floats, label: str | None = None) ->
     images(axes["a"], rows, gap=4, labels=captions, title=title, cmap="gray_r", vmin=0, vmax=1)
     _densities(axes["b"], records, label)
     average = select(own, condition="average")
-    curves = [
-        Line(
-            method,
-            levels(average, method=method),
-            samples(average, method=method),
-            COLOURS[method],
-            {"marker": "", "linestyle": "-" if _GATED[method] else "--"},
-        )
-        for method in methods
-    ]
+    curves = []
+    for method in methods:
+        style = {"marker": "", "linestyle": "-" if _GATED[method] else "--"}
+        x, found = levels(average, method=method), samples(average, method=method)
+        curves.append(Line(method, x, found, COLOURS[method], style))
     lines(
         axes["c"],
         curves,
@@ -71,38 +67,28 @@ def draw(records: Records[Any, Any], shown: Floats, label: str | None = None) ->
         title="Solid: told the task; dashed: not told",
         ylim=(0, 100),
     )
-    finals = {m: samples(own, method=m, condition="final")[:, 0] for m in methods}
+    drawn = []
+    for place, method in enumerate(methods):
+        found, colour = samples(own, method=method, condition="final")[:, 0], COLOURS[method]
+        look = {} if _GATED[method] else {"facecolor": "none", "edgecolor": colour}
+        drawn.append(Bar(place, found, colour, text=f"{found.mean():.0f}", look=look))
     bars(
         axes["d"],
-        [
-            Bar(
-                place,
-                found,
-                COLOURS[method],
-                text=f"{found.mean():.0f}",
-                look={} if _GATED[method] else {"facecolor": "none", "edgecolor": COLOURS[method]},
-            )
-            for place, (method, found) in enumerate(finals.items())
-        ],
-        ticks={method: float(place) for place, method in enumerate(finals)},
+        drawn,
+        ticks={method: float(place) for place, method in enumerate(methods)},
         rotation=45,
         ylabel=_FINAL,
         ylim=(0, 110),
         title="After the last task",
     )
-    for place, method in (("e", "GP"), ("f", "HP")):
+    for letter, method, scale in (("e", "GP", None), ("f", "HP", "accuracy (%)")):
         if method in methods:
             tables = [accuracy_table(result)[1:] for result in records.results(label, method)]
-            matrix(
-                axes[place],
-                np.mean(tables, axis=0),
-                scale="accuracy (%)" if place == "f" else None,
-                xlabel="tested task",
-                ylabel="tasks learned",
-                title=f"{method}: what is left",
-            )
+            words: dict[str, Any] = {"xlabel": "tested task", "ylabel": "tasks learned"}
+            left, title = np.mean(tables, axis=0), f"{method}: what is left"
+            matrix(axes[letter], left, scale=scale, title=title, **words)
         else:
-            absent(axes[place], f"no {method} in this profile")
+            absent(axes[letter], f"no {method} in this profile")
     _overlaps(axes["g"], records, label)
     return figure
 
@@ -147,21 +133,22 @@ def densities(records: Records[Any, Any], main: str) -> dict[str, tuple[list[flo
 
     Method -> (shares of the synapses that a task owns, accuracies [seeds] of each).
     """
-    constants = {label: as_json(records.planned[label]) for label in records.labels}
-    varied = ("label", "density", "initial_scale")
-    kept = {
-        label: {name: value for name, value in own.items() if name not in varied}
-        for label, own in constants.items()
-    }
-    alike = [label for label in records.labels if kept[label] == kept[main]]
-    alike.sort(key=lambda label: float(constants[label]["density"]))
+    planned, base = records.planned, records.planned[main]
+
+    def alike(own: ContinualSettings) -> bool:
+        return base == replace(
+            own, label=main, density=base.density, initial_scale=base.initial_scale
+        )
+
+    same = [label for label in records.labels if alike(planned[label])]
+    same.sort(key=lambda label: float(planned[label].density))
     found = {}
     for method in _SWEPT:
-        labels = [label for label in alike if method in records.methods(label)]
+        labels = [label for label in same if method in records.methods(label)]
         if labels:
             where = {"method": method, "condition": "final"}
             accuracies = [samples(records.frame, label=own, **where)[:, 0] for own in labels]
-            found[method] = ([constants[own]["density"] for own in labels], accuracies)
+            found[method] = ([planned[own].density for own in labels], accuracies)
     return found
 
 
@@ -169,12 +156,10 @@ def _densities(axes: Axes, records: Records[Any, Any], label: str) -> None:
     """Draw final accuracies against the share of synapses that a task owns, by method."""
     found = densities(records, label)
     for method, (shares, accuracies) in found.items():
-        percent = [100 * share for share in shares]
-        marks = [
-            Dot.of(place, values, colour=COLOURS[method])
-            for place, values in zip(percent, accuracies, strict=True)
-        ]
-        axes.plot(percent, [mark.value for mark in marks], color=COLOURS[method], label=method)
+        percent, colour = [100 * share for share in shares], COLOURS[method]
+        pairs = zip(percent, accuracies, strict=True)
+        marks = [Dot.of(place, values, colour=colour) for place, values in pairs]
+        axes.plot(percent, [mark.value for mark in marks], color=colour, label=method)
         dots(axes, marks)
     shown = sorted({100 * share for shares, _ in found.values() for share in shares})
     logarithmic(axes, "x", shown)
@@ -187,10 +172,10 @@ def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
     return {"fig5": (draw(records, first_tasks(seed)), records.labels)}
 
 
-def first_tasks(seed: int, count: int = 5, shown: int = 3) -> Floats:
+def first_tasks(seed: int) -> Floats:
     """Return digits as the first permuted tasks show them [tasks, images, height, width]."""
-    digits = load_images("digits").test[:shown]
-    flat = digits.reshape(shown, -1)
-    tasks = permuted(count, flat.shape[1], 10, numpy_stream(seed, "permutations"))
+    digits = load_images("digits").test[:3]
+    flat = digits.reshape(len(digits), -1)
+    tasks = permuted(5, flat.shape[1], 10, numpy_stream(seed, "permutations"))
     seen = [flat if task.pixels is None else flat[:, task.pixels] for task in tasks]
-    return np.reshape(seen, (count, *digits.shape))
+    return np.reshape(seen, (len(tasks), *digits.shape))

@@ -1,15 +1,15 @@
 """The ways to learn one task after the other."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from hybrid.experiments.continual.settings import ContinualSettings
-from hybrid.experiments.core import methods
 from hybrid.experiments.core.methods import Method
 from hybrid.learning.consolidation import Consolidation, Importance
-from hybrid.learning.continual import Learner, MetaEpoch, StreamTraining
-from hybrid.model.context import ContextGated, Masks
+from hybrid.learning.continual import Learner, MetaEpoch
+from hybrid.model.networks import ContextGated, Masks
 from hybrid.model.window.sparse import random_masks
 from hybrid.runs.seeds import torch_stream
 
@@ -24,91 +24,56 @@ class ContinualMethod(Method):
     meta: MetaEpoch = "none"  # "replay" stores data, too
 
 
-def _method(method: Method, protocols: tuple[str, ...], **changes: object) -> ContinualMethod:
-    return ContinualMethod(**(vars(method) | {"protocols": protocols} | changes))
+def _plain(name: str, about: str, **changes: Any) -> ContinualMethod:
+    """Return a method without traces."""
+    return ContinualMethod(name=name, about=about, local=False, **changes)
 
 
-GP = _method(
-    methods.GP, ("frozen",), about="fine-tuning: all synapses, task after task, and no remedy"
+def _plastic(name: str, about: str, **changes: Any) -> ContinualMethod:
+    """Return a gated method with traces; its θ learns from stored data unless told otherwise."""
+    usual: dict[str, Any] = {"gated": True, "meta": "replay"}
+    usual |= {"protocols": ("batch", "frozen", "sample")}
+    return ContinualMethod(name=name, about=about, local=True, **(usual | changes))
+
+
+GP = _plain("GP", "fine-tuning: all synapses, task after task, and no remedy")
+JOINT = _plain(
+    "joint", "GP on a mixture of all tasks, also of those to come: no stream at all", joint=True
 )
-JOINT = ContinualMethod(
-    name="joint",
-    about="GP on a mixture of all tasks, also of those to come: no stream at all",
-    local=False,
-    joint=True,
+LP = _plastic(
+    "LP",
+    "HP with random hidden weights: of these layers θ alone is trained, from stored data",
+    hidden_trained=False,
 )
-SPARSE_GP = ContinualMethod(
-    name="sparse GP",
-    about="gating alone: each task owns few synapses; it is told the task",
-    local=False,
-    gated=True,
+SPARSE_GP = _plain(
+    "sparse GP", "gating alone: each task owns few synapses; it is told the task", gated=True
 )
-LP = _method(
-    methods.LP,
-    ("batch", "frozen", "sample"),
-    gated=True,
-    meta="replay",
-    about="HP with random hidden weights: of these layers θ alone is trained, from stored data",
+HP = _plastic(
+    "HP", "gating, and traces on all other synapses; θ learns from stored data of earlier tasks"
 )
-HP = _method(
-    methods.HP,
-    ("batch", "frozen", "sample"),
-    gated=True,
-    meta="replay",
-    about="gating, and traces on all other synapses; θ learns from stored data of earlier tasks",
+EWC = _plain(
+    "EWC", "GP with elastic weight consolidation; it is not told the task", importance="ewc"
 )
-HP_OWN = ContinualMethod(
-    name="HP-own",
-    about="HP whose θ learns from the task just learned: nothing is stored",
-    local=True,
-    gated=True,
-    meta="own",
-    protocols=("batch", "frozen", "sample"),
-)
-EWC = ContinualMethod(
-    name="EWC",
-    about="GP with elastic weight consolidation; it is not told the task",
-    local=False,
-    importance="ewc",
-)
-ONLINE_EWC = ContinualMethod(
-    name="online EWC",
-    about="GP with the online form of EWC; it is not told the task",
-    local=False,
-    importance="online-ewc",
-)
-SI = ContinualMethod(
-    name="SI",
-    about="GP with synaptic intelligence; it is not told the task",
-    local=False,
-    importance="si",
-)
-EWC_GATED = ContinualMethod(
-    name="EWC + gating",
-    about="sparse GP with EWC; it is told the task",
-    local=False,
-    gated=True,
-    importance="ewc",
-)
-SI_GATED = ContinualMethod(
-    name="SI + gating",
-    about="sparse GP with synaptic intelligence; it is told the task",
-    local=False,
-    gated=True,
-    importance="si",
-)
+
 METHODS: tuple[ContinualMethod, ...] = (
-    GP,
-    JOINT,
-    LP,
-    SPARSE_GP,
-    HP,
-    HP_OWN,
+    *(GP, JOINT, LP, SPARSE_GP, HP),
+    _plastic(
+        "HP-own", "HP whose θ learns from the task just learned: nothing is stored", meta="own"
+    ),
     EWC,
-    ONLINE_EWC,
-    SI,
-    EWC_GATED,
-    SI_GATED,
+    _plain(
+        "online EWC",
+        "GP with the online form of EWC; it is not told the task",
+        importance="online-ewc",
+    ),
+    _plain("SI", "GP with synaptic intelligence; it is not told the task", importance="si"),
+    _plain("EWC + gating", "sparse GP with EWC; it is told the task", gated=True, importance="ewc"),
+    _plain(
+        "SI + gating",
+        "sparse GP with synaptic intelligence; it is told the task",
+        gated=True,
+        importance="si",
+    ),
 )
 
 
@@ -145,15 +110,3 @@ def build(settings: ContinualSettings, method: ContinualMethod, seed: int, outpu
         return random_masks(sizes, settings.density, torch_stream(seed, "masks", task))
 
     return Learner(network, held, settings.tasks, masks if method.gated else None)
-
-
-def stream_training(settings: ContinualSettings, method: ContinualMethod) -> StreamTraining:
-    """Return how a trial learns its stream."""
-    return StreamTraining(
-        epochs=settings.epochs,
-        joint=method.joint,
-        meta=method.meta,
-        meta_tasks=settings.meta_tasks,
-        fresh=settings.fresh,
-        fisher_samples=settings.penalty.fisher_samples,
-    )

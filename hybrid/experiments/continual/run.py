@@ -1,6 +1,7 @@
 """Continual learning (paper Fig. 5): tasks one after the other, and what is left of the first."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,11 +9,18 @@ from torch import Tensor
 
 from hybrid.data.images import CLASSES
 from hybrid.data.tasks import Task, permuted, split
-from hybrid.experiments.continual.methods import ContinualMethod, build, stream_training
+from hybrid.experiments.continual.methods import ContinualMethod, build
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.network import images_for, split_numbers
 from hybrid.experiments.core.trials import Place, Trial, learned_theta
-from hybrid.learning.continual import Learner, Stream, View, accuracy_on, learn_stream
+from hybrid.learning.continual import (
+    Learner,
+    Stream,
+    StreamTraining,
+    View,
+    accuracy_on,
+    learn_stream,
+)
 from hybrid.learning.training import Split
 from hybrid.runs.seeds import numpy_stream, torch_stream
 from hybrid.runs.store import Json
@@ -35,40 +43,33 @@ def compute(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> t
     schedule = settings.schedule
     if method.gated:
         schedule = replace(schedule, lr_weight=settings.lr_gated)
+    training = StreamTraining(
+        epochs=settings.epochs,
+        joint=method.joint,
+        meta=method.meta,
+        meta_tasks=settings.meta_tasks,
+        fresh=settings.fresh,
+        fisher_samples=settings.penalty.fisher_samples,
+    )
     logs = learn_stream(
         learner,
         stream,
-        stream_training(settings, method),
+        training,
         schedule,
         lambda epoch: torch_stream(trial.seed, "order", epoch),
         checkpoint=place.checkpoint,
         title=trial.name,
     )
-    accuracy = [
-        [None if np.isnan(value) else round(value, 5) for value in row]
-        for row in learner.accuracy.tolist()
-    ]
-    final = {
-        protocol: [
-            round(
-                accuracy_on(
-                    learner,
-                    stream,
-                    task,
-                    stream.test,
-                    view.test,
-                    batch_size=schedule.batch_size,
-                    protocol=protocol,
-                ),
-                5,
-            )
-            for task, view in enumerate(stream.views)
-        ]
-        for protocol in method.protocols
-    }
+    final: dict[str, list[float]] = {protocol: [] for protocol in method.protocols}
+    for protocol in method.protocols:
+        asked: dict[str, Any] = {"batch_size": schedule.batch_size, "protocol": protocol}
+        for task, view in enumerate(stream.views):
+            share = accuracy_on(learner, stream, task, stream.test, view.test, **asked)
+            final[protocol].append(round(share, 5))
+    table = learner.accuracy.tolist()
     result: Json = {
         "epochs": [vars(log) for log in logs],
-        "accuracy": accuracy,
+        "accuracy": [[None if np.isnan(x) else round(x, 5) for x in row] for row in table],
         "representations": representations(learner, stream),
         "meta": learned_theta(learner.network),
         "final": final,

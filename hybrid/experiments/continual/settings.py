@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 from hybrid.data.images import GREY_NAMES
 from hybrid.data.tasks import SCENARIOS, Scenario
 from hybrid.experiments.core.settings import Settings
@@ -13,7 +13,6 @@ from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import LocalRule
 
 StreamName = Literal["permuted"] | Scenario
-STREAMS: tuple[StreamName, ...] = ("permuted", *SCENARIOS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +85,8 @@ class ContinualSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, allowed in (("dataset", GREY_NAMES), ("stream", STREAMS)):
-            require(self, name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        one_of(self, "dataset", GREY_NAMES)
+        one_of(self, "stream", ("permuted", *SCENARIOS))
         for name in ("steps", "epochs"):
             value = getattr(self, name)
             require(self, name, isinstance(value, int) and value >= 1, "a whole number >= 1")

@@ -1,28 +1,40 @@
-"""What a recorded network takes on the chip: its cores, time and energy, without running it."""
+"""What a record keeps of a network on the chip, and what that tells of it without running it.
+
+Its cores, its time and its energy.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from hybrid.experiments.deployment.record import rates_in, shapes_in
 from hybrid.report.estimate import Floats
 from hybrid.runs.store import Json
-from hybrid.tianjic.chip import Chip, tianjic
+from hybrid.tianjic.chip import tianjic
+from hybrid.tianjic.cores import Outcome
 from hybrid.tianjic.cost import Cost, as_text, cost, energy_range
 from hybrid.tianjic.mapping import Mapping, map_network
+from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
 
 MOST_CHIPS = 8
 _DRAWS = 200
+# Of a processor, where it can be read.
+_COUNTER = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
+_LEAST = 0.2  # seconds that are timed at least
 
 
-def mapping(result: Json, form: str, chip: Chip | None = None) -> Mapping:
+def mapping(result: Json, form: str) -> Mapping:
     """Return the network of a result on cores, in one form: "chip, frozen" for example."""
-    shapes = shapes_in(result["shapes"][form])
-    return map_network(shapes, chip or tianjic(), most_chips=MOST_CHIPS)
+    return map_network(shapes_in(result["shapes"][form]), tianjic(), most_chips=MOST_CHIPS)
 
 
 def rates(result: Json, form: str) -> dict[str, Floats]:
     """Return how often each layer's inputs were active."""
-    known = result["rates"]
-    return rates_in(known.get(form) or known[form.split(",")[0]])
+    known = result["rates"].get(form) or result["rates"][form.split(",")[0]]
+    return {name: np.array(values) for name, values in known.items()}
 
 
 def spent(result: Json, form: str) -> Cost:
@@ -38,5 +50,68 @@ def energies(result: Json, form: str) -> dict[str, tuple[float, float, float]]:
 
 def report(result: Json, form: str) -> str:
     """Return in words what a network takes."""
-    found = mapping(result, form), spent(result, form), rates(result, form)
-    return as_text(*found, energies(result, form))
+    return as_text(spent(result, form), rates(result, form), energies(result, form))
+
+
+def layer_rates(outcome: Outcome) -> Json:
+    """Return how often each input of each layer was active in a step; "output": the last spikes."""
+    shown = outcome.samples * outcome.steps
+    found = {name: rounded(layer.active_in, shown) for name, layer in outcome.layers.items()}
+    last = list(outcome.layers.values())[-1]
+    return found | {"output": rounded(last.active_out, shown)}
+
+
+def count_lost(lost: Json, outcome: Outcome) -> None:
+    """Add to what did not fit, by place."""
+    for place, count in outcome.overflows.items():
+        lost[place] = lost.get(place, 0) + count
+
+
+def rounded(counts: Tensor, shown: int) -> list[float]:
+    """Return counts as shares of what was shown."""
+    return [round(value / shown, 4) for value in counts.tolist()]
+
+
+def shapes_as_json(shapes: Sequence[Shape]) -> list[Json]:
+    """Return shapes as JSON values."""
+    return [
+        {"kind": type(shape).__name__}
+        | {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(shape).items()}
+        for shape in shapes
+    ]
+
+
+def shapes_in(entries: Sequence[Json]) -> tuple[Shape, ...]:
+    """Return shapes from JSON values."""
+    shapes: list[Shape] = []
+    for entry in entries:
+        values: Json = {name: value for name, value in entry.items() if name != "kind"}
+        if entry["kind"] == ConvolutionShape.__name__:
+            shapes.append(ConvolutionShape(**values | {"image": tuple(values["image"])}))
+        else:
+            local = values["local"] and LocalShape(**values["local"])
+            shapes.append(DenseShape(**values | {"local": local}))
+    return tuple(shapes)
+
+
+def cpu_seconds(infer: Callable[[], object]) -> Json:
+    """Return what one inference takes on this processor: seconds, and J if it counts them.
+
+    Means over many in a row; energy is of the whole package, all that runs beside included.
+    """
+    infer()
+    count, before, began = 0, _joules(), time.perf_counter()
+    while time.perf_counter() - began < _LEAST:
+        infer()
+        count += 1
+    seconds, spent = time.perf_counter() - began, _joules() - before
+    # The counter begins anew at times; NaN is no count at all.
+    joules = round(spent / count, 6) if spent > 0.0 else None
+    return {"seconds": round(seconds / count, 6), "joules": joules}
+
+
+def _joules() -> float:
+    try:
+        return int(_COUNTER.read_text("ascii")) / 1e6
+    except (OSError, ValueError):
+        return float("nan")

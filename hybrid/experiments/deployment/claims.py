@@ -79,14 +79,11 @@ def loss(frame: pd.DataFrame, form: str) -> Floats:
         frame: of one label and method.
         form: in floating point.
     """
-    return np.mean(
-        [
-            samples(frame, protocol=on_chip(form), condition=part).mean(1)
-            - samples(frame, protocol=form, condition=part).mean(1)
-            for part in parts_in(frame)
-        ],
-        axis=0,
+    chip, plain = (
+        [samples(frame, protocol=own, condition=part).mean(1) for part in parts_in(frame)]
+        for own in (on_chip(form), form)
     )
+    return np.subtract(chip, plain).mean(axis=0)
 
 
 def claims(frame: pd.DataFrame) -> dict[str, Floats]:

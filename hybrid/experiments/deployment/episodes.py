@@ -1,15 +1,15 @@
 """A few-shot network on the chip, beside the same in floating point."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from hybrid.data.episodes import Episodes
 from hybrid.experiments.core.trials import Trial
-from hybrid.experiments.deployment.record import cpu_seconds, rounded, shapes_as_json
+from hybrid.experiments.deployment.chip import cpu_seconds, rounded, shapes_as_json
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.few_shot.episodes import batch_of, pool_of
-from hybrid.experiments.few_shot.evaluation import Tested
 from hybrid.experiments.few_shot.methods import FewShotMethod
+from hybrid.experiments.few_shot.run import Tested
 from hybrid.experiments.few_shot.settings import FewShotSettings, size_name
 from hybrid.learning.episodic import EpisodeBatch
 from hybrid.model.few_shot import FewShot
@@ -21,14 +21,12 @@ from hybrid.tianjic.quantize import Options
 
 _CPU = torch.device("cpu")
 _CALIBRATED = 300  # training drawings that ranges are taken from
-_AT_ONCE = 500  # episodes
+_AT_ONCE = 500  # episodes, or images
 
 
 @torch.no_grad()
 def deploy_episodes(
-    settings: DeploymentSettings,
-    trained: Trial[FewShotSettings, FewShotMethod],
-    network: FewShot,
+    settings: DeploymentSettings, trained: Trial[FewShotSettings, FewShotMethod], network: FewShot
 ) -> Json:
     """Return what a few-shot network answers on the chip, and in floating point, by episode size.
 
@@ -37,36 +35,35 @@ def deploy_episodes(
     own = trained.settings
     network.eval()
     pool = pool_of(own, trained.seed)
-    numbers = (pool.split.train[:, None] * pool.drawings + np.arange(pool.drawings)).ravel()
+    numbers = pool.of(pool.split.train)
     calibration = pool.images(numbers[:: max(1, len(numbers) // _CALIBRATED)], own)
     tested = Tested.of(network, pool, pool.split.test, own, _CPU)
-    count = settings.tested or own.test_episodes
-    accuracy: Json = {"float": {}, "chip": {}}
-    overflows, narrow_overflows = Overflows(), Overflows()
-    for ways, shots in own.tests:
-        name = size_name(ways, shots)
+    count, overflows = settings.tested or own.test_episodes, Overflows()
+
+    def drawn(ways: int, shots: int) -> Episodes:
         source = numpy_stream(trained.seed, "test episodes", ways, shots)
-        episodes = tested.episodes(count, ways, shots, source)
-        accuracy["float"][name] = round(float(tested.correct(episodes, ways).mean()), 5)
-        chip = quantize_few_shot(network, calibration, ways * shots)
-        batch = batch_of(tested.images, episodes, ways, _CPU)
-        right = _answered(chip, tested.images, batch, ways, overflows)
-        accuracy["chip"][name] = round(right, 5)
+        return tested.episodes(count, ways, shots, source)
+
+    def in_float(ways: int, shots: int) -> float:
+        return round(float(tested.correct(drawn(ways, shots), ways).mean()), 5)
+
+    def on_chip(ways: int, shots: int, lost: Overflows, bits: int = 8) -> float:
+        options = Options(weight_bits=bits)
+        made = quantize_few_shot(network, calibration, ways * shots, options)
+        batch = batch_of(tested.images, drawn(ways, shots), ways, _CPU)
+        return round(_answered(made, batch, lost), 5)
+
     ways, shots = own.tests[0]
-    source = numpy_stream(trained.seed, "test episodes", ways, shots)
-    batch = batch_of(tested.images, tested.episodes(count, ways, shots, source), ways, _CPU)
-    bits = []
-    for width in settings.bits:
-        narrow = quantize_few_shot(network, calibration, ways * shots, Options(weight_bits=width))
-        right = _answered(narrow, tested.images, batch, ways, narrow_overflows)
-        bits.append([width, round(right, 5)])
     chip = quantize_few_shot(network, calibration, ways * shots)
     shown = torch.arange(ways * shots)
     one = shown.unsqueeze(0), (shown % ways).unsqueeze(0), torch.zeros(1, 1, dtype=torch.int64)
     return {
-        "accuracy": accuracy,
+        "accuracy": {
+            "float": {size_name(*size): in_float(*size) for size in own.tests},
+            "chip": {size_name(*size): on_chip(*size, overflows) for size in own.tests},
+        },
         "tested": count,
-        "bits": bits,
+        "bits": [[bits, on_chip(ways, shots, Overflows(), bits)] for bits in settings.bits],
         "steps": 1,
         "rates": {"chip": _embedding_rates(chip, calibration)},
         "shapes": {
@@ -78,19 +75,15 @@ def deploy_episodes(
     }
 
 
-def _answered(
-    chip: ChipFewShot, images: Tensor, batch: EpisodeBatch, ways: int, overflows: Overflows
-) -> float:
+def _answered(chip: ChipFewShot, batch: EpisodeBatch, overflows: Overflows) -> float:
     """Return the share of right answers on the chip."""
-    features = torch.cat([chip.embedding.features(part, overflows) for part in images.split(500)])
+    parts = batch.images.split(_AT_ONCE)
+    features = torch.cat([chip.embedding.features(part, overflows) for part in parts])
     right = []
     for part in torch.arange(len(batch.targets)).split(_AT_ONCE):
+        support, query = features[batch.support[part]], features[batch.query[part]]
         found = chip.readout.potentials(
-            features[batch.support[part]],
-            batch.labels[part],
-            features[batch.query[part]],
-            ways,
-            overflows=overflows,
+            support, batch.labels[part], query, batch.ways, overflows=overflows
         )
         right.append(found.argmax(-1) == batch.targets[part])
     return float(torch.cat(right).float().mean())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from hybrid.report.panels import SMALL, Bar, Dot, Line, absent, bars, chip_map, 
 from hybrid.runs.store import Json
 from hybrid.tianjic.cost import Energy, cost, write_back
 from hybrid.tianjic.mapping import Mapping, map_network
-from hybrid.tianjic.shapes import DenseShape, Shape
+from hybrid.tianjic.shapes import DenseShape
 
 _ACCURACY = "accuracy (%)"
 _ENERGY = "µJ per inference"
@@ -68,20 +69,16 @@ def draw_others(records: Records[Any, Any], labels: Sequence[str]) -> Figure:
         drawn: list[Bar] = []
         ticks: dict[str, float] = {}
         for method in records.methods(label):
-            tested = select(own, method=method)
-            for form in (form for form in forms_in(tested) if form.startswith("float")):
-                for part in parts_in(tested):
-                    place, protocol = float(len(ticks)), form.partition(", ")[2]
-                    name = " ".join([method, protocol, "" if part == "tasks" else part])
-                    ticks[" ".join(name.split())] = place
-                    look: dict[str, Any] = {"facecolor": "none", "edgecolor": COLOURS[method]}
-                    for offset, kind, style in (
-                        (-0.2, form, look),
-                        (0.2, on_chip(form), {}),
-                    ):
-                        found = samples(tested, protocol=kind, condition=part).mean(1)
-                        bar = Bar(place + offset, found, COLOURS[method], 0.38, look=style)
-                        drawn.append(bar)
+            tested, colour = select(own, method=method), COLOURS[method]
+            look = {"facecolor": "none", "edgecolor": colour}
+            floats = [form for form in forms_in(tested) if form.startswith("float")]
+            for form, part in product(floats, parts_in(tested)):
+                place, protocol = float(len(ticks)), form.partition(", ")[2]
+                name = [method, protocol, "" if part == "tasks" else part]
+                ticks[" ".join(filter(None, name))] = place
+                for offset, kind, style in ((-0.2, form, look), (0.2, on_chip(form), {})):
+                    found = samples(tested, protocol=kind, condition=part).mean(1)
+                    drawn.append(Bar(place + offset, found, colour, 0.38, look=style))
         title = f"{label}: float (open), chip (full)"
         words: dict[str, Any] = {"ylim": (0, 100), "title": title, "ylabel": _ACCURACY}
         bars(axes[letter], drawn, ticks=ticks, rotation=30, **words)
@@ -100,11 +97,8 @@ def _richest(first: dict[str, Json]) -> tuple[str, str]:
 
 
 def _map(axes: Axes, mapping: Mapping, name: str) -> None:
-    used = [
-        (place.x, place.y, core.role)
-        for core, place in zip(mapping.cores, mapping.places, strict=True)
-        if place.chip == 0
-    ]
+    pairs = zip(mapping.cores, mapping.places, strict=True)
+    used = [(place.x, place.y, core.role) for core, place in pairs if place.chip == 0]
     size = mapping.chip.mesh_width, mapping.chip.mesh_height
     title = f"{name}: {len(mapping.cores)} cores"
     chip_map(axes, size, used, f"{title}, first chip" if mapping.chips > 1 else title)
@@ -137,21 +131,15 @@ def _bits(axes: Axes, own: pd.DataFrame, methods: Sequence[str]) -> None:
     """Draw accuracy by bits of a weight: as trained, trained on, and that with rounded weights."""
     found = select(own, condition="bits")
     widths = levels(found)
-    curves = [
-        Line(
-            method if value == "accuracy" else "_",
-            widths,
-            samples(found, value, method=method),
-            COLOURS[method],
-            {"linestyle": style},
-        )
-        for method in methods
-        for value, style in (("accuracy", "-"), ("longer", ":"), ("rounded", "--"))
-    ]
+    curves = []
+    for method in methods:
+        for value, style in (("accuracy", "-"), ("longer", ":"), ("rounded", "--")):
+            name = method if value == "accuracy" else "_"
+            values = samples(found, value, method=method)
+            curves.append(Line(name, widths, values, COLOURS[method], {"linestyle": style}))
     for style, name in ((":", "one epoch more"), ("--", "one epoch more, rounded")):
         curves.append(Line(name, [], np.array([]), GREY, {"linestyle": style}))
-    legend: dict[str, Any] = {"loc": "upper left", "ncols": 2, "fontsize": 4.5}
-    legend |= {"columnspacing": 0.8}
+    legend = {"loc": "upper left", "ncols": 2, "fontsize": 4.5, "columnspacing": 0.8}
     lines(
         axes,
         curves,
@@ -206,20 +194,21 @@ def _by_density(axes: Axes, result: Json, form: str) -> None:
     """Draw energies if every input were active in a given share of steps."""
     mapping, rates = chip.mapping(result, form), chip.rates(result, form)
     shares = np.linspace(0.02, 1.0, 25)
-    table = np.array(
-        [
-            cost(mapping, {n: np.full(len(r), share) for n, r in rates.items()}, steps).energy
-            for steps in [result["steps"]]
-            for share in shares
-        ]
-    )
+    even = [{name: np.full(len(r), share) for name, r in rates.items()} for share in shares]
+    table = np.array([cost(mapping, own, result["steps"]).energy for own in even])
     curves = [
         Line(model, shares, 1e6 * table[:, i], COLOURS[model])
         for i, model in enumerate(Energy._fields)
     ]
-    xlabel, title = "share of inputs active in a step", "Energy and activity"
-    legend = {"loc": "lower right"}
-    lines(axes, curves, legend=legend, xlabel=xlabel, ylabel=_ENERGY, title=title, yscale="log")
+    lines(
+        axes,
+        curves,
+        legend={"loc": "lower right"},
+        xlabel="share of inputs active in a step",
+        ylabel=_ENERGY,
+        title="Energy and activity",
+        yscale="log",
+    )
 
 
 def _work(axes: Axes, result: Json, form: str) -> None:
@@ -228,40 +217,34 @@ def _work(axes: Axes, result: Json, form: str) -> None:
     All from a trace that starts at zero, at the same activity.
     """
     mapping, rates, steps = chip.mapping(result, form), chip.rates(result, form), result["steps"]
-    dense = [shape for shape in mapping.shapes if isinstance(shape, DenseShape)]
+    dense = [s for s in mapping.shapes if isinstance(s, DenseShape)]
 
-    def spent(shapes: list[DenseShape]) -> tuple[float, float]:
+    def spent(*, local: bool) -> tuple[float, float]:
+        shapes = [replace(s, carried=False, local=s.local if local else None) for s in dense]
         mapped = map_network(shapes, mapping.chip, most_chips=chip.MOST_CHIPS)
         found = cost(mapped, rates, steps)
         return found.operations.macs + found.operations.acs, steps * found.traffic.packets
 
-    plain = spent([replace(shape, carried=False, local=None) for shape in dense])
-    added = [
-        write_back(shape, float(rates[shape.name].mean()), mapping.chip, steps) for shape in dense
-    ]
-    found = {
-        "none": plain,
-        "history": spent([replace(shape, carried=False) for shape in dense]),
-        "rewritten by a host": (
-            plain[0] + sum(row["operations"] for row in added),
-            plain[1] + sum(row["packets"] for row in added),
-        ),
-    }
-    drawn = [
-        Bar(place + offset, values[column], colour, 0.38, name="_" if place else name)
-        for offset, column, colour, name in (
-            (-0.2, 0, BLUE, "operations"),
-            (0.2, 1, ORANGE, "packets"),
-        )
-        for place, values in enumerate(found.values())
-    ]
-    ticks = {name: float(place) for place, name in enumerate(found)}
-    words: dict[str, Any] = {
-        "title": "What the local module takes",
-        "ylabel": "per inference",
-        "yscale": "log",
-    }
-    bars(axes, drawn, legend={"loc": "upper left"}, ticks=ticks, rotation=20, **words)
+    operations, packets = spent(local=False)
+    found = {"none": (operations, packets), "history": spent(local=True)}
+    added = [write_back(s, float(rates[s.name].mean()), mapping.chip, steps) for s in dense]
+    operations += sum(row["operations"] for row in added)
+    found["rewritten by a host"] = operations, packets + sum(row["packets"] for row in added)
+    drawn = []
+    for column, colour, name in ((0, BLUE, "operations"), (1, ORANGE, "packets")):
+        for place, values in enumerate(found.values()):
+            at, shown = place + 0.4 * column - 0.2, "_" if place else name
+            drawn.append(Bar(at, values[column], colour, 0.38, shown))
+    bars(
+        axes,
+        drawn,
+        legend={"loc": "upper left"},
+        ticks={name: float(place) for place, name in enumerate(found)},
+        rotation=20,
+        title="What the local module takes",
+        ylabel="per inference",
+        yscale="log",
+    )
 
 
 def _forms(axes: Axes, own: pd.DataFrame, result: Json, form: str, title: str) -> None:
@@ -285,28 +268,23 @@ def _forms(axes: Axes, own: pd.DataFrame, result: Json, form: str, title: str) -
 
 def _with_local(mapping: Mapping, *, lags: int | None = None, delay: int = 0) -> int:
     """Return the cores of a network whose local modules have fewer lags."""
-    shapes: list[Shape] = []
-    for shape in mapping.shapes:
-        local = shape.local
-        if isinstance(shape, DenseShape) and local is not None:
+    shapes = list(mapping.shapes)
+    for i, shape in enumerate(shapes):
+        if isinstance(shape, DenseShape) and (local := shape.local) is not None:
             count = min(lags or local.lags, local.lags - delay)
             kept = replace(local, lags=count, delay=delay) if count > 0 else None
-            shapes.append(replace(shape, local=kept))
-        else:
-            shapes.append(shape)
+            shapes[i] = replace(shape, local=kept)
     return len(map_network(shapes, mapping.chip, most_chips=chip.MOST_CHIPS).cores)
 
 
 def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
     """Draw Fig. 6: a figure for each fault-tolerance network, and one for all others."""
     found: Drawn = {}
-    others = []
-    for label in records.labels:
-        if isinstance(records.planned[label].trained, FaultSettings):
-            figure = draw(records, label)
-            found[f"fig6_{label}" if found else "fig6"] = (figure, [label])
-        else:
-            others.append(label)
+    planned, labels = records.planned, records.labels
+    others = [name for name in labels if not isinstance(planned[name].trained, FaultSettings)]
+    for label in labels:
+        if label not in others:
+            found[f"fig6_{label}" if found else "fig6"] = (draw(records, label), [label])
     if others:
         found["fig6_others"] = (draw_others(records, others), others)
     return found

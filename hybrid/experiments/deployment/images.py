@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.network import flat, images_for, plastic_layers, split_numbers
 from hybrid.experiments.core.trials import Trial
-from hybrid.experiments.deployment.record import cpu_seconds, layer_rates, shapes_as_json
+from hybrid.experiments.deployment.chip import count_lost, cpu_seconds, layer_rates, shapes_as_json
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.fault_tolerance.run import faulty_images
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
@@ -24,13 +24,29 @@ from hybrid.model.networks import FullyConnected
 from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json
 from hybrid.tianjic.chip import tianjic
-from hybrid.tianjic.cores import Limits, Local, Outcome, run
+from hybrid.tianjic.cores import Limits, Local, run
 from hybrid.tianjic.fixed import scale_of, signed_range
 from hybrid.tianjic.quantize import DEFAULT, ChipNetwork, Options, largest_trace, quantize
 
 _AT_ONCE = 500  # images
 _HEADROOM = 2.0  # of a host that rewrites synapses
 _REWRITTEN_AT_ONCE = 20  # each has synapses of its own
+
+Form = Callable[[Tensor], Tensor]  # images [N, in] to answers [N]
+
+
+class _Subject(NamedTuple):
+    """A trained network, and the sound images that it is asked about."""
+
+    settings: DeploymentSettings
+    trained: Trial[FaultSettings, Method]
+    network: FullyConnected
+    images: Tensor
+    labels: Tensor
+
+    def right(self, form: Form, at_once: int = _AT_ONCE) -> float:
+        """Return the share of right answers."""
+        return _right(form, self.images, self.labels, at_once)
 
 
 @torch.no_grad()
@@ -39,83 +55,53 @@ def deploy_images(
 ) -> Json:
     """Return what a trained network does on the chip, beside what it does in floating point."""
     network.eval()
-    sets, labels = _sets(settings, trained)
-    lost: Json = {}
-    forms = _forms(network, lost)
-    accuracy: Json = {}
-    noted: Json = {"rates": {}, "shapes": {}, "cpu": {}}
-    for name, form in forms.items():
-        accuracy[name] = {}
-        for fault, levels in sets.items():
-            accuracy[name][fault] = [_right(form, x, labels) for x in levels]
-    sound = next(iter(sets.values()))[0]
-    for name, (chip, local) in _chips(network).items():
-        outcome = run(chip.layers, chip.encode(sound[:_AT_ONCE]), local=local)
-        noted["rates"][name] = layer_rates(outcome)
-        noted["shapes"][name] = shapes_as_json(chip.shapes())
-        one = forms[name.replace("chip", "float")]
-        noted["cpu"][name] = cpu_seconds(partial(one, sound[:1]))
-    return {
-        "accuracy": accuracy,
-        "levels": [[name, list(levels)] for name, levels in settings.faults],
-        "tested": len(labels),
-        "bits": _bits(settings, trained, network, sound, labels),
-        "narrower": _narrower(settings, trained, network, sound, labels),
-        "histories": _histories(settings, network, sound, labels),
-        "steps": network.steps,
-        **noted,
-        "overflows": lost,
-        "largest_trace": _largest_traces(network),
-    }
-
-
-def _sets(
-    settings: DeploymentSettings, trained: Trial[FaultSettings, Method]
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Return faulty test images [levels, N, in] by fault, and the labels."""
     images = images_for(trained.settings)
+    labels = torch.from_numpy(images.test_labels[: settings.tested])
     versions = faulty_images(images, settings.faults, trained.seed)[:, : settings.tested]
-    counts = [len(levels) for _, levels in settings.faults]
-    parts = dict(zip([name for name, _ in settings.faults], versions.split(counts), strict=True))
-    return parts, torch.from_numpy(images.test_labels[: settings.tested])
-
-
-Form = Callable[[Tensor], Tensor]
-
-
-def _forms(network: FullyConnected, lost: Json) -> dict[str, Form]:
-    """Return ways to answer images [N, in]: in floating point, and on the chip.
-
-    Numbers that do not fit are counted in `lost`, by form and place.
-    """
-    forms: dict[str, Form] = {
-        "float, frozen": lambda x: network(x, adapt=False).output.argmax(-1),
-    }
-    if plastic_layers(network):
-        forms["float, own trace"] = lambda x: network(x, pool="sample").output.argmax(-1)
-    for name, (chip, local) in _chips(network).items():
-        forms[name] = _answer(chip, local, lost.setdefault(name, {}))
-    return forms
-
-
-def _largest_traces(network: FullyConnected) -> list[list[float | None]]:
-    """Return, for each layer with a trace, a bound of |P| for a sample's own, and the clip."""
-    return [
-        [round(largest_trace(layer, network.steps), 4), layer.rule.trace_clip]
-        for layer in plastic_layers(network)
-        if layer.rule is not None
-    ]
-
-
-def _chips(network: FullyConnected) -> dict[str, tuple[ChipNetwork, Local]]:
-    """Return a network on the chip: traces as they are, or one of its own for each sample."""
+    parts = versions.split([len(levels) for _, levels in settings.faults])  # [levels, N, in] each
+    sets = {name: part for (name, _), part in zip(settings.faults, parts, strict=True)}
+    own = _Subject(settings, trained, network, versions[0], labels)
+    # Ways to answer, in floating point and on the chip; what does not fit is counted by place.
+    forms: dict[str, Form] = {"float, frozen": lambda x: network(x, adapt=False).output.argmax(-1)}
     chips: dict[str, tuple[ChipNetwork, Local]] = {
         "chip, frozen": (quantize(network).frozen(), "off")
     }
     if plastic_layers(network):
-        own = quantize(network, Options(carried="separate"))
-        chips["chip, own trace"] = (own, "history")
-    return chips
+        forms["float, own trace"] = partial(_with_own_trace, network)
+        chips["chip, own trace"] = (quantize(network, Options(carried="separate")), "history")
+    lost: Json = {name: {} for name in chips}
+    forms |= {name: _answer(*made, lost[name]) for name, made in chips.items()}
+    accuracy = {
+        name: {fault: [_right(form, x, labels) for x in levels] for fault, levels in sets.items()}
+        for name, form in forms.items()
+    }
+    noted: Json = {"rates": {}, "shapes": {}, "cpu": {}}
+    for name, (chip, local) in chips.items():
+        outcome = run(chip.layers, chip.encode(own.images[:_AT_ONCE]), local=local)
+        noted["rates"][name] = layer_rates(outcome)
+        noted["shapes"][name] = shapes_as_json(chip.shapes())
+        one = forms[name.replace("chip", "float")]
+        noted["cpu"][name] = cpu_seconds(partial(one, own.images[:1]))
+    return {
+        "accuracy": accuracy,
+        "levels": [[name, list(levels)] for name, levels in settings.faults],
+        "tested": len(labels),
+        "bits": _bits(own),
+        "narrower": _narrower(own),
+        "histories": _histories(own),
+        "steps": network.steps,
+        **noted,
+        "overflows": lost,
+        "largest_trace": [  # of a sample's own, for each layer with a trace; and its clip
+            [round(largest_trace(layer, network.steps), 4), layer.rule.trace_clip]
+            for layer in plastic_layers(network)
+            if layer.rule is not None
+        ],
+    }
+
+
+def _with_own_trace(network: FullyConnected, images: Tensor) -> Tensor:
+    return network(images, pool="sample").output.argmax(-1)
 
 
 def _answer(
@@ -124,69 +110,47 @@ def _answer(
     limits = limits or Limits.of(tianjic())
 
     def answer(x: Tensor) -> Tensor:
-        outcome: Outcome = run(chip.layers, chip.encode(x), local=local, limits=limits)
-        for place, count in outcome.overflows.items():
-            if lost is not None:
-                lost[place] = lost.get(place, 0) + count
+        outcome = run(chip.layers, chip.encode(x), local=local, limits=limits)
+        if lost is not None:
+            count_lost(lost, outcome)
         return chip.answers(outcome)
 
     return answer
 
 
 def _right(form: Form, images: Tensor, labels: Tensor, at_once: int = _AT_ONCE) -> float:
-    """Return the share of right answers."""
     return round(accuracy(form, images, labels, at_once), 5)
 
 
-def _bits(
-    settings: DeploymentSettings,
-    trained: Trial[FaultSettings, Method],
-    network: FullyConnected,
-    sound: Tensor,
-    labels: Tensor,
-) -> list[list[float]]:
+def _bits(own: _Subject) -> list[list[float]]:
     """Return, for each number of bits, accuracies of three networks on the chip.
 
     As it was trained; after some more epochs; after as many with rounded weights.
     """
-    own, local = _as_trained(trained)
-
-    def right(made: FullyConnected, bits: int) -> float:
-        options = replace(own, weight_bits=bits)
-        return _right(_answer(quantize(made, options), local), sound, labels)
-
+    settings, trained, network = own.settings, own.trained, own.network
+    options, local = _as_trained(trained)
     if not settings.bits:
         return []
     longer = fine_tuned(network, trained, None, settings.fine_tuned)
-    return [
-        [
-            bits,
-            right(network, bits),
-            right(longer, bits),
-            right(fine_tuned(network, trained, bits, settings.fine_tuned), bits),
-        ]
-        for bits in settings.bits
-    ]
+    table = []
+    for bits in settings.bits:
+        rounded = fine_tuned(network, trained, bits, settings.fine_tuned)
+        narrow = replace(options, weight_bits=bits)
+        made = (quantize(kind, narrow) for kind in (network, longer, rounded))
+        table.append([bits, *(own.right(_answer(chip, local)) for chip in made)])
+    return table
 
 
-def _narrower(
-    settings: DeploymentSettings,
-    trained: Trial[FaultSettings, Method],
-    network: FullyConnected,
-    sound: Tensor,
-    labels: Tensor,
-) -> Json:
+def _narrower(own: _Subject) -> Json:
     """Return accuracies on the chip with less room: weights from a codebook, partial sums."""
-    own, local = _as_trained(trained)
-    coded = quantize(network, replace(own, codebook=settings.codebook))
-    found: Json = {
-        f"{settings.codebook} weights to choose from": _right(_answer(coded, local), sound, labels)
-    }
-    whole = quantize(network, own)
-    for bits in settings.sums:
+    options, local = _as_trained(own.trained)
+    count = own.settings.codebook
+    coded = quantize(own.network, replace(options, codebook=count))
+    found: Json = {f"{count} weights to choose from": own.right(_answer(coded, local))}
+    whole = quantize(own.network, options)
+    for bits in own.settings.sums:
         limits = replace(Limits.of(tianjic()), partial_sum_bits=bits, partial_sum_shift=None)
-        narrow = _answer(whole, local, limits=limits)
-        found[f"partial sums of {bits} bits"] = _right(narrow, sound, labels)
+        found[f"partial sums of {bits} bits"] = own.right(_answer(whole, local, limits=limits))
     return found
 
 
@@ -264,30 +228,24 @@ class _Rounded(nn.Module):
         return weight + (rounded - folded)
 
 
-def _histories(
-    settings: DeploymentSettings, network: FullyConnected, sound: Tensor, labels: Tensor
-) -> Json:
+def _histories(own: _Subject) -> Json:
     """Return accuracy with each sample's own trace, in several forms, on the same images."""
+    network, settings, count = own.network, own.settings, own.settings.rewritten
     if not plastic_layers(network):
         return {}
-    images, wanted = sound[: settings.rewritten], labels[: settings.rewritten]
-    own = Options(carried="separate")
-    lost: Json = {}
+    few = own._replace(images=own.images[:count], labels=own.labels[:count])
+    separate, lost = Options(carried="separate"), dict[str, int]()
+    whole = quantize(network, separate)
+    host = quantize(network, Options(carried="none", headroom=_HEADROOM))
     forms: dict[str, Form] = {
-        "float": lambda x: network(x, pool="sample").output.argmax(-1),
-        "history": _answer(quantize(network, own), "history"),
-        "rewritten": _answer(
-            quantize(network, Options(carried="none", headroom=_HEADROOM)), "write-back", lost
-        ),
-        "no local current": _answer(quantize(network, own), "off"),
+        "float": partial(_with_own_trace, network),
+        "history": _answer(whole, "history"),
+        "rewritten": _answer(host, "write-back", lost),
+        "no local current": _answer(whole, "off"),
     }
-    for lags in settings.lags:
-        forms[f"{lags} lags"] = _answer(quantize(network, replace(own, lags=lags)), "history")
-    for delay in settings.delays:
-        forms[f"without newest {delay}"] = _answer(
-            quantize(network, replace(own, delay=delay)), "history"
-        )
-    found: Json = {
-        name: _right(form, images, wanted, _REWRITTEN_AT_ONCE) for name, form in forms.items()
-    }
-    return found | {"images": len(images), "synapses that did not fit": sum(lost.values())}
+    others = {f"{lags} lags": replace(separate, lags=lags) for lags in settings.lags}
+    others |= {f"without newest {n}": replace(separate, delay=n) for n in settings.delays}
+    for name, options in others.items():
+        forms[name] = _answer(quantize(network, options), "history")
+    found: Json = {name: few.right(form, _REWRITTEN_AT_ONCE) for name, form in forms.items()}
+    return found | {"images": len(few.images), "synapses that did not fit": sum(lost.values())}

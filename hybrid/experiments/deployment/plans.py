@@ -1,5 +1,7 @@
 """What each profile of the deployment experiment runs."""
 
+from dataclasses import replace
+
 from hybrid.experiments.continual import plans as continual
 from hybrid.experiments.core.experiment import Group, Plan, Profile
 from hybrid.experiments.core.methods import GP, HP, HP_SAMPLE, LP, Method
@@ -8,42 +10,19 @@ from hybrid.experiments.fault_tolerance import plans as fault_tolerance
 from hybrid.experiments.few_shot import plans as few_shot
 
 METHODS: tuple[Method, ...] = (LP, GP, HP, HP_SAMPLE)
-_FAULTS = (
-    ("gaussian", (0.0, 0.02, 0.04, 0.06)),
-    ("crop", (2.0, 4.0, 6.0)),
-)
+_FAULTS = (("gaussian", (0.0, 0.02, 0.04, 0.06)), ("crop", (2.0, 4.0, 6.0)))
 _MAIN = ("LP", "GP", "HP")
+_PAPER = DeploymentSettings(label="fashion_mnist", trained=fault_tolerance.PAPER, faults=_FAULTS)
+_SMOKE = replace(
+    _PAPER, label="digits", trained=fault_tolerance.SMOKE, bits=(8, 4, 3), rewritten=40
+)
 _LAPTOP = (
-    DeploymentSettings(label="fashion_mnist", trained=fault_tolerance.LAPTOP, faults=_FAULTS),
+    replace(_PAPER, trained=fault_tolerance.LAPTOP),
     DeploymentSettings(label="omniglot", trained=few_shot.OMNIGLOT),
     DeploymentSettings(label="permuted-mnist", trained=continual.LAPTOP),
 )
 PLANS: dict[Profile, Plan[DeploymentSettings]] = {
-    "smoke": (
-        Group(
-            settings=(
-                DeploymentSettings(
-                    label="digits",
-                    trained=fault_tolerance.SMOKE,
-                    faults=_FAULTS,
-                    bits=(8, 4, 3),
-                    rewritten=40,
-                ),
-            ),
-            methods=_MAIN,
-            seeds=1,
-        ),
-    ),
+    "smoke": (Group(settings=(_SMOKE,), methods=_MAIN, seeds=1),),
     "laptop": (Group(settings=_LAPTOP, methods=_MAIN, seeds=3),),
-    "paper": (
-        Group(
-            settings=(
-                DeploymentSettings(
-                    label="fashion_mnist", trained=fault_tolerance.PAPER, faults=_FAULTS
-                ),
-            ),
-            methods=(*_MAIN, "HP-sample"),
-            seeds=3,
-        ),
-    ),
+    "paper": (Group(settings=(_PAPER,), methods=(*_MAIN, "HP-sample"), seeds=3),),
 }

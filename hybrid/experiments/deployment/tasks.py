@@ -8,7 +8,7 @@ from hybrid.experiments.continual.methods import ContinualMethod
 from hybrid.experiments.continual.run import stream_of
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.trials import Trial
-from hybrid.experiments.deployment.record import cpu_seconds, layer_rates, shapes_as_json
+from hybrid.experiments.deployment.chip import count_lost, cpu_seconds, layer_rates, shapes_as_json
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.learning.continual import Learner
 from hybrid.runs.store import Json
@@ -48,9 +48,7 @@ def deploy_tasks(
                 float_scores.append(network(part, masks, pool=pool, adapt=own_trace).output)
                 scores, outcome = chip.scores(part)
                 chip_scores.append(scores)
-                lost = noted["overflows"].setdefault(f"chip, {name}", {})
-                for place, count in outcome.overflows.items():
-                    lost[place] = lost.get(place, 0) + count
+                count_lost(noted["overflows"].setdefault(f"chip, {name}", {}), outcome)
             for where, parts in (("float", float_scores), ("chip", chip_scores)):
                 found = view.choices[torch.cat(parts)[:, view.choices].argmax(-1)]
                 right = float((found == answers).float().mean())
@@ -65,9 +63,4 @@ def deploy_tasks(
                 infer = partial(network, images[:1], masks, pool="sample", adapt=own_trace)
                 noted["cpu"][f"chip, {name}"] = cpu_seconds(infer)
                 noted["shapes"][f"chip, {name}"] = shapes_as_json(chip.shapes())
-    return {
-        "accuracy": accuracy,
-        "tested": len(shown),
-        "steps": len(network.gain),
-        **noted,
-    }
+    return {"accuracy": accuracy, "tested": len(shown), "steps": len(network.gain), **noted}

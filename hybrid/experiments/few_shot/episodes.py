@@ -26,6 +26,10 @@ class DrawingPool(NamedTuple):
     takes: int  # blocks that they come in
     split: ClassSplit
 
+    def of(self, classes: Integers) -> Integers:
+        """Return the numbers of all drawings of some classes."""
+        return (classes[:, None] * self.drawings + np.arange(self.drawings)).ravel()
+
     def images(self, numbers: Integers, settings: FewShotSettings) -> Tensor:
         """Return drawings as network inputs [N, 1, height, width]."""
         ink = self.ink[numbers].float() / 255.0
@@ -64,38 +68,25 @@ def characters_of(dataset: str) -> Characters:
 def meta_batches(
     pool: DrawingPool, settings: FewShotSettings, generator: torch.Generator, device: torch.device
 ) -> Iterator[MetaBatch]:
-    """Yield the meta-batches of one epoch."""
+    """Yield the meta-batches of one epoch.
+
+    θ is checked, if it is, with other drawings of the last batch's classes under the same labels.
+    """
     source = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+
+    def batch(episodes: Episodes) -> EpisodeBatch:
+        return _batch(pool, episodes, settings, source, device)
+
     for _ in range(settings.steps):
         if settings.objective.bilevel is None:
-            episodes = _draw(pool, settings, source)
-            yield MetaBatch([_batch(pool, episodes, settings, source, device)])
+            yield MetaBatch([batch(_draw(pool, settings, source))])
         else:
-            yield _with_check(pool, settings, source, device)
-
-
-def _with_check(
-    pool: DrawingPool, settings: FewShotSettings, source: np.random.Generator, device: torch.device
-) -> MetaBatch:
-    """Return batches and, of the last one's classes under the same labels, other drawings."""
-    batches = []
-    for _ in range(settings.steps_per_check):
-        # Twice the drawings: the first half to learn from, the second to check θ with.
-        episodes = sample_episodes(
-            pool.split.train,
-            pool.drawings,
-            settings.episodes,
-            ways=settings.ways,
-            shots=2 * settings.shots,
-            queries=2 * settings.queries,
-            generator=source,
-            takes=pool.takes,
-        )
-        batches.append(halves(episodes, settings))
-    return MetaBatch(
-        [_batch(pool, first, settings, source, device) for first, _ in batches],
-        _batch(pool, batches[-1][1], settings, source, device),
-    )
+            # Twice the drawings: the first half to learn from, the second to check θ with.
+            drawn = [
+                _draw(pool, settings, source, times=2) for _ in range(settings.steps_per_check)
+            ]
+            pairs = [halves(episodes, settings) for episodes in drawn]
+            yield MetaBatch([batch(first) for first, _ in pairs], batch(pairs[-1][1]))
 
 
 def halves(episodes: Episodes, settings: FewShotSettings) -> tuple[Episodes, Episodes]:
@@ -103,30 +94,32 @@ def halves(episodes: Episodes, settings: FewShotSettings) -> tuple[Episodes, Epi
     n = len(episodes.support)
     # A stable sort by label keeps the random order within each class.
     order = np.argsort(episodes.labels, axis=1, kind="stable").reshape(n, settings.ways, -1)
-    parts = []
-    for half in (0, 1):
-        own = slice(half * settings.shots, (half + 1) * settings.shots)
-        places = np.sort(order[:, :, own].reshape(n, -1), axis=1)  # as they were shown
-        asked = slice(half * settings.queries, (half + 1) * settings.queries)
-        parts.append(
-            Episodes(
-                np.take_along_axis(episodes.support, places, 1),
-                np.take_along_axis(episodes.labels, places, 1),
-                episodes.query[:, asked],
-                episodes.targets[:, asked],
-            )
-        )
-    return parts[0], parts[1]
+
+    def half(own: Integers, query: Integers, targets: Integers) -> Episodes:
+        places = np.sort(own.reshape(n, -1), axis=1)  # as they were shown
+        support, labels = (np.take_along_axis(x, places, 1) for x in episodes[:2])
+        return Episodes(support, labels, query, targets)
+
+    whole = (order, episodes.query, episodes.targets)
+    first, second = zip(*(np.split(array, 2, axis=-1) for array in whole), strict=True)
+    return half(*first), half(*second)
 
 
-def _draw(pool: DrawingPool, settings: FewShotSettings, source: np.random.Generator) -> Episodes:
-    """Return training episodes, of drawings of their own or of shared ones."""
-    wanted = {"ways": settings.ways, "shots": settings.shots, "queries": settings.queries}
+def _draw(
+    pool: DrawingPool, settings: FewShotSettings, source: np.random.Generator, times: int = 1
+) -> Episodes:
+    """Return training episodes, of drawings of their own or of shared ones.
+
+    Args:
+        pool, settings, source: of a trial.
+        times: factor of shots and queries.
+    """
     train, drawings = pool.split.train, pool.drawings
+    wanted = {"shots": times * settings.shots, "queries": times * settings.queries}
+    wanted |= {"ways": settings.ways, "takes": pool.takes}
+    count = settings.schedule.batch_size
     if settings.shared is None:
-        return sample_episodes(
-            train, drawings, settings.episodes, **wanted, generator=source, takes=pool.takes
-        )
+        return sample_episodes(train, drawings, count, **wanted, generator=source)
     classes, each = settings.shared
     if each % pool.takes:
         raise ValueError(
@@ -140,14 +133,7 @@ def _draw(pool: DrawingPool, settings: FewShotSettings, source: np.random.Genera
     own = np.argsort(keys, axis=2)[..., : each // pool.takes]
     own = own + block * np.arange(pool.takes)[:, None]
     table = (chosen[:, None] * drawings + own.reshape(classes, -1)).ravel()
-    episodes = sample_episodes(
-        np.arange(classes),
-        each,
-        settings.episodes,
-        **wanted,
-        generator=source,
-        takes=pool.takes,
-    )
+    episodes = sample_episodes(np.arange(classes), each, count, **wanted, generator=source)
     return episodes._replace(support=table[episodes.support], query=table[episodes.query])
 
 

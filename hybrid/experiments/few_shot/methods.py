@@ -1,18 +1,13 @@
 """The ways to learn a class from a few examples, and their untrained networks."""
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import nn
+from typing import Any, Literal
 
 from hybrid.data.characters import SIDES, SIZE
-from hybrid.experiments.core import methods
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.few_shot.settings import FewShotSettings
-from hybrid.learning.episodic import EpisodicNetwork
-from hybrid.learning.maml import FirstOrderMAML
+from hybrid.learning.episodic import EpisodicNetwork, FirstOrderMAML
 from hybrid.model.embedding import Embedding, Pixels
 from hybrid.model.few_shot import FewShot, FewShotReadOut, Matching, Prototypes
 from hybrid.runs.seeds import torch_stream
@@ -28,52 +23,46 @@ class FewShotMethod(Method):
     meta_trained: bool = True
 
 
-def _method(method: Method, **changes: object) -> FewShotMethod:
-    return FewShotMethod(**(vars(method) | {"protocols": ("frozen",)} | changes))
+def _method(name: str, about: str, *, local: bool = False, **changes: Any) -> FewShotMethod:
+    return FewShotMethod(name=name, about=about, local=local, **changes)
 
 
 LP = _method(
-    methods.LP,
-    about="nothing is trained: a random embedding, and the local rule with θ as it starts",
+    "LP",
+    "nothing is trained: a random embedding, and the local rule with θ as it starts",
+    local=True,
+    hidden_trained=False,
     meta_trained=False,
 )
 GP = _method(
-    methods.GP,
-    about="the same network without a trace, mixing trained as a weight: it can only guess",
+    "GP", "the same network without a trace, mixing trained as a weight: it can only guess"
 )
 HP = _method(
-    methods.HP,
-    about="embedding, weights and meta-local parameters trained by gradients; traces bind",
+    "HP",
+    "embedding, weights and meta-local parameters trained by gradients; traces bind",
+    local=True,
 )
-HEBBIAN = FewShotMethod(
-    name="Hebbian",
-    about="HP with its local rule as it starts: gradients reach the embedding and the weights",
+HEBBIAN = _method(
+    "Hebbian",
+    "HP with its local rule as it starts: gradients reach the embedding and the weights",
     local=True,
     meta_trained=False,
 )
-PROTOTYPES = FewShotMethod(
-    name="prototypes",
-    about="distance to the mean of each class, on the same embedding",
-    local=False,
-    head="prototypes",
+PROTOTYPES = _method(
+    "prototypes", "distance to the mean of each class, on the same embedding", head="prototypes"
 )
-MATCHING = FewShotMethod(
-    name="matching",
-    about="attention over the support by cosine, on the same embedding",
-    local=False,
-    head="matching",
+MATCHING = _method(
+    "matching", "attention over the support by cosine, on the same embedding", head="matching"
 )
-MAML = FewShotMethod(
-    name="MAML",
-    about="first-order MAML: gradient steps on each support; the embedding without batch "
-    "normalisation, and far fewer training episodes, which are costly",
-    local=False,
+MAML = _method(
+    "MAML",
+    "first-order MAML: gradient steps on each support; the embedding without batch normalisation, "
+    "and far fewer training episodes, which are costly",
     head="MAML",
 )
-NEAREST = FewShotMethod(
-    name="nearest",
-    about="nearest neighbours by the cosine of pixels: nothing is trained",
-    local=False,
+NEAREST = _method(
+    "nearest",
+    "nearest neighbours by the cosine of pixels: nothing is trained",
     hidden_trained=False,
     head="pixels",
 )
@@ -105,25 +94,12 @@ def build(trial: Trial[FewShotSettings, FewShotMethod]) -> EpisodicNetwork:
             rate=settings.inner_rate,
             generator=generator,
         )
-    network = FewShot(embedding, _head(settings, method, embedding.features, generator, seed))
-    if not method.hidden_trained:
-        network.requires_grad_(False)
-    return network
-
-
-def _head(
-    settings: FewShotSettings,
-    method: FewShotMethod,
-    features: int,
-    generator: torch.Generator,
-    seed: int,
-) -> nn.Module:
     if method.head == "prototypes":
-        return Prototypes()
+        return FewShot(embedding, Prototypes())
     if method.head == "matching":
-        return Matching()
+        return FewShot(embedding, Matching())
     head = FewShotReadOut(
-        features,
+        embedding.features,
         settings.most_ways,
         neuron=settings.neuron,
         rule=settings.rule if method.local else None,
@@ -135,4 +111,7 @@ def _head(
     )
     if method.local and not method.meta_trained:
         head.theta.requires_grad_(False)
-    return head
+    if not method.hidden_trained:
+        embedding.requires_grad_(False)
+        head.requires_grad_(False)
+    return FewShot(embedding, head)

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from hybrid.checks import require
+from hybrid.checks import one_of, require
 from hybrid.data.augment import Jitter
 from hybrid.data.characters import CHARACTER_NAMES
 from hybrid.data.episodes import SPLITS
 from hybrid.experiments.core.settings import Settings
 from hybrid.learning.episodic import Objective
-from hybrid.model.embedding import ACTIVATIONS, Activation
+from hybrid.model.embedding import Activation
 from hybrid.model.few_shot import InitialBinding
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
@@ -75,13 +75,10 @@ class FewShotSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, allowed in (
-            ("dataset", CHARACTER_NAMES),
-            ("split", SPLITS),
-            ("ink", ("unit", "authors")),
-            ("activation", ACTIVATIONS),
-        ):
-            require(self, name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        one_of(self, "dataset", CHARACTER_NAMES)
+        one_of(self, "split", SPLITS)
+        one_of(self, "activation", Activation)
+        one_of(self, "ink", Ink)
         counts = ("unseen", "shots", "queries", "steps_per_check", "inner_steps", "steps")
         for name in (*counts, "test_episodes", "validation_episodes"):
             require(self, name, getattr(self, name) >= 1, ">= 1")
@@ -93,16 +90,7 @@ class FewShotSettings(Settings):
         require(self, "ways", self.ways >= 2, ">= 2")
         require(self, "jitter", min(self.jitter) >= 0.0, "three numbers >= 0")
         require(self, "jitter", self.jitter.scale < 1.0, "less than the whole size")
-        self._check_tests()
-        if self.shared is not None:
-            classes, drawings = self.shared
-            ok = classes >= self.ways and drawings >= self.shots + self.queries
-            require(self, "shared", ok, "at least (ways, shots + queries), or None")
-            together = self.objective.bilevel is None
-            require(self, "shared", together, "None unless θ learns with the weights")
-
-    def _check_tests(self) -> None:
-        """Refuse episodes that the held-out classes cannot fill, before hours of training."""
+        # Episodes that the held-out classes cannot fill are refused before hours of training.
         require(self, "tests", bool(self.tests), "at least one pair (ways, shots)")
         ways = [ways for ways, _ in self.tests]
         require(self, "tests", min(ways) >= 2, "pairs (ways, shots) with ways >= 2")
@@ -112,16 +100,17 @@ class FewShotSettings(Settings):
             require(self, "unseen", fits, f">= {max(ways)}, the ways of a test")
         fits = ways[0] <= self.validation
         require(self, "validation", fits, f">= {ways[0]}, the ways of the first test")
+        if self.shared is not None:
+            classes, drawings = self.shared
+            ok = classes >= self.ways and drawings >= self.shots + self.queries
+            require(self, "shared", ok, "at least (ways, shots + queries), or None")
+            together = self.objective.bilevel is None
+            require(self, "shared", together, "None unless θ learns with the weights")
 
     @property
     def most_ways(self) -> int:
         """Neurons of the read-out."""
         return max(self.ways, *(ways for ways, _ in self.tests))
-
-    @property
-    def episodes(self) -> int:
-        """Episodes in each step of the weights."""
-        return self.schedule.batch_size
 
 
 def size_name(ways: int, shots: int) -> str:

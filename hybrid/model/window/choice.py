@@ -6,7 +6,7 @@ rounding. Here the loop over time runs, and the choice between them is made: by 
 input only where the clip of its trace provably does not act.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -52,18 +52,18 @@ class Window(NamedTuple):
 def run(
     memory: SynapticMemory,
     neuron: Neuron,
-    steps: int,
-    start: NeuronState | None,
+    steps: Iterable[int],
+    state: NeuronState | None = None,
     teacher: Sequence[Tensor] | None = None,
-) -> Window:
-    """Let neurons and synapses interact for `steps` steps; the one loop over time of a layer."""
-    state, states = start, []
-    for t in range(steps):
+) -> tuple[NeuronState, ...]:
+    """Let neurons and synapses interact step by step; the one loop over time of a layer."""
+    states = []
+    for t in steps:
         current = memory.current(t)
         state = neuron.step(current if teacher is None else current + teacher[t], state)
         memory.learn(t, state)
         states.append(state)
-    return Window(tuple(states), LayerState(state, *memory.end()))
+    return tuple(states)
 
 
 def run_window(
@@ -133,7 +133,8 @@ def run_window(
         memory = FixedSynapses(drive, dense._replace(meta=meta), start, control)
     else:
         memory = factored(plastic, evaluation) or RecurrentTrace(plastic)
-    return run(memory, neuron, drive.steps, start.neuron, teacher)
+    states = run(memory, neuron, range(drive.steps), start.neuron, teacher)
+    return Window(states, LayerState(states[-1], *memory.end()))
 
 
 def _has_sparse_form(start: LayerState, layer: Plastic | None) -> bool:
@@ -174,22 +175,19 @@ def factored(layer: Plastic, evaluation: Evaluation = "factored") -> SynapticMem
             "evaluation = 'factored' needs one local gain per layer and a Hebbian rule, or a "
             "static drive and STDP without a memory; use 'auto' or 'recurrent'"
         )
+    if evaluation == "auto" and closed:
+        evaluation = cheaper_evaluation(layer)
     if not closed or evaluation == "recurrent":
         return None
-    if evaluation == "auto" and cheaper_evaluation(layer) == "recurrent":
-        return None
     risky = may_clip(layer)
-    count = int(risky.sum())
-    if count == 0:
+    if not risky.any():
         return _closed_form(layer)
-    if count > _SPLIT * len(risky):
+    if int(risky.sum()) > _SPLIT * len(risky):
         return None
-    groups = (~risky).nonzero().squeeze(1), risky.nonzero().squeeze(1)
-    free, clipped = (
-        select_inputs(layer, rows, bias=first)
-        for rows, first in zip(groups, (True, False), strict=True)
-    )
-    return SplitTrace(groups, (_closed_form(free), RecurrentTrace(clipped)))
+    safe, near = (~risky).nonzero().squeeze(1), risky.nonzero().squeeze(1)
+    free = _closed_form(select_inputs(layer, safe, bias=True))
+    clipped = RecurrentTrace(select_inputs(layer, near, bias=False))
+    return SplitTrace(torch.cat([safe, near]), free, clipped)
 
 
 def _closed_form(layer: Plastic) -> SynapticMemory:
@@ -229,11 +227,7 @@ def cheaper_evaluation(layer: Plastic) -> Literal["recurrent", "factored"]:
 
 
 def _check_shapes(
-    shape: torch.Size,
-    synapse: Synapse,
-    start: LayerState,
-    pool: Pool,
-    sparse_mask: SparseMask | None,
+    shape: torch.Size, synapse: Synapse, start: LayerState, pool: Pool, sparse: SparseMask | None
 ) -> None:
     """Refuse what does not fit a drive whose steps have a shape [N, in]."""
     out, inputs = synapse.weight.shape
@@ -251,6 +245,6 @@ def _check_shapes(
                 "pool = 'batch' moves one trace for all samples, but the start has one per sample: "
                 f"give a trace of shape [{inputs}, {out}], or use pool 'sample' or 'stream'"
             )
-    for mask in (synapse.mask, sparse_mask):
+    for mask in (synapse.mask, sparse):
         if mask is not None and tuple(mask.shape) != (inputs, out):
             raise ValueError(f"the mask must have shape [{inputs}, {out}], got {list(mask.shape)}")

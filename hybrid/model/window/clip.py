@@ -37,8 +37,8 @@ def may_clip(layer: Plastic) -> Tensor:
         sizes = layer.drive.sizes(pooled=pooling.shared)
         pushes = [bound * (rate * size) for bound, size in zip(bounds, sizes, strict=True)]
         bound = torch.zeros_like(pushes[0])
-        if layer.start.trace is not None:
-            bound = bound + row_peaks(layer.start.trace)
+        if (trace := layer.start.trace) is not None:  # max_i |P_ji| in two fast passes
+            bound = bound + torch.maximum(trace.amax(-1), -trace.amin(-1))
         peak = bound
         for push in pushes:
             bound = torch.add(push, bound, alpha=pooling.trace_decay)
@@ -49,37 +49,33 @@ def may_clip(layer: Plastic) -> Tensor:
         return ~(safe if safe.ndim == 1 else safe.all(0))
 
 
-def row_peaks(trace: Tensor) -> Tensor:
-    """Return max_i |P_ji| of each row j, [in] or [N, in], in two fast passes."""
-    return torch.maximum(trace.amax(-1), -trace.amin(-1))
-
-
 class SplitTrace:
-    """Synapses in two groups of inputs, each with a memory of its own; their currents add up."""
+    """Synapses in two groups of inputs, each with a memory of its own; their currents add up.
 
-    def __init__(self, groups: tuple[Tensor, Tensor], memories: tuple[SynapticMemory, ...]) -> None:
-        self._order = torch.argsort(torch.cat(groups))
-        self._memories = memories
+    Args:
+        inputs: numbers of the inputs, those of the first group first.
+        first, second: memories of the groups.
+    """
+
+    def __init__(self, inputs: Tensor, first: SynapticMemory, second: SynapticMemory) -> None:
+        self._order, self._first, self._second = torch.argsort(inputs), first, second
 
     def current(self, t: int) -> Tensor:
-        first, second = self._memories
-        return first.current(t) + second.current(t)
+        return self._first.current(t) + self._second.current(t)
 
     def learn(self, t: int, state: NeuronState) -> None:
-        for memory in self._memories:
-            memory.learn(t, state)
+        self._first.learn(t, state)
+        self._second.learn(t, state)
 
     def end(self) -> Ending:
-        ends = [memory.end() for memory in self._memories]
-        known = [trace for trace, _ in ends if trace is not None]
-        if len(known) < len(ends):
+        (one, memory), (other, rest) = self._first.end(), self._second.end()
+        if one is None or other is None:
             return None, None
-        trace = torch.cat(known, dim=-2).index_select(-2, self._order)
-        remembered = [memory for _, memory in ends if memory is not None]
-        if not remembered:
+        trace = torch.cat([one, other], dim=-2).index_select(-2, self._order)
+        if memory is None or rest is None:
             return trace, None
-        pre = torch.cat([memory.pre for memory in remembered], dim=-1)
-        return trace, Eligibility(pre[:, self._order], remembered[0].post)
+        pre = torch.cat([memory.pre, rest.pre], dim=-1)
+        return trace, Eligibility(pre[:, self._order], memory.post)
 
 
 def select_inputs(layer: Plastic, rows: Tensor, *, bias: bool) -> Plastic:

@@ -10,6 +10,7 @@ built once, at the end. They agree with `RecurrentTrace` while the clip of the t
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -18,10 +19,10 @@ from torch import Tensor
 from hybrid.model.drive import Control, Drive, scaled
 from hybrid.model.neurons import NeuronState
 from hybrid.model.plasticity import (
-    Eligibility,
     Hebbian,
     LayerState,
     LocalRule,
+    Memory,
     MetaLocal,
     Pool,
     Pooling,
@@ -34,7 +35,7 @@ from hybrid.model.plasticity import (
 )
 from hybrid.model.window.signals import StaticRule, StaticSignal, signal_of
 
-Ending = tuple[Tensor | None, Eligibility | None]
+Ending = tuple[Tensor | None, Memory]
 # What becomes of the trace after a window: nobody needs it; its values are kept; or gradients too.
 FinalTrace = Literal["none", "values", "graph"]
 
@@ -137,14 +138,11 @@ class RecurrentTrace:
         return self._trace, self._memory
 
 
-class StaticProducts(NamedTuple):
-    """The products of one window under a static drive that stand in for its trace."""
-
-    read: Tensor  # x W [N, out]
-    start: Tensor | None  # local_gain · (x P_0) [N, out]; None for a trace that starts at zero
-    recall: Callable[[Tensor, float, Tensor, float], Tensor]  # (L, λ, y, c) -> λ L + c · gain w G y
+# (L, λ, y, c) -> λ L + c · gain w G y
+Recall = Callable[[Tensor, float, Tensor, float], Tensor]
 
 
+@dataclass
 class StaticHistory:
     """Factored synapses under a static drive x_t = c_t x.
 
@@ -158,43 +156,35 @@ class StaticHistory:
     h_t = Σ_{s<t} λ^{t-1-s} s_s [N, out] is kept for building P at the end.
     """
 
-    def __init__(
-        self,
-        gain: tuple[float, ...],
-        products: StaticProducts,
-        bias: Tensor | None,
-        signal: StaticSignal,
-        trace_decay: float,
-        final_trace: FinalTrace,
-    ) -> None:
-        self._gain, self._products, self._bias = gain, products, bias
-        self._signal, self._decay = signal, trace_decay
-        self._local = products.start
-        self._final = final_trace
-        self.history: Tensor | None = None
+    gain: tuple[float, ...]
+    read: Tensor  # x W [N, out]
+    local: Tensor | None  # L_t [N, out], at first that of P_0; None for zero
+    recall: Recall
+    bias: Tensor | None
+    signal: StaticSignal
+    trace_decay: float
+    final_trace: FinalTrace
+    history: Tensor | None = field(default=None, init=False)
 
     def current(self, t: int) -> Tensor:
-        current = self._products.read
-        if self._local is not None:
-            current = current + self._local
-        return scaled(current, self._gain[t], self._bias)
+        current = self.read if self.local is None else self.read + self.local
+        return scaled(current, self.gain[t], self.bias)
 
     def learn(self, t: int, state: NeuronState) -> None:
-        last = t == len(self._gain) - 1
-        if last and self._final == "none":
+        last = t == len(self.gain) - 1
+        if last and self.final_trace == "none":
             return
-        y, factor = self._signal(t, state)
-        if self._final == "graph":
-            past = torch.zeros_like(y) if self.history is None else self._decay * self.history
+        y, factor = self.signal(t, state)
+        if self.final_trace == "graph":
+            past = torch.zeros_like(y) if self.history is None else self.trace_decay * self.history
             self.history = torch.add(past, y, alpha=factor)
-        elif self._final == "values" and self.history is None:
+        elif self.final_trace == "values" and self.history is not None:
+            self.history.mul_(self.trace_decay).add_(y.detach(), alpha=factor)
+        elif self.final_trace == "values":
             self.history = factor * y.detach()
-        elif self._final == "values":
-            assert self.history is not None
-            self.history.mul_(self._decay).add_(y.detach(), alpha=factor)
         if not last:
-            local = torch.zeros_like(y) if self._local is None else self._local
-            self._local = self._products.recall(local, self._decay, y, factor)
+            local = torch.zeros_like(y) if self.local is None else self.local
+            self.local = self.recall(local, self.trace_decay, y, factor)
 
     def end(self) -> Ending:
         return None, None
@@ -207,19 +197,19 @@ class StaticTrace(StaticHistory):
         assert isinstance(layer.rule, StaticRule)
         drive, synapse, meta = layer.drive, layer.synapse, layer.meta
         x = drive.value_at(0)  # of all steps
-        self._x, self._pooling, self._start_trace = x, layer.pooling, layer.start.trace
+        self._x, self._pooling, self._start = x, layer.pooling, layer.start.trace
         self._rated = x * meta.local_rate
-        start = None
-        if self._start_trace is not None:
-            start = _read_trace(x, local_trace(self._start_trace, synapse), meta.local_gain)
+        local = None
+        if self._start is not None:
+            trace = local_trace(self._start, synapse)
+            own = x @ trace if trace.ndim == 2 else (x.unsqueeze(-2) @ trace).squeeze(-2)
+            local = meta.local_gain * own
         gain = meta.local_gain * self._pooling.weight
         super().__init__(
             drive.gain,
-            StaticProducts(
-                contract(x, global_weight(synapse)),
-                start,
-                _recall(x, self._rated, gain, synapse.mask, self._pooling.shared),
-            ),
+            contract(x, global_weight(synapse)),
+            local,
+            _recall(x, self._rated, gain, synapse.mask, self._pooling.shared),
             synapse.bias,
             signal_of(layer.rule, meta, layer.v_th, drive.gain),
             self._pooling.trace_decay,
@@ -229,25 +219,22 @@ class StaticTrace(StaticHistory):
     def end(self) -> Ending:
         if self.history is None:
             return None, None
-        with torch.set_grad_enabled(self._final == "graph" and torch.is_grad_enabled()):
-            return self._final_trace(self.history), self._signal.eligibility(self._x)
+        with torch.set_grad_enabled(self.final_trace == "graph" and torch.is_grad_enabled()):
+            return self._built(self.history), self.signal.eligibility(self._x)
 
-    def _final_trace(self, history: Tensor) -> Tensor:
-        weight, rated = self._pooling.weight, self._rated
-        decayed = self._decay ** len(self._gain)
+    def _built(self, history: Tensor) -> Tensor:
+        """Return the trace after the last step, of the shape of its pooling."""
+        weight, rated, start = self._pooling.weight, self._rated, self._start
+        decayed = self.trace_decay ** len(self.gain)
         if not self._pooling.shared:
             update = (weight * rated).unsqueeze(-1) * history.unsqueeze(-2)
-            if self._start_trace is None:
-                return update
-            return torch.add(update, self._start_trace, alpha=decayed)
-        if self._start_trace is None:
+            return update if start is None else torch.add(update, start, alpha=decayed)
+        if start is None:
             return (weight * rated).mT @ history
-        return torch.addmm(self._start_trace, rated.mT, history, beta=decayed, alpha=weight)
+        return torch.addmm(start, rated.mT, history, beta=decayed, alpha=weight)
 
 
-def _recall(
-    x: Tensor, rated: Tensor, gain: Tensor, mask: Tensor | None, shared: bool
-) -> Callable[[Tensor, float, Tensor, float], Tensor]:
+def _recall(x: Tensor, rated: Tensor, gain: Tensor, mask: Tensor | None, shared: bool) -> Recall:
     """Return the step (L, λ, y, c) -> λ L + c · gain G y, for G in its cheapest form."""
     if not shared:
         own = rated * x
@@ -258,14 +245,10 @@ def _recall(
         return lambda local, decay, y, c: torch.addmm(local, gram, y, beta=decay, alpha=c)
     # A mask couples inputs and outputs: the update of each step has to be built.
     blocked = 1.0 - mask
-
-    def recall(local: Tensor, decay: float, y: Tensor, c: float) -> Tensor:
-        return decay * local + (c * gain) * (x @ ((rated.mT @ y) * blocked))
-
-    return recall
+    return lambda local, decay, y, c: decay * local + (c * gain) * (x @ ((rated.mT @ y) * blocked))
 
 
-def diagonal_recall(diagonal: Tensor) -> Callable[[Tensor, float, Tensor, float], Tensor]:
+def diagonal_recall(diagonal: Tensor) -> Recall:
     """Return the step of samples that read their own trace alone: a Gram matrix's diagonal."""
     return lambda local, decay, y, c: torch.addcmul(decay * local, diagonal, y, value=c)
 
@@ -279,25 +262,20 @@ class EventHistory:
 
     def __init__(self, layer: Plastic) -> None:
         assert isinstance(layer.rule, Hebbian)
-        synapse = layer.synapse
-        steps = layer.drive.steps
-        self._x = torch.stack([layer.drive.at(t) for t in range(steps)], dim=1)  # [N, T, in]
+        synapse, steps = layer.synapse, layer.drive.steps
+        x = torch.stack([layer.drive.at(t) for t in range(steps)], dim=1)  # [N, T, in]
         self._layer, self._rule, self._mask = layer, layer.rule, synapse.mask
         self._pooling, self._start_trace = layer.pooling, layer.start.trace
-        self._rated = self._x * layer.meta.local_rate
-
-        n = len(self._x)
-        read = contract(self._x.flatten(0, 1), global_weight(synapse), synapse.bias)
-        self._read = read.unflatten(0, (n, steps))
-        self._start = None
+        self._x, self._rated, shape = x, x * layer.meta.local_rate, x.shape[:2]
+        read = contract(x.flatten(0, 1), global_weight(synapse), synapse.bias)
+        self._read, self._start = read.unflatten(0, shape), None
         if self._start_trace is not None:
-            self._start = self._x @ local_trace(self._start_trace, synapse)
-        if synapse.mask is None:
-            if self._pooling.shared:
-                flat = self._x.flatten(0, 1) @ self._rated.flatten(0, 1).mT
-                self._gram = flat.unflatten(1, (n, steps)).unflatten(0, (n, steps))
-            else:
-                self._gram = self._x @ self._rated.mT  # [N, T, T]
+            self._start = x @ local_trace(self._start_trace, synapse)
+        if synapse.mask is None and self._pooling.shared:
+            flat = x.flatten(0, 1) @ self._rated.flatten(0, 1).mT
+            self._gram = flat.unflatten(1, shape).unflatten(0, shape)
+        elif synapse.mask is None:
+            self._gram = x @ self._rated.mT  # [N, T, T]
         self._ys: list[Tensor] = []
 
     def current(self, t: int) -> Tensor:
@@ -351,10 +329,3 @@ class EventHistory:
 def local_trace(trace: Tensor, synapse: Synapse) -> Tensor:
     """Return P ∘ (1 - M), the part of the trace that may act."""
     return trace if synapse.mask is None else trace * (1.0 - synapse.mask)
-
-
-def _read_trace(x: Tensor, trace: Tensor, gain: Tensor) -> Tensor:
-    """Return gain · (x P) [N, out] for a shared or per-sample trace."""
-    if trace.ndim == 2:
-        return gain * (x @ trace)
-    return gain * torch.matmul(x.unsqueeze(-2), trace).squeeze(-2)

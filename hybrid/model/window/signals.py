@@ -4,46 +4,34 @@ Whatever the rule, its presynaptic signals are then multiples of x, so that each
 (local_rate ∘ x) ⊗ s_t to the trace, with a signal s_t of the neurons alone.
 """
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
 from hybrid.model.neurons import NeuronState
-from hybrid.model.plasticity import STDP, Eligibility, Hebbian, LocalRule, MetaLocal
+from hybrid.model.plasticity import STDP, Eligibility, Hebbian, LocalRule, Memory, MetaLocal
 
 StaticRule = Hebbian | STDP
 Gains = tuple[float, ...]
 
 
-class StaticSignal(Protocol):
-    """The signal of one window; steps must come in order."""
-
-    def __call__(self, t: int, state: NeuronState) -> tuple[Tensor, float]:
-        """Return y [N, out] and a factor c with s_t = c · y."""
-        ...
-
-    def eligibility(self, x: Tensor) -> Eligibility | None:
-        """Return what the rule remembers of the window."""
-        ...
-
-
 class HebbianSignal:
-    """s_t = c_t · post(v_t)."""
+    """s_t = c_t · post(v_t), of one window."""
 
     def __init__(self, rule: Hebbian, meta: MetaLocal, v_th: float, gain: Gains) -> None:
         self._rule, self._threshold = rule, meta.sliding_threshold
         self._v_th, self._gain = v_th, gain
 
     def __call__(self, t: int, state: NeuronState) -> tuple[Tensor, float]:
+        """Return y [N, out] and a factor c with s_t = c · y; steps must come in order."""
         return self._rule.post_signal(state.v, self._threshold, self._v_th), self._gain[t]
 
-    def eligibility(self, x: Tensor) -> Eligibility | None:
+    def eligibility(self, x: Tensor) -> Memory:
+        """Return what the rule remembers of the window."""
         return None
 
 
 class STDPSignal:
-    """s_t = a_t A+ z_t - c_t (A- + sliding_threshold) q_t.
+    """s_t = a_t A+ z_t - c_t (A- + sliding_threshold) q_t; methods as of `HebbianSignal`.
 
     The presynaptic memory is a_t x with a_t = pre_decay · a_{t-1} + c_t; q_t is the memory of
     earlier postsynaptic spikes. Both start at zero.
@@ -62,8 +50,11 @@ class STDPSignal:
         strengthened = (self._pre * rule.potentiation) * state.z
         return strengthened - (self._gain[t] * self._depression) * earlier, 1.0
 
-    def eligibility(self, x: Tensor) -> Eligibility | None:
+    def eligibility(self, x: Tensor) -> Memory:
         return Eligibility(self._pre * x, self._post)
+
+
+StaticSignal = HebbianSignal | STDPSignal
 
 
 def signal_of(rule: StaticRule, meta: MetaLocal, v_th: float, gain: Gains) -> StaticSignal:

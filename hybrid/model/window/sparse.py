@@ -59,11 +59,6 @@ class SparseMask:
         draws = torch.rand(in_features, out_features, generator=generator)
         return cls.of((draws < density).float())
 
-    @property
-    def ndim(self) -> int:
-        """Two, as of a dense mask."""
-        return len(self.shape)
-
     def to(self, device: torch.device) -> "SparseMask":
         """Return the mask on a device."""
         return SparseMask(self.starts.to(device), self.inputs.to(device), self.shape[0])
@@ -80,10 +75,9 @@ class SparseMask:
     @cached_property
     def positions(self) -> Tensor:
         """Where the ones lie in a flattened weight [out, in]: [ones], int64."""
-        counts = self.starts.diff()
-        outputs = torch.arange(len(counts), device=counts.device).repeat_interleave(
-            counts, output_size=len(self.inputs)
-        )
+        counts, ones = self.starts.diff(), len(self.inputs)
+        outputs = torch.arange(len(counts), device=counts.device)
+        outputs = outputs.repeat_interleave(counts, output_size=ones)
         return outputs * self.shape[0] + self.inputs
 
     def product(self, x: Tensor, values: Tensor) -> Tensor:
@@ -105,10 +99,8 @@ class SparseMask:
 
     def matrix(self, values: Tensor) -> Tensor:
         """Return S as a sparse matrix [out, in]."""
-        size = (self.shape[1], self.shape[0])
-        return torch.sparse_csr_tensor(
-            self.starts, self.inputs, values, size, check_invariants=False
-        )
+        rows, size = (self.starts, self.inputs), self.shape[::-1]
+        return torch.sparse_csr_tensor(*rows, values, size, check_invariants=False)
 
     def turned_product(self, y: Tensor, values: Tensor) -> Tensor:
         """Return y Sᵀ [N, in] for y [N, out] and S [in, out], which is `values` at the ones."""
@@ -140,11 +132,8 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         (grad,), mask, (x, values) = grads, ctx.mask, ctx.saved_tensors
         need_x, need_values, _ = ctx.needs_input_grad
-        return (
-            mask.turned_product(grad, values) if need_x else None,
-            mask.sample(x, grad) if need_values else None,
-            None,
-        )
+        of_x = mask.turned_product(grad, values) if need_x else None
+        return of_x, mask.sample(x, grad) if need_values else None, None
 
 
 class _Sample(torch.autograd.Function):
@@ -161,11 +150,8 @@ class _Sample(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         (grad,), mask, (x, y) = grads, ctx.mask, ctx.saved_tensors
         need_x, need_y, _ = ctx.needs_input_grad
-        return (
-            mask.turned_product(y, grad) if need_x else None,
-            mask.product(x, grad) if need_y else None,
-            None,
-        )
+        of_x = mask.turned_product(y, grad) if need_x else None
+        return of_x, mask.product(x, grad) if need_y else None, None
 
 
 class MaskedHistory:
