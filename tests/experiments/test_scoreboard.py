@@ -140,6 +140,9 @@ def test_text_without_markers_is_refused() -> None:
 def test_the_picture_shows_claims_times_and_speed() -> None:
     bench = json.loads((ROOT / "data" / "bench.json").read_text("utf-8"))
     figure = picture.draw(board.rows(), bench)
+    ours = picture.draw_comparisons(board.rows()).axes[0]
+    known = [r for r in board.rows() if r.claim.confidence == "ours" and r.estimate is not None]
+    assert len(ours.get_yticklabels()) == len(known)
     assert len(figure.axes) == 5
     assert all(axes.has_data() for axes in figure.axes)
     ratios = picture.speed_ups(bench)

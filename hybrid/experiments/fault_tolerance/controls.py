@@ -108,7 +108,7 @@ def _faults(axes: Axes, own: Any) -> None:
     dots(axes, marks, horizontal=True, title="Gain over GP as it is", xlabel="points")
     axes.set_yticks(range(len(known)), names)
     axes.invert_yaxis()
-    axes.legend(loc="best")
+    axes.legend(loc="lower right")
 
 
 def _variants(axes: Axes, own: Any) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from hybrid.experiments.core.records import label_of
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.experiments.scoreboard.rows import committed
-from hybrid.report.figures import BLUE, COLOURS, PALE, SKY, canvas
+from hybrid.report.figures import BLUE, COLOURS, HIGHEST, PALE, SKY, canvas
 from hybrid.report.panels import SMALL, Bar, Dot, absent, bars, dots, logarithmic
 from hybrid.report.scoreboard import Row
 from hybrid.runs.store import Json
@@ -21,12 +21,13 @@ _SHOWN = 24  # run times, the longest
 
 
 def draw(rows: Sequence[Row], bench: Json) -> Figure:
-    """Draw all claims, run times of laptop records, and speed.
+    """Draw the paper's claims, run times of laptop records, and speed.
 
     Args:
         rows: of the scoreboard.
         bench: what `make bench` wrote.
     """
+    rows = [row for row in rows if row.claim.confidence != "ours"]
     figure, axes = canvas(["ab", "ab", "cd", "ce"], height=190)
     for letter, unit, title in (("a", "%", "Accuracy"), ("b", "points", "Differences of methods")):
         _claims(axes[letter], [row for row in rows if row.claim.unit == unit], title, unit)
@@ -46,6 +47,14 @@ def draw(rows: Sequence[Row], bench: Json) -> Figure:
     _horizontal(axes["d"], ratios, BLUE, texts, **words)
     axes["d"].set_xlim(right=4.0 * max(ratios.values()))
     _verdicts(axes["e"], rows)
+    return figure
+
+
+def draw_comparisons(rows: Sequence[Row]) -> Figure:
+    """Draw the comparisons of ours that have been run, which the paper does not make."""
+    own = [r for r in rows if r.claim.confidence == "ours" and r.estimate is not None]
+    figure, axes = canvas([["comparisons"]], height=min(25.0 + 4.0 * len(own), HIGHEST))
+    _claims(axes["comparisons"], own, "Comparisons of ours", "points", width=90)
     return figure
 
 
@@ -83,7 +92,7 @@ def speed_ups(bench: Json) -> dict[str, float]:
     return found
 
 
-def _claims(axes: Axes, rows: Sequence[Row], title: str, unit: str) -> None:
+def _claims(axes: Axes, rows: Sequence[Row], title: str, unit: str, width: int = 46) -> None:
     """Draw ours (mean, 95 % interval) beside what counts as reproduced and what was reported.
 
     Claims that were not run are left out.
@@ -102,7 +111,7 @@ def _claims(axes: Axes, rows: Sequence[Row], title: str, unit: str) -> None:
     for place, (row, _) in enumerate(shown):
         if row.claim.reported is not None:
             axes.plot(row.claim.reported, place, "kx", markersize=4)
-    names = [fill(row.claim.text, 46) for row, _ in shown]
+    names = [fill(row.claim.text, width) for row, _ in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=SMALL)
     axes.set_ylim(len(shown) - 0.5, -0.5)
 
