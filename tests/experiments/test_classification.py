@@ -313,9 +313,9 @@ def test_cifar10_inputs_are_normalised_and_shifted_in_pixels_are_black() -> None
     inputs = inputs_of(CIFAR10_NETWORK, pixels)
     black = inputs[0].unflatten(0, (3, 32, 32))[:, 0, 0]
     torch.testing.assert_close(black, torch.tensor([-2.4291, -2.4183, -2.2214]), atol=1e-4, rtol=0)
-    augment = augmentation(CIFAR10_NETWORK)
+    augment = augmentation(Trial(EXPERIMENT, CIFAR10_NETWORK, GP, 1))
     torch.testing.assert_close(augment(inputs, torch.Generator()), inputs)
-    assert augmentation(MNIST_NETWORK) is None
+    assert augmentation(Trial(EXPERIMENT, MNIST_NETWORK, GP, 1)) is None
 
 
 def test_methods_are_compared_over_the_seeds_they_share(
