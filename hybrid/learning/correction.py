@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from scipy.signal import lfilter
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from hybrid.checks import choose
@@ -45,7 +45,10 @@ _LEAST = 0.01  # of the deviation in training: no current is amplified a hundred
 
 
 class Rates(NamedTuple):
-    """How fast running estimates move: share of the newest input; and of log thresholds."""
+    """How fast running estimates move: share of the newest input; and of log thresholds.
+
+    Records leave defaults out of their descriptions: these must stay as they are.
+    """
 
     pixels: float = 0.01
     currents: float = 0.01
@@ -53,7 +56,7 @@ class Rates(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What a network met in training: means over all inputs (and steps)."""
+    """What training inputs bring to a trained network: means over inputs (and steps)."""
 
     pixels: Tensor  # [*], of one input
     mean: Tensor  # [out], current of each neuron of the first layer, without bias
@@ -63,13 +66,14 @@ class Reference(NamedTuple):
 
 @torch.inference_mode()
 def reference(network: FullyConnected, inputs: Tensor) -> Reference:
-    """Return the statistics of training inputs [N, *] in a trained network, which stays as it is.
+    """Return the statistics of training inputs [N, *] in a trained network.
 
     Raises:
         ValueError: if the network has no layer behind the first.
     """
     if len(network.layers) < 2:
         raise ValueError("corrections act on the first layer: the network needs one behind it")
+    was_training = network.training
     network.eval()
     means, squares, spikes = [], [], []
     for part in inputs.split(_AT_ONCE):
@@ -77,6 +81,7 @@ def reference(network: FullyConnected, inputs: Tensor) -> Reference:
         means.append(read.mean(1))
         squares.append(read.square().mean(1))
         spikes.append(network(part, adapt=False).windows[0].z.mean(0))
+    network.train(was_training)
     mean, square, rate = (torch.cat(column).mean(0) for column in (means, squares, spikes))
     return Reference(inputs.float().mean(0), mean, square, rate)
 
@@ -90,7 +95,7 @@ def answer_corrected(
     batch_size: int,
     rates: Rates = Rates(),  # noqa: B008 (immutable)
 ) -> Answers:
-    """Test a network under a correction; the network is left unchanged.
+    """Test a network under a correction; its weights, traces and mode are left unchanged.
 
     Args:
         network: trained network; a trace, if it has one, is read and does not move.
@@ -104,12 +109,14 @@ def answer_corrected(
         ValueError: if the correction is unknown.
     """
     choose("correction", correction, CORRECTIONS)
+    was_training = network.training
     network.eval()
     if correction == "thresholds":
         outputs, spikes = _under_thresholds(network, sets, known, rates.thresholds)
     else:
         found = [_corrected(network, x, correction, known, batch_size, rates) for x in sets]
         outputs, spikes = (torch.stack(column) for column in zip(*found, strict=True))
+    network.train(was_training)
     return Answers(classes_of(outputs), spikes)
 
 
@@ -162,11 +169,12 @@ def _under_thresholds(
     log κ moves by `rate` times what the neuron fired more, per step, than in training.
     """
     own = {name: p for name, p in network.named_parameters() if name == "layers.0.bias"}
+    zero = _zero_of(network.layers[0].norm)
     log = torch.zeros(len(sets), len(known.rate), device=sets.device)
     outputs, spikes = [], torch.zeros(len(sets), len(network.layers), device=sets.device)
     for shown in sets.unbind(1):  # all sets side by side, one sample of each
         factor = (-log).exp()
-        words = {"adapt": False, "control": factor.mul}
+        words = {"adapt": False, "control": _affine(factor, (1.0 - factor) * zero)}
         scaled = {name: factor * bias for name, bias in own.items()}
         activity = functional_call(network, scaled, (shown,), words)
         outputs.append(activity.output)
@@ -174,6 +182,16 @@ def _under_thresholds(
         spikes += torch.stack([layer.mean(-1) for layer in fired], dim=1)
         log += rate * (fired[0] - known.rate)
     return torch.stack(outputs, dim=1), spikes / sets.shape[1]
+
+
+def _zero_of(norm: object) -> Tensor | float:
+    """Return the weighted inputs [out] that a normalisation turns into 0; 0 without one."""
+    if not isinstance(norm, nn.BatchNorm1d):
+        return 0.0
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    deviation = (norm.running_var + norm.eps).sqrt()
+    return norm.running_mean - norm.bias * deviation / norm.weight
 
 
 def _affine(factor: Tensor, shift: Tensor) -> Control:

@@ -69,6 +69,7 @@ class Outcome(NamedTuple):
 
     confusion: Tensor  # [sets, true class, predicted class], counts
     rates: Tensor  # [sets, layers], spikes per neuron and step
+    silent: Tensor  # [sets], samples that no output neuron answered, which are in no count
 
 
 def evaluate(
@@ -78,7 +79,7 @@ def evaluate(
     answers, rates = answer(network, sets, protocol, batch_size)
     classes = len(network.layers[-1].weight)  # type: ignore[arg-type]
     counts = [confusion(row, labels, classes) for row in answers]
-    return Outcome(torch.stack(counts), rates)
+    return Outcome(torch.stack(counts), rates, (answers == SILENT).sum(-1))
 
 
 @torch.inference_mode()

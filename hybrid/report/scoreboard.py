@@ -115,8 +115,10 @@ class Row:
         if found.n < claim.minimum:
             return f"{found.n} of {claim.minimum} seeds"
         if self.verdict == "dead baseline":
-            return f"it fires less than {claim.alive:g} per neuron and step"
-        level = 0.90 if claim.rule == "equal" else 0.95
+            return f"it is not known to fire {claim.alive:g} times per neuron and step"
+        # That two things are equal asks for the 90 % interval, that they are not for the other.
+        proven = claim.rule == "equal" and not self.verdict.startswith(("not", "does not"))
+        level = 0.90 if proven else 0.95
         low, high = found.interval(level)
         reached = f"{100 * level:.0f} % CI {low:.3g} to {high:.3g}"
         if claim.rule == "above" and self.verdict == "undecided" and low > claim.low:
@@ -158,7 +160,7 @@ def judge(
     no: Verdict = "does not hold" if claim.confidence == "ours" else "not reproduced"
     if found.n < claim.minimum:
         return Row(claim, found, "too few seeds")
-    if claim.alive is not None and (baseline is None or np.median(baseline) < claim.alive):
+    if not _alive(claim, baseline):
         return Row(claim, found, "dead baseline")
     low, high = found.interval(0.90 if claim.rule == "equal" else 0.95)
     if claim.rule == "above":
@@ -170,19 +172,28 @@ def judge(
     return Row(claim, found, yes if proven else no if beside else "undecided")
 
 
+def _alive(claim: Claim, baseline: Floats | None) -> bool:
+    """Return whether a claim's baseline is known to spike, if the claim asks for that."""
+    if claim.alive is None:
+        return True
+    return baseline is not None and bool(np.median(baseline) >= claim.alive)
+
+
 def holm(claims: Sequence[Claim], measured: Mapping[str, Floats]) -> dict[str, float]:
     """Return the level at which each "above" claim is to be tested, by id.
 
     Within a family the smallest p value is held against 0.025 / m, the next against
-    0.025 / (m - 1), and so on; once one fails, all larger ones do. Claims without enough seeds do
-    not count.
+    0.025 / (m - 1), and so on; once one fails, all larger ones do. Claims without enough seeds, or
+    with a dead baseline, do not count.
 
     Source: Holm, Scand. J. Stat. 6 (1979).
     """
     families: dict[tuple[str, bool], list[tuple[float, str]]] = {}
     for claim in claims:
         values = measured.get(claim.id)
-        if claim.rule == "above" and values is not None and len(values) >= claim.minimum:
+        if claim.rule != "above" or not _alive(claim, measured.get(f"{claim.id}/baseline")):
+            continue
+        if values is not None and len(values) >= claim.minimum:
             chance = Estimate.of(values).chance_of(claim.low)
             families.setdefault(claim.family, []).append((chance, claim.id))
     levels = {}

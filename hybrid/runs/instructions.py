@@ -2,7 +2,8 @@
 
 Libraries choose their fastest code for the processor that they find, and each choice rounds
 differently. The one named here is there on any x86-64 processor since 2013 (AVX2). It takes hold
-only where it is set before torch is loaded: in processes that are started for the purpose.
+only where it is set before torch is loaded: in processes that are started for the purpose. It
+rules torch, MKL and oneDNN, which train and test; numpy, which makes noise, chooses for itself.
 """
 
 import os
@@ -31,14 +32,19 @@ def fixed() -> bool:
     return asked and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
-def processor() -> dict[str, str]:
-    """Return what decides the last bits of a result here: processor, instructions, libraries."""
+def processor(device: str) -> dict[str, str]:
+    """Return what decides the last bits of a result here: processor, instructions, libraries.
+
+    Args:
+        device: kind of the one that computes; the instructions are those of the CPU alone.
+    """
     import torch
 
     libraries = ("numpy", "scipy", "scikit-image")
+    repeats = device == "cpu" and fixed()
     return {
         "cpu": _model(),
-        "instructions": FIXED if fixed() else torch.backends.cpu.get_cpu_capability(),
+        "instructions": FIXED if repeats else torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         **{name: version(name) for name in libraries},
     }

@@ -4,9 +4,11 @@ import subprocess
 
 import pytest
 
+from hybrid.experiments.core.verification import verify
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.paths import project_root, results_folder
 from hybrid.runs.store import Json, read_record
+from tests.golden import FOLDER
 
 
 def committed(experiment: str) -> list[Json]:
@@ -26,3 +28,11 @@ def test_laptop_records_are_those_of_the_plan(experiment: str) -> None:
     assert found == sorted(trial.name for trial in trials)
     own = EXPERIMENTS[experiment].records(trials, records).records
     assert len(own) == len(records), "there are records of other constants"
+
+
+def test_a_smoke_record_is_computed_again_to_the_last_bit() -> None:
+    """Kept from another day: other code, libraries or instructions that alter a bit are noticed."""
+    path = FOLDER / "digits-HP-seed1.json"
+    assert read_record(path)["about"]["instructions"] == "AVX2, fixed"
+    ((_, found),) = verify([path], EXPERIMENTS)
+    assert found is None, found

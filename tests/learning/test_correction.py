@@ -96,8 +96,14 @@ def test_currents_get_the_mean_and_the_deviation_of_training(local: bool, pooled
     assert changes > 3, "a shift by half the range matters"
 
 
-def test_thresholds_follow_the_firing_rate() -> None:
-    net, rate = network(), 0.5
+@pytest.mark.parametrize("normalise", [False, True])
+def test_thresholds_follow_the_firing_rate(normalise: bool) -> None:
+    net, rate = network(normalise=normalise), 0.5
+    if normalise:
+        for seed in range(20):
+            net.train()(inputs(seed))
+        torch.nn.init.normal_(net.layers[0].norm.bias, generator=torch.Generator().manual_seed(2))  # type: ignore[union-attr, arg-type]
+        net.eval()
     known = reference(net, inputs(1))
     shown = inputs(2, shift=0.4)
     found = answer_corrected(net, shown[None], "thresholds", known, 1, Rates(thresholds=rate))
@@ -109,7 +115,9 @@ def test_thresholds_follow_the_firing_rate() -> None:
         v = z = torch.zeros(HIDDEN)
         out, spikes = None, torch.zeros(HIDDEN)
         for gain in net.gain:
-            v = 0.5 * (v - 0.3 * scale * z) + gain * (first.weight @ shown[i]) + first.bias
+            read = (first.weight @ shown[i])[None]
+            read = read if first.norm is None else first.norm(read)
+            v = 0.5 * (v - 0.3 * scale * z) + gain * read[0] + first.bias
             z = (v > 0.3 * scale).float()
             spikes += z
             out = net.neuron.step((gain * (second.weight @ z) + second.bias)[None], out)
@@ -120,7 +128,7 @@ def test_thresholds_follow_the_firing_rate() -> None:
     assert found.rates[0, 0].item() == pytest.approx(np.mean(fired), abs=1e-6)
     bare = answer(net, shown[None], "frozen", N).rates[0, 0].item()
     usual = known.rate.mean().item()
-    assert abs(np.mean(fired[N // 2 :]) - usual) < 0.5 * abs(bare - usual)
+    assert normalise or abs(np.mean(fired[N // 2 :]) - usual) < 0.5 * abs(bare - usual)
 
 
 def test_pixels_lose_what_came_before_and_batches_their_offset() -> None:
@@ -151,6 +159,11 @@ def test_nothing_changes_where_nothing_has_moved(correction: Correction) -> None
     assert torch.equal(found.classes, plain.classes)
     torch.testing.assert_close(found.rates, plain.rates)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    net.train()
+    reference(net, shown)
+    answer_corrected(net, shown[None], correction, known, N, slow)
+    assert net.training, "the mode comes back"
+    assert net.layers[0].training
 
 
 def test_sets_do_not_meet_and_order_matters_to_streams_alone() -> None:
@@ -166,6 +179,13 @@ def test_sets_do_not_meet_and_order_matters_to_streams_alone() -> None:
         if correction in ("offset", "currents-batch"):  # one batch: who is in it counts, no more
             again = answer_corrected(net, two[order][None], correction, known, N)
             assert torch.equal(again.classes[0], alone.classes[0, order])
+        else:
+            fast = Rates(0.3, 0.3, 3.0)
+            first, second = (
+                answer_corrected(net, x[None], correction, known, N, fast).classes[0]
+                for x in (two, two[order])
+            )
+            assert not torch.equal(second, first[order]), correction
 
 
 def test_events_are_read_step_by_step() -> None:

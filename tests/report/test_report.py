@@ -262,8 +262,12 @@ def test_a_dead_baseline_says_nothing() -> None:
     for rates, verdict in (([0.0, 0.0, 0.1], "dead baseline"), ([0.01] * 3, "reproduced")):
         row = judge(alive, gain, np.array(rates))
         assert row.verdict == verdict
-    assert judge(alive, gain).verdict == "dead baseline", "nobody knows that it lived"
-    assert "less than 0.005" in judge(alive, gain).reason
+    for unknown in (None, np.full(3, np.nan)):
+        assert judge(alive, gain, unknown).verdict == "dead baseline", "nobody knows that it lived"
+    assert "not known to fire 0.005" in judge(alive, gain).reason
+    other = claim(id="y", rule="above", low=0.0)
+    measured = {"x": np.array([-1.0, 0.0, 1.0]), "y": gain, "x/baseline": np.zeros(3)}
+    assert holm([alive, other], measured) == {"y": 0.025}, "the dead correct nobody"
 
 
 def test_families_of_claims_are_corrected() -> None:

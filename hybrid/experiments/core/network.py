@@ -269,7 +269,7 @@ def ways_to_answer(
         network: trained network.
         protocols: of its method.
         corrections, rates: see `answer_corrected`; only of fully connected networks.
-        learned: gives the inputs that it learned from, where a correction asks for them.
+        learned: gives training inputs, held-out ones among them, where a correction asks for them.
     """
 
     def tested(protocol: Protocols) -> Answer:

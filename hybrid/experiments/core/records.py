@@ -111,14 +111,22 @@ class Records(Generic[SettingsT, MethodT]):
             paths.append(save(figure, name, Path(out_dir) / profile, about)[0])
         return paths
 
-    def scoreboard(self, *, controls: bool = False) -> str:
-        """Return the claims that these records can speak to, judged, as text.
+    def scoreboard(self, profile: str) -> str:
+        """Return claims about the networks of a profile, judged by these records, as text.
 
         Args:
-            controls: those of the profile "controls" alone; or all but those.
+            profile: of these records. A page of smoke or laptop records also names the claims that
+                need paper-scale runs.
         """
-        rows = scoreboard(self.claims(), f"{self.experiment.name}/")
-        return as_text([row for row in rows if (row.claim.profile == "controls") is controls])
+        own = f"{self.experiment.name}/"
+        about = {claim.id: claim.profile for claim in load_claims() if claim.id.startswith(own)}
+        values = {
+            name: found
+            for name, found in self.claims().items()
+            if about.get(name.removesuffix("/baseline")) == profile
+        }
+        shown = (profile,) if profile in ("paper", "controls") else ("laptop", "paper")
+        return as_text([row for row in scoreboard(values, own) if row.claim.profile in shown])
 
     def claims(self) -> dict[str, Floats]:
         """Return one value per seed for each claim of `data/paper.toml` that is spoken to."""

@@ -118,7 +118,7 @@ def compute(task: Task) -> Computed:
         "hybrid": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
-        **processor(),
+        **processor(place.device.type),
         "device": str(place.device),
         "source": (source or source_sha256())[:16],
     }

@@ -32,12 +32,13 @@ def verify(
     trials = [
         planned(record, experiments, path) for path, record in zip(paths, records, strict=True)
     ]
+    for path, record, trial in zip(paths, records, trials, strict=True):
+        if record["request"]["data"] != trial.request()["data"]:
+            raise ValueError(f"{path} was computed from other data: fetch those, or remove it")
     again = run_all(
         trials, store=None, jobs=jobs, device=torch.device("cpu"), title="computing again"
     )
     for path, record, other in zip(paths, records, again, strict=True):
-        if record["request"]["data"] != other["request"]["data"]:
-            raise ValueError(f"{path} was computed from other data: fetch those, or remove it")
         found = difference(record["result"], other["result"])
         known = record["about"].get("instructions")
         if found is not None and known != FIXED:

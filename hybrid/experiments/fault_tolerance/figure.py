@@ -31,6 +31,11 @@ _STYLE = {
     "frozen": {"linestyle": "--", "marker": "^"},
     "sample": {"linestyle": ":", "marker": "v"},
 }
+_TICKS = {
+    "salt_pepper": "salt &\npepper",
+    "gaussian_unclipped": "noise, not\nclipped",
+    "gaussian_centred": "noise,\nmean 0",
+}
 _AXIS = {"gaussian": FAULTS["gaussian"].axis, "crop": FAULTS["crop"].axis}
 
 
@@ -42,7 +47,7 @@ def draw(records: Records[Any, Any], label: str, seed: int = 0) -> Figure:
         label: of the settings.
         seed: of the noise in the example pictures.
     """
-    methods = records.methods(label)
+    methods = [m for m in records.methods(label) if m in MAIN]
     own = shared_seeds(select(records.frame, label=label), methods)
     n = own["seed"].nunique()
     figure, panels = canvas(["aabbcc", "ddeeff", "gghhii"], height=165)
@@ -169,7 +174,7 @@ def _other_noises(axes: Axes, own: Any, noises: Sequence[str]) -> None:
         axes,
         drawn,
         legend={"ncols": len(MAIN), "loc": "upper center"},
-        ticks={noise.replace("_", " &\n"): place for place, noise in enumerate(noises)},
+        ticks={_TICKS.get(noise, noise): place for place, noise in enumerate(noises)},
         ylabel="accuracy (%)",
         title="Other noises, highest level",
         ylim=(0, 125),

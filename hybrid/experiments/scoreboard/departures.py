@@ -1,4 +1,4 @@
-"""Every constant of ours that is not the authors', found by comparing settings."""
+"""Where our constants are not the authors', of all networks for which they have a script."""
 
 from collections.abc import Iterator
 from dataclasses import replace
