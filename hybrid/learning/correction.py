@@ -131,8 +131,10 @@ def _corrected(
     """Return outputs [N, C] and firing rates [layers] of one test set."""
     factor: Tensor | None = None
     shift: Tensor | None = None
+    if correction in ("offset", "pixels"):
+        inputs = inputs.float()
     if correction == "offset":
-        batches = [x + (known.pixels.mean() - x.float().mean()) for x in inputs.split(batch_size)]
+        batches = [x + (known.pixels.mean() - x.mean()) for x in inputs.split(batch_size)]
         inputs = torch.cat(batches)
     elif correction == "pixels":
         before = _running(inputs.flatten(1), known.pixels.flatten(), rates.pixels)

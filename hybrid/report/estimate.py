@@ -57,7 +57,7 @@ class Estimate:
 
     def chance_of(self, least: float) -> float:
         """Return the p value of a mean of at most `least` (Student, one-sided)."""
-        if self.n < 2:
+        if self.n < 2 or np.isnan(self.mean):
             return 1.0
         if self.sem == 0.0:
             return 0.0 if self.mean > least else 1.0

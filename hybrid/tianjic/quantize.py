@@ -170,6 +170,8 @@ def integer_layer(
         ValueError: if the chip has not its neuron or rule.
     """
     assert isinstance(module, HybridLinear)
+    if module.norm is not None:
+        raise ValueError("a normalised layer cannot be quantised: fold its norm into its weights")
     payload = tuple(round(PEAK * g) for g in gain) if number and graded else None
     peak = PEAK if graded or not number else 1  # what an input of 1 comes in as
     weight, bits, rule = module.weight.T, options.weight_bits, module.rule

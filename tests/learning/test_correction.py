@@ -21,6 +21,7 @@ from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
+from hybrid.tianjic.quantize import quantize
 
 STEPS, IN, HIDDEN, N = 6, 20, 16, 60
 
@@ -233,6 +234,8 @@ def test_what_cannot_be_corrected_is_refused() -> None:
         net(inputs(1), control=torch.neg)
     with pytest.raises(ValueError, match="without a local rule"):
         network(local=True, normalise=True)
+    with pytest.raises(ValueError, match="fold its norm"):
+        quantize(network(normalise=True))
     lonely = FullyConnected(
         (IN, 4),
         neuron=LIF(decay=0.5, v_th=0.3),

@@ -283,6 +283,8 @@ def test_families_of_claims_are_corrected() -> None:
     rows = [judge(c, measured[c.id], level=levels[c.id]) for c in claims[:3]]
     assert [row.verdict for row in rows] == ["reproduced", "undecided", "undecided"]
     assert "Holm" in rows[1].reason
+    never = holm(claims[:2], {"x/a": np.array([1.0, np.nan, 1.0]), "x/b": measured["x/b"]})
+    assert never == {"x/b": -1.0, "x/a": -1.0}, "a value that never came counts, as the worst"
     alone = holm(claims[1:2], measured)
     assert judge(claims[1], measured["x/b"], level=alone["x/b"]).verdict == "reproduced"
     ours = claim(id="x/c", rule="above", low=0.0, confidence="ours")

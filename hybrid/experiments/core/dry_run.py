@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from hybrid.experiments.core.experiment import PROFILES
+from hybrid.experiments.core.experiment import Profile
 from hybrid.experiments.core.trials import Trial
 from hybrid.paths import results_folder
 from hybrid.runs.files import DamagedFileError, canonical_json
@@ -31,7 +31,7 @@ def planned(trials: Sequence[Trial[Any, Any]], store: Store) -> list[Planned]:
     """
     experiment = trials[0].experiment
     known: dict[str, list[float]] = {}
-    for profile in PROFILES:
+    for profile in get_args(Profile):
         for record in _readable(results_folder(profile) / experiment.name):
             minutes = record["about"]["seconds"] / 60.0
             known.setdefault(_kind(record["request"]), []).append(minutes)

@@ -59,9 +59,10 @@ def _local(layer: HybridLinear, images: Tensor, gain: tuple[float, ...]) -> floa
     if layer.rule is None:
         return 0.0
     window = layer(Static(images, gain), layer.stored())
-    trace = window.final.trace
+    trace, meta = window.final.trace, layer.synapse().meta
     assert trace is not None
-    return float((layer.theta.local_gain * (images @ trace)).mean())
+    assert meta is not None
+    return float((meta.local_gain * (images @ trace)).mean())
 
 
 def draw_mechanism(networks: Mapping[str, FullyConnected], images: Images, seed: int = 0) -> Figure:
