@@ -222,9 +222,7 @@ class _Rounded(nn.Module):
         (layer,) = self._layer
         folded = weight.detach()
         if layer.rule is not None and layer.lifetime != "call":
-            meta = layer.synapse().meta
-            assert meta is not None
-            folded = folded + meta.local_gain.detach() * layer.trace.T
+            folded = folded + layer.theta.local_gain.detach() * layer.trace.T
         scale, highest = scale_of(folded, self._bits), signed_range(self._bits)[1]
         rounded = (folded / scale).round().clamp(-highest, highest) * scale
         return weight + (rounded - folded)
