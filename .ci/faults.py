@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from hybrid.runs.instructions import ENVIRONMENT  # noqa: E402 (found through the line above)
+
+os.environ.update(ENVIRONMENT)  # before torch is loaded: trials run in the process that is killed
 from tests.faults import inputs, sweeps  # noqa: E402 (found through the line above)
 
 OUT = ROOT / "build" / "faults.json"
