@@ -4,6 +4,7 @@ Layout is [T, N, *]. A drive knows its steps, its samples and its input at each 
 given is nobody else's business.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from hybrid.model.plasticity import contract
 Control = Callable[[Tensor], Tensor]
 
 
-class _Stepwise:
+class _Stepwise(ABC):
     """What all drives share: an input for each step, and its gain."""
 
     gain: tuple[float, ...]  # T gains
@@ -31,9 +32,9 @@ class _Stepwise:
         """Shape of the input of a step, [N, in]."""
         return self.value_at(0).shape
 
+    @abstractmethod
     def value_at(self, t: int) -> Tensor:
         """Return the input of step t before its gain [N, in]."""
-        raise NotImplementedError
 
     def at(self, t: int) -> Tensor:
         """Return x_t [N, in]."""

@@ -11,6 +11,7 @@ Traces are [in, out] (one for all samples) or [N, in, out] (one per sample); wei
 [out, in]. The mean is a matrix product: no [N, in, out] tensor is ever built for a shared trace.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -66,7 +67,7 @@ class LayerState(NamedTuple):
 Memory = Eligibility | None
 
 
-class LocalRule:
+class LocalRule(ABC):
     """What drives the trace: pairs of pre- and postsynaptic signals whose products are added.
 
     Args:
@@ -87,11 +88,11 @@ class LocalRule:
         require(self, "trace_clip", clip is None or clip > 0.0, "> 0, or None for no clip")
         require(self, "nominal_batch", self.nominal_batch >= 1, ">= 1")
 
+    @abstractmethod
     def correlate(
         self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: float
     ) -> tuple[Pairs, Memory]:
         """Return the signals of this step, from x [N, in] and what it evoked, and the memory."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
