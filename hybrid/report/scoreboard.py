@@ -255,7 +255,8 @@ def as_text(rows: Sequence[Row]) -> str:
 
 def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
     """Format all rows as tables for the README, and list what has no number."""
-    ours = [row for row in rows if row.claim.confidence == "ours"]
+    every = [row for row in rows if row.claim.confidence == "ours"]
+    ours = [row for row in every if row.estimate is not None]
     paper = [row for row in rows if row.claim.confidence != "ours"]
     head = ("claim", "reported", "rerun", "ours", "one run", "profile, seeds, min", "verdict")
     short = ("comparison", "ours", "profile, seeds, min", "verdict")
@@ -273,11 +274,19 @@ def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
             "",
             *_table(short, own),
             "",
+            *waiting(every),
             "Shown in the paper, without a number that could be read:",
             "",
             *(f"- {entry.text} ({entry.where})" for entry in unavailable),
         ]
     )
+
+
+def waiting(rows: Sequence[Row]) -> list[str]:
+    """Return a line, and an empty one, on the rows that no record speaks to, if there are any."""
+    count = sum(row.estimate is None for row in rows)
+    text = f"{count} more are planned and have no records yet; `data/paper.toml` has their texts."
+    return [text, ""] if count else []
 
 
 def _counts(rows: Sequence[Row]) -> str:

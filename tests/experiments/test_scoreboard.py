@@ -102,7 +102,9 @@ def test_the_readme_shows_what_the_records_say() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     table = as_markdown(board.rows(), load_unavailable())
     assert between_markers(text, table) == text
-    assert table.count("\n| ") == len(load_claims()) + 4  # two heads and their rules
+    shown = [r for r in board.rows() if r.estimate is not None or r.claim.confidence != "ours"]
+    assert table.count("\n| ") == len(shown) + 4  # two heads and their rules
+    assert f"{len(load_claims()) - len(shown)} more are planned" in table
     for entry in load_unavailable():
         assert entry.text in text
 
@@ -198,3 +200,15 @@ def test_departures_are_what_settings_say() -> None:
     table = departures.as_markdown(found)
     assert table.count("\n") == len(found) + 1
     assert "| gaussian 0 to 0.06 (7 levels) |" in table
+
+
+def test_a_page_of_smoke_records_shows_what_committed_records_say() -> None:
+    continual = EXPERIMENTS["continual"]
+    smoke = continual.records(continual.trials("smoke"), [])
+    text = smoke.scoreboard("smoke")
+    assert text == continual.load("laptop").scoreboard("laptop")
+    shown = [row for row in board.rows() if row.claim.id.startswith("continual/")]
+    assert text.count("\n") == len(shown)
+    for row in shown:
+        assert row.claim.text in text
+        assert str(row.estimate or "-") in text

@@ -15,7 +15,7 @@ from hybrid.experiments.core.settings import SettingsT
 from hybrid.experiments.core.trials import MethodT
 from hybrid.report.estimate import Floats
 from hybrid.report.figures import provenance, save
-from hybrid.report.scoreboard import as_text, load_claims, scoreboard
+from hybrid.report.scoreboard import as_text, load_claims, scoreboard, waiting
 from hybrid.runs.store import Json
 
 if TYPE_CHECKING:
@@ -115,9 +115,11 @@ class Records(Generic[SettingsT, MethodT]):
         """Return claims about the networks of a profile, judged by these records, as text.
 
         Args:
-            profile: of these records. A page of smoke or laptop records also names the claims that
-                need paper-scale runs.
+            profile: of these records; smoke speaks to no claim, and shows what the laptop's
+                committed records say. A page of these also names the claims that need paper scale.
         """
+        if profile == "smoke" and "laptop" in self.experiment.plans:
+            return self.experiment.run_or_load("laptop").scoreboard("laptop")
         own = f"{self.experiment.name}/"
         about = {claim.id: claim.profile for claim in load_claims() if claim.id.startswith(own)}
         values = {
@@ -126,7 +128,11 @@ class Records(Generic[SettingsT, MethodT]):
             if about.get(name.removesuffix("/baseline")) == profile
         }
         shown = (profile,) if profile in ("paper", "controls") else ("laptop", "paper")
-        return as_text([row for row in scoreboard(values, own) if row.claim.profile in shown])
+        rows = [row for row in scoreboard(values, own) if row.claim.profile in shown]
+        if profile != "controls":
+            return as_text(rows)
+        spoken = [row for row in rows if row.estimate is not None]
+        return "\n".join([as_text(spoken), "", *waiting(rows)]).rstrip()
 
     def claims(self) -> dict[str, Floats]:
         """Return one value per seed for each claim of `data/paper.toml` that is spoken to."""
