@@ -222,7 +222,7 @@ def scoreboard(measured: Mapping[str, Floats], prefix: str = "") -> list[Row]:
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """Format a scoreboard for a notebook or a terminal, rounded."""
+    """Format a scoreboard for a notebook or a terminal, rounded, without empty columns."""
     head = (
         "claim",
         "unit",
@@ -246,10 +246,11 @@ def as_text(rows: Sequence[Row]) -> str:
         )
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(head, *table, strict=True)]
+    columns = [c for c in zip(head, *table, strict=True) if set(c[1:]) != {"-"}]
+    widths = [max(map(len, column)) for column in columns]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in (head, *table)
+        for cells in zip(*columns, strict=True)
     )
 
 

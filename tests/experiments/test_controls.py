@@ -243,7 +243,7 @@ def test_fields_that_came_later_leave_old_descriptions_alone() -> None:
 def test_the_figure_shows_every_way(kept: tuple[Path, Records[Any, Any]]) -> None:
     figure = draw_controls(kept[1], "digits")
     by_title = {axes.get_title(): axes for axes in figure.axes}
-    noise = by_title["Gaussian noise"]
+    noise = by_title["Gaussian noise (n = 1)"]
     assert len(noise.get_legend().get_texts()) == 8
     drawn = {line.get_label(): line.get_ydata() for line in noise.get_lines()}
     own = kept[1].frame

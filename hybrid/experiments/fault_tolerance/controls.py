@@ -70,7 +70,9 @@ def draw_controls(records: Records[Any, Any], label: str) -> Figure:
             for way, (name, colour) in SHOWN.items()
             if len(found := accuracies(own, way, fault))
         ]
-        lines(panels[letter], curves, xlabel=FAULTS[fault].axis, ylabel="accuracy (%)", title=title)
+        n = select(own, method="GP")["seed"].nunique()
+        words: dict[str, Any] = {"xlabel": FAULTS[fault].axis, "title": f"{title} (n = {n})"}
+        lines(panels[letter], curves, ylabel="accuracy (%)", **words)
     _faults(panels["c"], own)
     _variants(panels["d"], own)
     if arrived:
@@ -107,8 +109,8 @@ def _faults(axes: Axes, own: Any) -> None:
     axes.axvline(0, color=GREY, linewidth=0.7)
     dots(axes, marks, horizontal=True, title="Gain over GP as it is", xlabel="points")
     axes.set_yticks(range(len(known)), names)
-    axes.invert_yaxis()
-    axes.legend(loc="lower right")
+    axes.set_ylim(len(known) + 0.8, -0.7)  # the legend lies below the last row
+    axes.legend(loc="lower center", ncols=2)
 
 
 def _variants(axes: Axes, own: Any) -> None:
@@ -119,8 +121,8 @@ def _variants(axes: Axes, own: Any) -> None:
         _dot(row, gap(own, name, "GP", condition="gaussian")[:, -1], COLOURS[name])
         for row, name in enumerate(names)
     ]
-    if not marks:
-        absent(axes, "no records of controls")
+    if names == ["HP"]:
+        absent(axes, "no records of controls that are trained")
         return
     axes.axvline(0, color=GREY, linewidth=0.7)
     title = "Gain over GP, noise 0.06: trained otherwise"
