@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from hybrid.experiments.core.network import Labelled, flat
 from hybrid.experiments.core.trials import Trial, run_all
@@ -35,6 +37,7 @@ SETTINGS = replace(
 )
 _CPU = torch.device("cpu")
 _FORK = multiprocessing.get_context("fork")
+_LONGEST = 120.0  # seconds; a sweep takes about two
 
 
 def trials() -> list[Trial]:
@@ -66,6 +69,16 @@ def outcome(folder: Path) -> dict[str, Any]:
     return found
 
 
+def _sweep_alone(folder: Path) -> None:
+    """Run the sweep in a process of its own, which shares no lock with its parent.
+
+    tqdm's lock is one for all forked processes: one that is killed while it writes a progress
+    bar keeps the lock, and the next sweep would wait for ever.
+    """
+    tqdm.set_lock(threading.RLock())
+    sweep(folder)
+
+
 def kills(folder: Path, expected: dict[str, Any], count: int, seed: int = 0) -> dict[str, int]:
     """Kill sweeps at random moments, again and again, and compare what is left in the end.
 
@@ -81,14 +94,17 @@ def kills(folder: Path, expected: dict[str, Any], count: int, seed: int = 0) -> 
         store = folder / f"sweep{sweeps}"
         finished: dict[str, bytes] = {}
         while True:
-            process = _FORK.Process(target=sweep, args=(store,))
+            process = _FORK.Process(target=_sweep_alone, args=(store,))
             process.start()
             process.join(float(source.uniform(0.02, 1.0)))
             if process.is_alive() and killed < count:
                 assert process.pid is not None
                 os.kill(process.pid, signal.SIGKILL)
                 killed += 1
-            process.join()
+            process.join(_LONGEST)
+            if process.is_alive():
+                process.kill()
+                raise AssertionError(f"a sweep that goes on did not end in {_LONGEST} s")
             there = {path.name: path.read_bytes() for path in store.rglob("*.json")}
             lost += sum(there.get(name) != content for name, content in finished.items())
             for path in store.rglob("*.json"):
