@@ -100,7 +100,7 @@ def run(
     profile: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(PROFILES)}; of fault_tolerance also controls, and search.",
+            help=f"{', '.join(PROFILES)}; some experiments also have controls, or search.",
             callback=_one_of(*PROFILES, "controls", "search"),
         ),
     ] = "smoke",

@@ -12,7 +12,9 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hybrid.checks import choose
@@ -55,6 +57,16 @@ def confusion(answers: Tensor, labels: Tensor, classes: int) -> Tensor:
     spoken = answers != SILENT
     cells = labels[spoken] * classes + answers[spoken]
     return torch.bincount(cells, minlength=classes**2).view(classes, classes)
+
+
+def packed(right: Tensor) -> str:
+    """Return which samples [N] were answered rightly as bits in hexadecimal; see `unpacked`."""
+    return np.packbits(right.cpu().numpy()).tobytes().hex()
+
+
+def unpacked(bits: str, count: int) -> NDArray[np.bool_]:
+    """Return which of so many samples were answered rightly [N], from what `packed` returned."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8), count=count).astype(bool)
 
 
 class Answers(NamedTuple):

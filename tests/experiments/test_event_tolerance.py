@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -19,7 +20,8 @@ from hybrid.data.events.statistics import agreement, distance, statistics
 from hybrid.data.images import load_images
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.methods import GP, HP, LP, Method
-from hybrid.experiments.core.records import Records, gap, levels, samples, select
+from hybrid.experiments.core.network import score
+from hybrid.experiments.core.records import Records, compared, gap, levels, samples, select
 from hybrid.experiments.core.settings import as_json, from_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
@@ -226,6 +228,30 @@ def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
     assert [r["result"] for r in read.records] == [r["result"] for r in records.records]
 
 
+def test_records_say_which_recordings_were_answered_rightly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = replace(TINY, label="each", each=True, corrections=("currents-stream",), tested=30)
+    plan = (Group(settings=(settings,), methods=("GP", "HP"), seeds=2),)
+    monkeypatch.setitem(plans.PLANS, "smoke", plan)
+    records = EXPERIMENT.run("smoke")
+    frame = records.frame[records.frame["condition"] != "learning"]
+    assert set(frame["each"].map(len)) == {30}
+    np.testing.assert_allclose(frame["each"].map(np.mean), frame["accuracy"])
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "score", lambda *a, **k: score(*a, **{**k, "each": False}))
+        without = EXPERIMENT.run("smoke")
+    pd.testing.assert_frame_equal(without.frame, records.frame.drop(columns="each"))
+
+    by_recording = records.claims()
+    name = "event_tolerance/each/GP + currents-stream - HP"
+    assert by_recording[name].shape == (2, 30)
+    np.testing.assert_allclose(by_recording[name].mean(1), without.claims()[name])
+    noise = compared(records.frame, ["each/noise/HP + stream - GP"])["each/noise/HP + stream - GP"]
+    assert noise.shape == (2, 30)
+    assert set(np.unique(noise)) <= {-100.0, 0.0, 100.0}, "one level: right or wrong"
+
+
 def test_claims_are_measured_on_faulty_cameras_and_each_fault_weighs_the_same() -> None:
     """Of 10 recordings: HP gains 4 under one fault and (1 + 3) / 2 under the other."""
 
@@ -245,8 +271,8 @@ def test_claims_are_measured_on_faulty_cameras_and_each_fault_weighs_the_same() 
         record("HP", 2, {"centre": [9, 2], "noise": [4, 3]}),
     )
     measured = Records(EXPERIMENT, {"made up": TINY}, records).claims()
-    assert list(measured) == ["event_tolerance/made up/HP-GP"]
-    np.testing.assert_allclose(measured["event_tolerance/made up/HP-GP"], [30.0, 0.0])
+    assert list(measured) == ["event_tolerance/made up/HP - GP"]
+    np.testing.assert_allclose(measured["event_tolerance/made up/HP - GP"], [30.0, 0.0])
 
 
 def test_lp_trains_its_read_out_alone() -> None:

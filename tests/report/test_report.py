@@ -310,6 +310,25 @@ def test_estimate_is_students() -> None:
     assert Estimate.of(np.array([2.0])).high == float("inf")
 
 
+def test_seeds_and_items_are_drawn_anew_together() -> None:
+    """A value a_seed + b_item: the variance of the mean is s_a² / n + s_b² / items."""
+    source = np.random.default_rng(0)
+    seeds, items = source.normal(0.0, 1.0, 5), source.normal(0.0, 20.0, 200)
+    estimate = Estimate.of(3.0 + seeds[:, None] + items[None])
+    expected = (seeds.var(ddof=1) / 5 + items.var() / 200) ** 0.5
+    assert estimate.n == 5
+    assert estimate.mean == pytest.approx(3.0 + seeds.mean() + items.mean())
+    assert estimate.sem == pytest.approx(expected, rel=0.05)
+    narrow, wide = estimate.interval(0.9), (estimate.low, estimate.high)
+    assert wide[0] < narrow[0] < estimate.mean < narrow[1] < wide[1]
+    assert estimate.interval(0.95) == pytest.approx(wide)
+    assert estimate.chance_of(wide[0]) == pytest.approx(0.025, abs=0.002)
+    assert Estimate.of(items[None]).high == float("inf"), "one seed says nothing of others"
+    row = judge(claim(rule="above", low=0.0, minimum=5), 30.0 + seeds[:, None] + items[None])
+    assert row.verdict == "reproduced"
+    assert row == judge(claim(rule="above", low=0.0, minimum=5), 30.0 + seeds[:, None] + items)
+
+
 # A run takes over half an hour, or belongs to a comparison that has three: the plan has no more.
 FEW = re.compile("event_tolerance/mnist/|mnist/gaussian=0.06/HP-sample - GP|EWC . gating|authors-T")
 

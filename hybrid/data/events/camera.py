@@ -221,7 +221,8 @@ def _noise(camera: EventCamera, saccades: Saccades, seed: int, number: int) -> E
     return np.concatenate(parts)
 
 
-# Fitted to the first 100 training recordings of N-MNIST (`hybrid.experiments.event_tolerance.fit`).
+FITTED = 100  # training recordings of N-MNIST, the first ones, that the constants below rest on
+# See `hybrid.experiments.event_tolerance.fit`.
 # Its pixels do not differ: which of the real camera's are more sensitive is not known, and a
 # made-up pattern takes the average images further away from the real ones.
 NMNIST_CAMERA = EventCamera(

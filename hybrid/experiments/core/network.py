@@ -17,7 +17,7 @@ from hybrid.experiments.core.settings import Levels, Settings, SettingsT
 from hybrid.experiments.core.trials import MethodT, Place, Trial, learned_theta
 from hybrid.learning.checkpoint import BestState
 from hybrid.learning.correction import Correction, Rates, answer_corrected, reference
-from hybrid.learning.evaluation import PROTOCOLS, SILENT, Answers, answer, confusion
+from hybrid.learning.evaluation import PROTOCOLS, SILENT, Answers, answer, confusion, packed
 from hybrid.learning.evaluation import Protocol as Protocols
 from hybrid.learning.fitting import EpochLog
 from hybrid.learning.training import Augment, Split, train
@@ -295,6 +295,7 @@ def score(
     *,
     size: int,
     classes: int,
+    each: bool = False,
 ) -> dict[str, Json]:
     """Return what each way to answer comes to at each level of each fault.
 
@@ -308,6 +309,7 @@ def score(
         faults: their names and levels.
         size: samples of a batch.
         classes: that a network can answer.
+        each: keep which samples were answered rightly, as bits in hexadecimal.
     """
     found: dict[str, Json] = {}
     for name, way in ways.items():
@@ -315,6 +317,7 @@ def score(
         parts = [len(levels) for _, levels in faults]
         found[name] = {
             fault: _counted(own, labels, own_rates, classes if name in PROTOCOLS else None)
+            | ({"each": [packed(row == labels) for row in own]} if each else {})
             for (fault, _), own, own_rates in zip(
                 faults, answers.split(parts), rates.split(parts), strict=True
             )

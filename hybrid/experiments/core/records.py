@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from hybrid.experiments.core.settings import SettingsT
 from hybrid.experiments.core.trials import MethodT
+from hybrid.learning.evaluation import unpacked
 from hybrid.report.estimate import Floats
 from hybrid.report.figures import provenance, save
 from hybrid.report.scoreboard import as_text, load_claims, scoreboard, waiting
@@ -204,7 +205,17 @@ def gap(
 
     one, other = values(first), values(second)
     difference = one - other[one.columns]
-    return difference.loc[one.index.intersection(other.index)].to_numpy(dtype=float)
+    return _floats(difference.loc[one.index.intersection(other.index)])
+
+
+def _floats(table: pd.DataFrame) -> Floats:
+    """Return values [seeds, levels], or [seeds, levels, samples] where an entry has many."""
+    return np.array(table.to_numpy().tolist(), dtype=float)
+
+
+def finest(frame: pd.DataFrame) -> str:
+    """Return the column of accuracies by sample, where records know them, else of means."""
+    return "each" if "each" in frame and frame["each"].notna().any() else "accuracy"
 
 
 def compared(frame: pd.DataFrame, ids: Iterable[str]) -> dict[str, Floats]:
@@ -216,7 +227,7 @@ def compared(frame: pd.DataFrame, ids: Iterable[str]) -> dict[str, Floats]:
     """
     found = {}
     for name in ids:
-        if name.count(" - ") != 1:
+        if name.count(" - ") != 1 or name.count("/") != 2:
             continue
         label, asked, methods = name.split("/")
         condition, _, strength = asked.partition("=")
@@ -228,7 +239,7 @@ def compared(frame: pd.DataFrame, ids: Iterable[str]) -> dict[str, Floats]:
             own = own[own["level"] > 0.0]
         with suppress(KeyError):
             first, second = methods.split(" - ")
-            found[name] = gap(own, first, second).mean(-1)
+            found[name] = gap(own, first, second, finest(own)).mean(1)
     return found
 
 
@@ -265,7 +276,7 @@ def tested_rows(tests: Mapping[str, Any], faults: Mapping[str, Sequence[float]])
 
     Args:
         tests: of a result, by protocol and fault: confusion counts, or right answers and how many
-            were asked for, at each level.
+            were asked for, at each level; perhaps which.
         faults: levels of each fault.
     """
     for protocol, by_fault in tests.items():
@@ -273,6 +284,7 @@ def tested_rows(tests: Mapping[str, Any], faults: Mapping[str, Sequence[float]])
             test = by_fault[fault]
             right, asked = _right(test)
             silent = test.get("silent", [0] * len(right))
+            each = test.get("each")
             for number, level in enumerate(levels):
                 rates = test["rates"][number] if "rates" in test else ()
                 yield {
@@ -283,6 +295,7 @@ def tested_rows(tests: Mapping[str, Any], faults: Mapping[str, Sequence[float]])
                     "accuracy": 100.0 * right[number] / asked,
                     "silent": 100.0 * silent[number] / asked,
                     **{f"rate {layer}": rate for layer, rate in enumerate(rates)},
+                    **({"each": 100.0 * unpacked(each[number], asked)} if each else {}),
                 }
 
 

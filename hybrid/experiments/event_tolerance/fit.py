@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from tqdm.auto import tqdm
 
-from hybrid.data.events.camera import EventCamera, Picture, Saccades, record
+from hybrid.data.events.camera import FITTED, EventCamera, Picture, Saccades, record
 from hybrid.data.events.recordings import Recordings
 from hybrid.data.events.sets import load_events
 from hybrid.data.events.statistics import distance, statistics
 from hybrid.data.images import load_images
 
-DIGITS = 100  # recordings that the model is fitted to
 _EVALUATIONS = 600
 
 # Name, start and first step of each constant: reach and middle of the triangle (pixels), onsets and
@@ -99,10 +98,10 @@ def fit(
 def main() -> None:
     """Fit, and print what was found."""
     # Both come in MNIST's order.
-    recordings = load_events("nmnist_small").train.read(range(DIGITS))
-    pictures = load_images("mnist").train[:DIGITS]
+    recordings = load_events("nmnist_small").train.read(range(FITTED))
+    pictures = load_images("mnist").train[:FITTED]
     camera, saccades, left = fit(recordings, pictures)
-    print(f"distance {left:.4f} over {DIGITS} recordings")
+    print(f"distance {left:.4f} over {FITTED} recordings")
     print(camera, saccades, sep="\n")
 
 

@@ -62,7 +62,8 @@ def score_faults(trained: Trained[EventSettings, Method]) -> Json:
         sets = faulty_frames(settings, sound, name, levels, trial.seed).to(device)
         size, classes = settings.schedule.batch_size, settings.dense[-1].size
         one = ((name, levels),)
-        for way, found in score(ways, sets, labels, one, size=size, classes=classes).items():
+        counts = score(ways, sets, labels, one, size=size, classes=classes, each=settings.each)
+        for way, found in counts.items():
             tests[way] |= found
         watched = [Split(frames[:_WATCHED], labels[:_WATCHED]) for frames in sets]
         gathered[name] = [

@@ -25,8 +25,9 @@ class EventSettings(NetworkSettings):
             each recording its own, which faults may move.
         faults: level 0, the sound camera, is tested once for all: it is the first level of the
             first fault.
-
         corrections, rates: what the network is tested with beside the protocols of its method.
+        each: whether records say of each recording if it was answered rightly, for intervals over
+            seeds and recordings.
 
     Raises ValueError, naming the field, for values that make no sense.
     """
@@ -37,6 +38,7 @@ class EventSettings(NetworkSettings):
     faults: Levels
     corrections: tuple[Correction, ...] = field(default=(), metadata=LATER)
     rates: Rates = field(default=Rates(), metadata=LATER)
+    each: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,15 +1,24 @@
 """Sets of recordings: files, damaged data, tonic's folders."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hybrid.data.events.recordings import Events, of_tonic
-from hybrid.data.events.sets import archive, load_events, read_bin, tree
+from hybrid.data.events import sets
+from hybrid.data.events.recordings import Events, Recordings, of_tonic
+from hybrid.data.events.sets import (
+    EventSet,
+    EventSource,
+    archive,
+    load_events,
+    read_bin,
+    tree,
+)
 from hybrid.data.files import SETTING, DamagedDataError, MissingDataError
-from tests.data.events.made import as_bin, events
+from tests.data.events.made import SENSOR, as_bin, events
 
 
 def write_tree(folder: Path, labels: list[int]) -> list[Events]:
@@ -85,6 +94,43 @@ def test_a_failed_download_by_tonic_names_the_remedy(
         load_events("nmnist")
     assert str(tmp_path) in str(caught.value)
     assert "HYBRID_DATA" in str(caught.value)
+
+
+def test_learned_from_simulated_digits_and_tested_on_other_real_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No digit is in both halves, and none of those that the simulated camera was fitted to."""
+
+    def source(name: str, first: int, count: int) -> EventSource:
+        def read(numbers: Sequence[int]) -> Recordings:
+            asked.extend((name, first + number) for number in numbers)
+            return Recordings.of([events(first + number, 5) for number in numbers], SENSOR)
+
+        return EventSource(np.arange(first, first + count), SENSOR, name, read)
+
+    asked: list[tuple[str, int]] = []
+    made = {
+        "nmnist_small": (source("real", 0, 120), source("real test", 1_000, 10)),
+        "event_mnist": (source("simulated", 0, 150), source("simulated test", 1_000, 50)),
+    }
+    monkeypatch.setattr(sets, "load_events", lambda name: EventSet(name, *made[name], ()))
+    both = load_events("mnist_to_nmnist")
+    assert both.train.labels.tolist() == list(range(120, 150))
+    assert both.test.labels.tolist() == [*range(100, 120), *range(1_000, 1_010)]
+    np.testing.assert_array_equal(both.train.read([4])[0], events(124, 5))
+    found = both.test.read([29, 0, 20])
+    for number, digit in enumerate((1_009, 100, 1_000)):
+        np.testing.assert_array_equal(found[number], events(digit, 5))
+    assert asked == [
+        ("simulated", 124),
+        ("real test", 1_009),
+        ("real", 100),
+        ("real test", 1_000),
+    ]
+    other = {**made, "event_mnist": (source("simulated anew", 0, 150), made["event_mnist"][1])}
+    before = both.sha256()
+    monkeypatch.setattr(sets, "load_events", lambda name: EventSet(name, *other[name], ()))
+    assert load_events("mnist_to_nmnist").sha256() != before
 
 
 def test_an_unknown_set_is_refused() -> None:
