@@ -176,7 +176,9 @@ def _under_thresholds(
     outputs, spikes = [], torch.zeros(len(sets), len(network.layers), device=sets.device)
     for shown in sets.unbind(1):  # all sets side by side, one sample of each
         factor = (-log).exp()
-        words = {"adapt": False, "control": _affine(factor, (1.0 - factor) * zero)}
+        # A threshold may sink to nothing: an infinite factor leaves the sign of what is read.
+        control = factor.mul if zero is None else _affine(factor, (1.0 - factor) * zero)
+        words = {"adapt": False, "control": control}
         scaled = {name: factor * bias for name, bias in own.items()}
         activity = functional_call(network, scaled, (shown,), words)
         outputs.append(activity.output)
@@ -186,10 +188,10 @@ def _under_thresholds(
     return torch.stack(outputs, dim=1), spikes / sets.shape[1]
 
 
-def _zero_of(norm: object) -> Tensor | float:
-    """Return the weighted inputs [out] that a normalisation turns into 0; 0 without one."""
+def _zero_of(norm: object) -> Tensor | None:
+    """Return the weighted inputs [out] that a normalisation turns into 0; None without one."""
     if not isinstance(norm, nn.BatchNorm1d):
-        return 0.0
+        return None
     assert norm.running_mean is not None
     assert norm.running_var is not None
     deviation = (norm.running_var + norm.eps).sqrt()
