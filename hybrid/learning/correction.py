@@ -145,12 +145,9 @@ def _corrected(
         squares = torch.cat([read.square().mean(1) for read in parts])
         if correction == "currents-batch":
             means, squares = (_by_batch(values, batch_size) for values in (means, squares))
+            factor, shift = _usual(means, squares, known)
         else:
-            means = _running(means, known.mean, rates.currents)
-            squares = _running(squares, known.square, rates.currents)
-        usual = _deviation(known.mean, known.square)
-        factor = usual / torch.maximum(_deviation(means, squares), _LEAST * usual)
-        shift = known.mean - factor * means
+            factor, shift = running_gain(means, squares, known, rates.currents)
     outputs, spikes = [], torch.zeros(len(network.layers), device=inputs.device)
     for place in torch.arange(len(inputs)).split(_AT_ONCE):
         part = slice(int(place[0]), int(place[-1]) + 1)
@@ -160,6 +157,26 @@ def _corrected(
         counts = activity.spike_counts()
         spikes += torch.stack([count.mean(-1).sum() for count in counts])
     return torch.cat(outputs), spikes / (network.steps * len(inputs))
+
+
+def running_gain(
+    means: Tensor, squares: Tensor, known: Reference, rate: float
+) -> tuple[Tensor, Tensor]:
+    """Return factors and shifts [N, out] that give currents their usual mean and deviation.
+
+    Args:
+        means, squares: of each input's currents, and of their squares, over steps [N, out].
+        known: of training.
+        rate: of the running estimates; each input is corrected by what came before it.
+    """
+    before = _running(means, known.mean, rate), _running(squares, known.square, rate)
+    return _usual(*before, known)
+
+
+def _usual(means: Tensor, squares: Tensor, known: Reference) -> tuple[Tensor, Tensor]:
+    usual = _deviation(known.mean, known.square)
+    factor = usual / torch.maximum(_deviation(means, squares), _LEAST * usual)
+    return factor, known.mean - factor * means
 
 
 def _under_thresholds(

@@ -36,6 +36,7 @@ class SpikingLayer:
     weight: Tensor  # [in, out], 8 bits
     bias: Tensor  # added in each step [out], in units of the potential
     soma: Soma
+    offsets: Tensor | None = None  # added in each step, of each sample [T, N, out]
     unit: float  # what one unit of the potential is worth
     payload: tuple[int, ...] | None = None  # what spikes carry, by step; None for bare ones
     local: LocalModule | None = None
@@ -168,8 +169,9 @@ def window(
         if layer.carried is not None:
             faded = dendrite(x, layer.carried.weight, limits, overflows, layer.name)
             current = current + shifted(faded, *layer.carried.gains[t])
-        if teacher is not None:
-            current = current + teacher[t]
+        for added in (layer.offsets, teacher):
+            if added is not None:
+                current = current + added[t]
         steps.append(layer.soma.step(current, left, overflows, f"{layer.name}: potentials"))
         left = steps[-1].left
         if trace is not None:

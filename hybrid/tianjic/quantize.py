@@ -97,7 +97,7 @@ class ChipNetwork:
         assert isinstance(self.readout, LastMembrane)
         potentials = outcome.potentials
         if self.readout.ceiling is not None:
-            highest = round(self.readout.ceiling * self.layers[-1].soma.threshold)
+            highest = round(self.readout.ceiling * float(self.layers[-1].soma.threshold))
             potentials = potentials.clamp(max=highest)
         return potentials.argmax(-1)
 

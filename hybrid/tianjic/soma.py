@@ -38,7 +38,8 @@ class Soma:
     """Constants of leaky integrate-and-fire neurons in whole numbers.
 
     Args:
-        threshold: a neuron fires strictly above it.
+        threshold: a neuron fires strictly above it; one for all, or one for each sample and neuron
+            [N, out].
         leak: k of the leak k/256: 256 keeps the potential, 0 forgets it.
         reset: what a spike does: sets the potential to `reset_value`, subtracts the threshold that
             was crossed, or subtracts `reset_value`.
@@ -48,7 +49,7 @@ class Soma:
     Raises ValueError, naming the constant, for values that the chip cannot hold.
     """
 
-    threshold: int
+    threshold: int | Tensor
     leak: int = LEAK_STEPS
     reset: ResetMode = "subtract threshold"
     reset_value: int = 0
@@ -58,7 +59,9 @@ class Soma:
         low, high = signed_range(self.bits)
         require(self, "leak", 0 <= self.leak <= LEAK_STEPS, f"in 0 to {LEAK_STEPS}")
         for name in ("threshold", "reset_value"):
-            require(self, name, low <= getattr(self, name) <= high, f"in {low} to {high}")
+            value = torch.as_tensor(getattr(self, name))
+            held = bool(((low <= value) & (value <= high)).all())
+            require(self, name, held, f"in {low} to {high}")
         one_of(self, "reset", ResetMode)
 
     def at_rest(self, samples: int, neurons: int, device: torch.device | None = None) -> Tensor:

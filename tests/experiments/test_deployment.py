@@ -12,8 +12,9 @@ import torch
 from hybrid.data.characters import render_glyphs
 from hybrid.experiments.continual import plans as continual
 from hybrid.experiments.core.experiment import Group
-from hybrid.experiments.core.methods import GP, HP
+from hybrid.experiments.core.methods import GP, HP, Method
 from hybrid.experiments.core.records import Records, levels, samples, select
+from hybrid.experiments.core.settings import as_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment import EXPERIMENT, chip, plans
 from hybrid.experiments.deployment.claims import forms_in, histories, parts_in
@@ -106,6 +107,21 @@ def _tiny() -> Iterator[None]:
         patch.setattr(chip, "_LEAST", 0.01)
         yield
     episodes.characters_of.cache_clear()
+
+
+@pytest.mark.parametrize("method", [GP, HP])
+def test_neurons_that_keep_their_currents_do_so_on_the_chip(method: Method) -> None:
+    settings = replace(FAULT, homeostatic=0.05, tested=200, bits=())
+    result, _ = EXPERIMENT.compute(Trial(EXPERIMENT, settings, method, 1), Place(CPU))
+    tested = result["accuracy"]
+    for fault in ("gaussian", "crop"):
+        one, other = (tested[f"{where}, homeostatic"][fault] for where in ("float", "chip"))
+        assert np.abs(np.subtract(one, other)).max() <= 0.05
+    assert tested["chip, homeostatic"] != tested["chip, frozen"]
+    kept = result["homeostatic"]
+    assert kept["axons"] >= 1
+    assert kept["bytes"] == 24 * (2 * 28 / 8 + kept["axons"])
+    assert "homeostatic" not in as_json(FAULT), "records without it keep their names"
 
 
 def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:

@@ -50,7 +50,16 @@ def energies(result: Json, form: str) -> dict[str, tuple[float, float, float]]:
 
 def report(result: Json, form: str) -> str:
     """Return in words what a network takes."""
-    return as_text(spent(result, form), rates(result, form), energies(result, form))
+    text = as_text(spent(result, form), rates(result, form), energies(result, form))
+    kept = result.get("homeostatic")
+    if kept is None or form != "chip, frozen":
+        return text
+    return (
+        f"{text}\n    to keep the currents of training, a host adds for each image: "
+        f"{kept['operations']:,.0f} operations, {kept['bytes']:,.0f} bytes in "
+        f"{kept['packets']:,.0f} packets, {1e6 * kept['seconds']:.1f} µs through one port; "
+        f"{kept['axons']} axons; not counted above"
+    )
 
 
 def layer_rates(outcome: Outcome) -> Json:

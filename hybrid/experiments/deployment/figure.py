@@ -108,14 +108,17 @@ def _beside(axes: Axes, own: pd.DataFrame, part: str, methods: Sequence[str]) ->
     """Draw accuracies in floating point (lines) and on the chip (dots), traces as in training."""
     curves = []
     for method in methods:
-        protocol = "own trace" if method == "HP-sample" else "frozen"
+        usual = "own trace" if method == "HP-sample" else "frozen"
         found = select(own, method=method, condition=part)
-        for form, name, style in (
-            ("float", f"{method}, {protocol}", {"marker": ""}),
-            ("chip", "_", {"linestyle": "", "marker": "o"}),
-        ):
-            tested = select(found, protocol=f"{form}, {protocol}")
-            curves.append(Line(name, levels(tested), samples(tested), COLOURS[method], style))
+        for protocol, dash, full in ((usual, "-", "full"), ("homeostatic", "--", "none")):
+            for form, name, style in (
+                ("float", f"{method}, {protocol}", {"marker": "", "linestyle": dash}),
+                ("chip", "_", {"linestyle": "", "marker": "o", "fillstyle": full}),
+            ):
+                tested = select(found, protocol=f"{form}, {protocol}")
+                if not tested.empty:
+                    values = samples(tested)
+                    curves.append(Line(name, levels(tested), values, COLOURS[method], style))
     lines(
         axes,
         curves,
@@ -130,6 +133,9 @@ def _beside(axes: Axes, own: pd.DataFrame, part: str, methods: Sequence[str]) ->
 def _bits(axes: Axes, own: pd.DataFrame, methods: Sequence[str]) -> None:
     """Draw accuracy by bits of a weight: as trained, trained on, and that with rounded weights."""
     found = select(own, condition="bits")
+    if found.empty:
+        absent(axes, "not tested with fewer bits")
+        return
     widths = levels(found)
     curves = []
     for method in methods:

@@ -17,6 +17,13 @@ from hybrid.experiments.deployment.chip import count_lost, cpu_seconds, layer_ra
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.fault_tolerance.run import faulty_images
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
+from hybrid.learning.correction import (
+    Rates,
+    Reference,
+    answer_corrected,
+    reference,
+    running_gain,
+)
 from hybrid.learning.evaluation import accuracy
 from hybrid.learning.training import Split, train
 from hybrid.model.layers import HybridLinear
@@ -24,9 +31,17 @@ from hybrid.model.networks import FullyConnected
 from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json
 from hybrid.tianjic.chip import tianjic
-from hybrid.tianjic.cores import Limits, Local, run
-from hybrid.tianjic.fixed import scale_of, signed_range
-from hybrid.tianjic.quantize import DEFAULT, ChipNetwork, Options, largest_trace, quantize
+from hybrid.tianjic.cores import Limits, Local, dendrite, run
+from hybrid.tianjic.fixed import Overflows, scale_of, signed_range
+from hybrid.tianjic.homeostasis import adjusted, axons, upkeep, weights
+from hybrid.tianjic.quantize import (
+    DEFAULT,
+    PEAK,
+    ChipNetwork,
+    Options,
+    largest_trace,
+    quantize,
+)
 
 _AT_ONCE = 500  # images
 _HEADROOM = 2.0  # of a host that rewrites synapses
@@ -71,11 +86,19 @@ def deploy_images(
         chips["chip, own trace"] = (quantize(network, Options(carried="separate")), "history")
     lost: Json = {name: {} for name in chips}
     forms |= {name: _answer(*made, lost[name]) for name, made in chips.items()}
-    accuracy = {
-        name: {fault: [_right(form, x, labels) for x in levels] for fault, levels in sets.items()}
-        for name, form in forms.items()
-    }
     noted: Json = {"rates": {}, "shapes": {}, "cpu": {}}
+
+    def tested(form: Form, at_once: int) -> Json:
+        return {n: [_right(form, x, labels, at_once) for x in levels] for n, levels in sets.items()}
+
+    accuracy = {name: tested(form, _AT_ONCE) for name, form in forms.items()}
+    if settings.homeostatic is not None:
+        known = reference(network, flat(trained.settings, images.train))
+        written: list[int] = []
+        for name, form in _homeostatic(network, known, settings.homeostatic, written).items():
+            accuracy[name] = tested(form, len(labels))  # one image after the other
+        noted["homeostatic"] = upkeep(len(known.mean), max(written), tianjic())
+        noted["homeostatic"]["axons"] = max(written)
     for name, (chip, local) in chips.items():
         outcome = run(chip.layers, chip.encode(own.images[:_AT_ONCE]), local=local)
         noted["rates"][name] = layer_rates(outcome)
@@ -98,6 +121,40 @@ def deploy_images(
             if layer.rule is not None
         ],
     }
+
+
+def _homeostatic(
+    network: FullyConnected, known: Reference, rate: float, written: list[int]
+) -> dict[str, Form]:
+    """Return how a network answers all images of a set if it keeps the currents of training.
+
+    Args:
+        network, known, rate: see `answer_corrected`.
+        written: collects how many axons offsets take on the chip.
+    """
+    chip, limits = quantize(network).frozen(), Limits.of(tianjic())
+    first, *others = chip.layers
+    payload = [round(PEAK * gain) for gain in chip.gain]
+
+    def plainly(images: Tensor) -> Tensor:
+        rates = Rates(currents=rate)
+        found = answer_corrected(network, images[None], "currents-stream", known, 1, rates)
+        return found.classes[0]
+
+    def on_chip(images: Tensor) -> Tensor:
+        inputs, answers = chip.encode(images), []
+        # The first step is undiminished: what a host reads after it is what the image brings.
+        read = dendrite(inputs[0], first.weight, limits, Overflows(), first.name) * first.unit
+        factor, shift = running_gain(read, read.square(), known, rate)
+        for part in torch.arange(len(images)).split(_AT_ONCE):
+            own = factor[part], shift[part]
+            written.append(axons(weights(first, *own)))
+            layers = [adjusted(first, *own, payload), *others]
+            outcome = run(layers, [x[part] for x in inputs], local="off", limits=limits)
+            answers.append(chip.answers(outcome))
+        return torch.cat(answers)
+
+    return {"float, homeostatic": plainly, "chip, homeostatic": on_chip}
 
 
 def _with_own_trace(network: FullyConnected, images: Tensor) -> Tensor:

@@ -21,8 +21,18 @@ _LAPTOP = (
     DeploymentSettings(label="omniglot", trained=few_shot.OMNIGLOT),
     DeploymentSettings(label="permuted-mnist", trained=continual.LAPTOP),
 )
+# The networks of fault tolerance's controls: with a trace of its own for each image, and with
+# neurons that keep the currents of training.
+_TESTED = replace(
+    _PAPER,
+    label="fashion_mnist-tested",
+    trained=fault_tolerance.TESTED,
+    homeostatic=fault_tolerance.TESTED.rates.currents,
+    bits=(),
+)
 PLANS: dict[Profile, Plan[DeploymentSettings]] = {
     "smoke": (Group(settings=(_SMOKE,), methods=_MAIN, seeds=1),),
     "laptop": (Group(settings=_LAPTOP, methods=_MAIN, seeds=3),),
+    "controls": (Group(settings=(_TESTED,), methods=("GP", "HP", "HP-sample"), seeds=5),),
     "paper": (Group(settings=(_PAPER,), methods=(*_MAIN, "HP-sample"), seeds=3),),
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hybrid.checks import require
 from hybrid.data.faults import FAULTS, check_level
 from hybrid.experiments.continual.settings import ContinualSettings
-from hybrid.experiments.core.settings import Levels, Settings, check_faults
+from hybrid.experiments.core.settings import LATER, Levels, Settings, check_faults
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.experiments.few_shot.settings import FewShotSettings
 from hybrid.learning.schedule import Schedule
@@ -26,6 +26,8 @@ class DeploymentSettings(Settings):
         sums: bits of partial sums, tried beside those of the chip.
         fine_tuned: epochs of fine-tuning with rounded weights.
         lags, delays: of histories without the oldest, or the newest steps.
+        homeostatic: rate of the running estimates of neurons that keep the currents of training;
+            None leaves them out.
         rewritten: images for which a host rewrites synapses, which takes long to simulate.
 
     Raises ValueError, naming the field, for values that make no sense.
@@ -44,6 +46,7 @@ class DeploymentSettings(Settings):
     lags: tuple[int, ...] = (1, 2, 4)
     delays: tuple[int, ...] = (1, 2)
     rewritten: int = 200
+    homeostatic: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         known = isinstance(self.trained, Trainable)
@@ -59,6 +62,10 @@ class DeploymentSettings(Settings):
             require(self, name, getattr(self, name) >= 1, ">= 1")
         require(self, "lags", all(lags >= 1 for lags in self.lags), "numbers >= 1")
         require(self, "delays", all(delay >= 1 for delay in self.delays), "numbers >= 1")
+        fits = self.homeostatic is None or (
+            0.0 < self.homeostatic <= 1.0 and isinstance(self.trained, FaultSettings)
+        )
+        require(self, "homeostatic", fits, "in (0, 1] for networks of fault tolerance, or None")
         if self.faults:
             check_faults(self, self.faults, FAULTS, check_level)
         if isinstance(self.trained, FaultSettings):
