@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from hybrid import __version__
 from hybrid.runs.files import canonical_json, sha256, write_atomically
 
-# Wong, Nat. Methods 8 (2011), safe for colour-blind readers, and greys.
+# Wong, Nat. Methods 8 (2011), safe for colour-blind readers; two of Tol's muted ones; and greys.
 BLACK, BLUE, GREEN, VERMILION = "#000000", "#0072B2", "#009E73", "#D55E00"
 ORANGE, SKY, YELLOW, PURPLE = "#E69F00", "#56B4E9", "#F0E442", "#CC79A7"
+TEAL, WINE = "#44AA99", "#882255"
 BROWN, INDIGO, GREY, PALE, FAINT = "#8C6D31", "#5B5BA5", "#999999", "#CCCCCC", "#EEEEEE"
 
 
@@ -59,6 +60,8 @@ COLOURS = _Colours(
         "SI": YELLOW,
         "EWC + gating": GREY,
         "SI + gating": INDIGO,
+        "longer sparse GP": TEAL,
+        "longer EWC + gating": WINE,
         # what a trace may do in a test
         "batch": VERMILION,
         "stream": ORANGE,

@@ -191,6 +191,38 @@ def test_runs_are_recorded_and_read_back(kept: tuple[Path, Records[Any, Any]]) -
     assert all(axes.get_xlabel() or axes.get_ylabel() for axes in named)
 
 
+def test_as_many_steps_and_rates_of_their_own() -> None:
+    """A longer method trains for an epoch more; networks with traces may have another rate."""
+    methods = [EXPERIMENT.method("longer sparse GP"), SPARSE_GP, HP]
+    settings = replace(TINY, lr_traced=1e-9, fresh=True)
+    logs, moved = {}, {}
+    for method in methods:
+        trial = Trial(EXPERIMENT, settings, method, 1)
+        before = trial.build().network.weights[0].detach().clone()
+        result, learner = EXPERIMENT.compute(trial, Place(CPU))
+        logs[method.name] = len(result["epochs"])
+        moved[method.name] = float((learner.network.weights[0] - before).detach().abs().max())
+    assert logs == {"longer sparse GP": 6, "sparse GP": 3, "HP": 3}
+    assert moved["HP"] < 1e-5 < moved["sparse GP"]
+    plain = {"more", "lr_traced", "judged_on"}
+    assert not plain & (set(SPARSE_GP.request()) | set(as_json(TINY))), "records keep their names"
+
+
+def test_constants_are_chosen_on_images_that_were_held_out() -> None:
+    settings = replace(TINY, judged_on="validation")
+    stream = stream_of(settings, 1, CPU)
+    for view in stream.views:
+        assert sorted(view.test.tolist()) == sorted(view.validation.tolist())
+        assert not {*view.test.tolist()} & {*view.train.tolist()}
+    assert stream.test is stream.train
+    result, _ = EXPERIMENT.compute(Trial(EXPERIMENT, settings, SPARSE_GP, 1), Place(CPU))
+    last = result["epochs"][-1]["validation"]
+    assert result["final"]["frozen"][-1] == pytest.approx(last, abs=1e-5)
+    for trial in EXPERIMENT.trials("search"):
+        assert trial.seed == 101, "a seed that no report has"
+        assert trial.settings.judged_on == "validation"
+
+
 def test_measures_are_those_of_their_sources() -> None:
     table = [[0.1, 0.2, 0.1], [0.9, 0.3, None], [0.5, 0.8, 0.3], [0.6, 0.4, 0.7]]
     request = {"settings": as_json(TINY), "method": {"name": "GP"}, "seed": 1}

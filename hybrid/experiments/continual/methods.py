@@ -1,12 +1,13 @@
 """The ways to learn one task after the other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.methods import Method
+from hybrid.experiments.core.settings import LATER
 from hybrid.learning.consolidation import Consolidation, Importance
 from hybrid.learning.continual import Learner, MetaEpoch
 from hybrid.model.networks import ContextGated, Masks
@@ -22,6 +23,8 @@ class ContinualMethod(Method):
     importance: Importance = "none"
     joint: bool = False  # stores the data of all tasks
     meta: MetaEpoch = "none"  # "replay" stores data, too
+    # Epochs of each task beyond those of the settings: as many steps as HP takes with its own of θ.
+    more: int = field(default=0, metadata=LATER)
 
 
 def _plain(name: str, about: str, **changes: Any) -> ContinualMethod:
@@ -68,6 +71,14 @@ METHODS: tuple[ContinualMethod, ...] = (
     ),
     _plain("SI", "GP with synaptic intelligence; it is not told the task", importance="si"),
     _plain("EWC + gating", "sparse GP with EWC; it is told the task", gated=True, importance="ewc"),
+    _plain("longer sparse GP", "sparse GP with as many steps as HP", gated=True, more=1),
+    _plain(
+        "longer EWC + gating",
+        "EWC + gating with as many steps as HP",
+        gated=True,
+        importance="ewc",
+        more=1,
+    ),
     _plain(
         "SI + gating",
         "sparse GP with synaptic intelligence; it is told the task",

@@ -86,7 +86,22 @@ _SPLIT = tuple(
     )
     for stream in ("task-incremental", "domain-incremental", "class-incremental")
 )
-_ALL = tuple(method.name for method in METHODS)
+# Weights' rates under masks of each density, for networks with and without traces, on validation
+# images of half the tasks and of a seed that no other plan has.
+DENSITIES = (0.01, 0.03, 0.1)
+SEARCH = tuple(
+    replace(
+        of_density(LAPTOP, density),
+        label=f"mnist-density-{density:g}-rate={rate:g}",
+        tasks=5,
+        schedule=replace(LAPTOP.schedule, epochs=10),
+        lr_gated=rate,
+        judged_on="validation",
+    )
+    for density in DENSITIES
+    for rate in (1e-3, 2e-3, 4e-3, 8e-3)
+)
+_ALL = tuple(method.name for method in METHODS if not method.more)
 PLANS: dict[Profile, Plan[ContinualSettings]] = {
     "smoke": (
         Group(settings=(SMOKE,), methods=_ALL, seeds=1),
@@ -107,6 +122,7 @@ PLANS: dict[Profile, Plan[ContinualSettings]] = {
             seeds=2,
         ),
     ),
+    "search": (Group(settings=SEARCH, methods=("longer sparse GP", "HP"), seeds=1, first=101),),
     "paper": (
         Group(settings=(AUTHORS,), methods=("GP", "sparse GP", "HP", "EWC", "SI"), seeds=10),
     ),

@@ -40,11 +40,13 @@ def compute(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> t
     settings, method = trial.settings, trial.method
     learner = build_learner(trial).to(place.device)
     stream = stream_of(settings, trial.seed, place.device)
-    schedule = settings.schedule
+    schedule, epochs = settings.schedule, settings.epochs + method.more
     if method.gated:
-        schedule = replace(schedule, lr_weight=settings.lr_gated)
+        traced = settings.lr_traced if method.local else None
+        schedule = replace(schedule, lr_weight=traced or settings.lr_gated)
+    schedule = replace(schedule, epochs=epochs * settings.tasks)
     training = StreamTraining(
-        epochs=settings.epochs,
+        epochs=epochs,
         joint=method.joint,
         meta=method.meta,
         meta_tasks=settings.meta_tasks,
@@ -94,6 +96,12 @@ def stream_of(settings: ContinualSettings, seed: int, device: torch.device) -> S
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(device)
 
+    train = Split(tensor(images.train).flatten(1), tensor(images.train_labels))
+    test = Split(tensor(images.test).flatten(1), tensor(images.test_labels))
+    judged = np.arange(len(test.labels))
+    if settings.judged_on == "validation":
+        test, judged = train, held_out
+    labels = test.labels.cpu().numpy()
     views = []
     for pixels, classes, answers, choices in tasks_of(settings, seed):
         own_train = np.isin(images.train_labels, classes)
@@ -102,13 +110,11 @@ def stream_of(settings: ContinualSettings, seed: int, device: torch.device) -> S
                 None if pixels is None else tensor(pixels),
                 tensor(kept[own_train[kept]]),
                 tensor(held_out[own_train[held_out]]),
-                tensor(np.isin(images.test_labels, classes).nonzero()[0]),
+                tensor(judged[np.isin(labels[judged], classes)]),
                 tensor(answers),
                 tensor(choices),
             )
         )
-    train = Split(tensor(images.train).flatten(1), tensor(images.train_labels))
-    test = Split(tensor(images.test).flatten(1), tensor(images.test_labels))
     return Stream(train, test, tuple(views))
 
 

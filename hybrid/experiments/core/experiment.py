@@ -27,11 +27,12 @@ PROFILES: tuple[Profile, ...] = ("smoke", "laptop", "paper")  # that notebooks k
 
 @dataclass(frozen=True, kw_only=True)
 class Group(Generic[SettingsT]):
-    """Some settings, and the methods and number of seeds each is run with."""
+    """Some settings, and the methods and number of seeds each is run with, from `first` on."""
 
     settings: tuple[SettingsT, ...]
     methods: tuple[str, ...]
     seeds: int
+    first: int = 1
 
 
 Plan = tuple[Group[SettingsT], ...]
@@ -104,7 +105,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         if methods is not None:
             chosen = [self.method(name).name for name in methods]
         trials = [
-            Trial(self, settings, self.method(name), seed + 1 + i)
+            Trial(self, settings, self.method(name), seed + group.first + i)
             for group in plan
             for settings in group.settings
             if labels is None or settings.label in labels
