@@ -149,6 +149,7 @@ class AnswerCurve(NamedTuple):
     correct: Tensor  # right answers, had each sample to answer at that step at the latest [K]
     spikes: Tensor  # spikes of a sample up to its answer, by layer, up to that step [K, layers]
     latency: float  # mean number of steps until the answer
+    silent: int  # samples that no output neuron answered, which are in no count
 
 
 @torch.no_grad()
@@ -175,7 +176,8 @@ def answer_curve(
     network.train(was_training)
     counted = [torch.stack(column).sum(0) for column in zip(*parts, strict=True)]
     counts, correct, spikes, latency = counted
-    return AnswerCurve(counts, asked, correct, spikes / len(labels), latency.item() / len(labels))
+    mean, silent = latency.item() / len(labels), len(labels) - int(counts.sum())
+    return AnswerCurve(counts, asked, correct, spikes / len(labels), mean, silent)
 
 
 def _curve_of_batch(
@@ -192,7 +194,7 @@ def _curve_of_batch(
     correct, spikes = [], []
     for step in asked.tolist():
         t = min(step, len(states))
-        correct.append((network.readout(states[:t], v_th).argmax(-1) == labels).sum())
+        correct.append((classes_of(network.readout(states[:t], v_th)) == labels).sum())
         spikes.append(fired[:, t - 1].sum(-1))
-    counts = confusion(activity.output.argmax(-1), labels, activity.output.shape[-1])
+    counts = confusion(classes_of(activity.output), labels, activity.output.shape[-1])
     return counts, torch.stack(correct), torch.stack(spikes), waiting.sum()

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from hybrid import cli
 from hybrid.experiments.classification import EXPERIMENT, plans, run
+from hybrid.experiments.classification.claims import rows
 from hybrid.experiments.classification.figure import draw
 from hybrid.experiments.classification.plans import (
     CIFAR10_NETWORK,
@@ -33,7 +34,7 @@ from hybrid.experiments.core.records import Records, gap, levels, samples
 from hybrid.experiments.core.settings import as_json, from_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
-from hybrid.learning.evaluation import answer_curve
+from hybrid.learning.evaluation import SILENT, answer_curve, classes_of
 from hybrid.learning.schedule import Schedule
 from hybrid.model.coding import InParts, LastMembrane, Poisson, Rank, Rate, ReadOut
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
@@ -198,10 +199,13 @@ def test_answer_curves_end_in_the_answer(readout: ReadOut, convolutional: bool) 
     curve = answer_curve(network, inputs, labels, 25)
 
     right, stops, spikes = 0, [], torch.zeros(6, len(curve.spikes[0]))
+    answered = torch.zeros(10, dtype=torch.int64)
     for x, y in zip(inputs.split(25), labels.split(25), strict=True):
         with torch.no_grad():
             activity = network(x)
-        right += int((activity.output.argmax(-1) == y).sum())
+        answers = classes_of(activity.output)
+        right += int((answers == y).sum())
+        answered += y[answers != SILENT].bincount(minlength=10)
         last = len(activity.windows[0].states) - 1
         ends = torch.full((25,), last)
         if isinstance(readout, Rank):
@@ -212,12 +216,26 @@ def test_answer_curves_end_in_the_answer(readout: ReadOut, convolutional: bool) 
             for t in range(6):
                 spikes[t] += activity.spikes()[:, : min(t, end) + 1, n].sum(1)
     assert curve.confusion.trace() == curve.correct[-1] == right
-    assert curve.confusion.sum(1).tolist() == labels.bincount(minlength=10).tolist()
+    assert curve.confusion.sum(1).tolist() == answered.tolist()
+    assert curve.silent == 100 - answered.sum()
     assert curve.asked.tolist() == [1, 2, 3, 4, 5, 6]
     torch.testing.assert_close(curve.spikes, spikes / 100)
     assert curve.latency == pytest.approx(np.mean(stops) + 1)
     assert len(set(stops)) > 1 or not isinstance(readout, Rank)
     assert curve.spikes[0].sum() > 0
+
+
+def test_samples_that_nobody_answers_are_no_zeros() -> None:
+    """Black images without a bias: the network says nothing, also where the label is 0."""
+    network = build(replace(TINY, readout=Rate()), GP).eval()
+    for layer in network.layers:
+        torch.nn.init.zeros_(layer.bias)
+    curve = answer_curve(network, torch.zeros(6, 784), torch.tensor([0, 0, 0, 1, 2, 3]), 3)
+    assert curve.silent == 6
+    assert curve.confusion.sum() == curve.correct.sum() == 0
+    tested = {"tests": {"frozen": run.as_json(curve)}, "selected": {"tests": {}}, "epochs": []}
+    row, *_ = rows({"result": tested})
+    assert row["accuracy"] == 0.0
 
 
 def test_long_windows_are_asked_at_few_steps() -> None:

@@ -7,7 +7,6 @@ import pandas as pd
 
 from hybrid.experiments.core.records import (
     Row,
-    accuracy_of,
     by_label,
     learning_rows,
     samples,
@@ -29,10 +28,11 @@ def rows(record: Json) -> Iterator[Row]:
         for protocol, test in tests.items():
             own = {"protocol": protocol, "usual": protocol == usual(tests)}
             counts = np.array(test["confusion"])
+            asked = asked_in(test)
             yield {
                 **own,
                 "condition": condition,
-                "accuracy": accuracy_of(counts),
+                "accuracy": 100.0 * np.trace(counts) / asked,
                 "latency": test["latency"],
                 "unanswered": float(np.sum(counts.sum(0) == 0)),
             }
@@ -40,7 +40,7 @@ def rows(record: Json) -> Iterator[Row]:
                 for step, right, spikes in zip(
                     test["looks"], test["correct"], test["spikes"], strict=True
                 ):
-                    accuracy = 100.0 * right / counts.sum()
+                    accuracy = 100.0 * right / asked
                     yield {
                         **own,
                         "condition": "answered by",
@@ -49,9 +49,14 @@ def rows(record: Json) -> Iterator[Row]:
                         "spikes": np.sum(spikes),
                     }
     for scale, right in result.get("sensitivity", ()):
-        accuracy = 100.0 * right / np.sum(next(iter(result["tests"].values()))["confusion"])
+        accuracy = 100.0 * right / asked_in(next(iter(result["tests"].values())))
         yield {"condition": "gain", "level": scale, "accuracy": accuracy}
     yield from learning_rows(result)
+
+
+def asked_in(test: Json) -> int:
+    """Return how many samples a test asked about, those that nobody answered among them."""
+    return int(np.sum(test["confusion"])) + int(test.get("silent", 0))
 
 
 def claims(frame: pd.DataFrame) -> dict[str, Floats]:

@@ -52,7 +52,7 @@ def _shifted_and_mirrored(inputs: Tensor, generator: torch.Generator) -> Tensor:
 def score_answers(trained: Trained[ClassificationSettings, Method]) -> Json:
     """Return confusions, answers at each step and what they cost, under each protocol."""
     protocols = trained.trial.method.protocols
-    return {"tests": {name: _as_json(_curve(trained, name)) for name in protocols}}
+    return {"tests": {name: as_json(_curve(trained, name)) for name in protocols}}
 
 
 def examine(trained: Trained[ClassificationSettings, Method]) -> Json:
@@ -98,14 +98,15 @@ def _raster(network: HybridNetwork, sample: Tensor, neurons: int = 100) -> Json:
     return {"hidden": pairs[0], "read-out": pairs[1], "steps": len(windows[0].states)}
 
 
-def _as_json(curve: AnswerCurve) -> Json:
+def as_json(curve: AnswerCurve) -> Json:
+    """Return what a record keeps of the answers; `silent` where there are any."""
     return {
         "confusion": curve.confusion.tolist(),
         "looks": curve.asked.tolist(),
         "correct": curve.correct.tolist(),
         "spikes": [[round(count, 3) for count in row] for row in curve.spikes.tolist()],
         "latency": round(curve.latency, 4),
-    }
+    } | ({"silent": curve.silent} if curve.silent else {})
 
 
 TRAINING: Labelled[ClassificationSettings, Method] = Labelled(

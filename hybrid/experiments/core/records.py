@@ -265,12 +265,6 @@ def _right(test: Mapping[str, Any]) -> tuple[Sequence[float], int]:
     return np.trace(counts, axis1=1, axis2=2), int(counts[0].sum()) + silent
 
 
-def accuracy_of(confusion: Any) -> float:
-    """Return the accuracy in per cent of counts [true class, predicted class]."""
-    counts = np.array(confusion)
-    return float(100.0 * np.trace(counts) / counts.sum())
-
-
 def tested_rows(tests: Mapping[str, Any], faults: Mapping[str, Sequence[float]]) -> Iterator[Row]:
     """Yield what tests under faults say: accuracy and firing rates, per protocol, fault and level.
 
