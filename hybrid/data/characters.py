@@ -119,9 +119,15 @@ def read_omniglot(path: Path) -> Characters:
 
 
 def _ink(png: bytes) -> NDArray[np.uint8]:
-    """Return a drawing as ink, averaged by area: the files are white (1) where there is none."""
+    """Return a drawing as ink, averaged by area: the files are white where there is none.
+
+    Raises:
+        ValueError: if it is not black and white, grey or coloured with 8 bits.
+    """
     with Image.open(io.BytesIO(png)) as image:
-        page = 1.0 - np.asarray(image, dtype=np.float32)
+        if image.mode not in ("1", "L", "P", "RGB"):
+            raise ValueError(f"a drawing has pixels of kind {image.mode}: save it as 8-bit grey")
+        page = 1.0 - np.asarray(image.convert("L"), dtype=np.float32) / 255.0
     ink = _shares(page.shape[0]) @ page @ _shares(page.shape[1]).T
     return np.rint(255.0 * ink).astype(np.uint8)
 

@@ -44,6 +44,22 @@ def accuracy(
     return int((answers == labels).sum()) / len(labels)
 
 
+def classes(labels: Tensor, count: int) -> Tensor:
+    """Return labels [N] as int64.
+
+    Raises:
+        ValueError: if they are not whole numbers from 0 to `count` - 1.
+    """
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"labels of dtype {labels.dtype}: give whole numbers, such as int64")
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < count):
+        raise ValueError(
+            f"labels from {int(labels.min())} to {int(labels.max())} for {count} classes: number "
+            f"the classes from 0 to {count - 1}"
+        )
+    return labels.long()
+
+
 def classes_of(outputs: Tensor) -> Tensor:
     """Return the classes [*] that outputs [*, C] stand for, or SILENT where all of them are 0."""
     return outputs.argmax(-1).masked_fill((outputs == 0.0).all(-1), SILENT)
@@ -87,10 +103,15 @@ class Outcome(NamedTuple):
 def evaluate(
     network: HybridNetwork, sets: Tensor, labels: Tensor, protocol: Protocol, batch_size: int
 ) -> Outcome:
-    """Test a network on versions of one test set with labels [N], and count; see `answer`."""
+    """Test a network on versions of one test set with labels [N], and count; see `answer`.
+
+    Raises:
+        ValueError: if labels are no classes; and see `answer`.
+    """
+    count = len(network.layers[-1].weight)  # type: ignore[arg-type]
+    labels = classes(labels, count)
     answers, rates = answer(network, sets, protocol, batch_size)
-    classes = len(network.layers[-1].weight)  # type: ignore[arg-type]
-    counts = [confusion(row, labels, classes) for row in answers]
+    counts = [confusion(row, labels, count) for row in answers]
     return Outcome(torch.stack(counts), rates, (answers == SILENT).sum(-1))
 
 

@@ -50,6 +50,7 @@ class Schedule:
             require(self, name, getattr(self, name) >= 1, ">= 1")
         for name in ("lr_weight", "lr_meta", "halving", "eps"):
             require(self, name, getattr(self, name) > 0.0, "> 0")
+        require(self, "momentum", 0.0 <= self.momentum < 1.0, "in [0, 1)")
         one_of(self, "optimiser", ("adam", "sgd"))
         one_of(self, "decay", Decay)
         decays = self.weight_decay == 0.0 or (self.weight_decay > 0.0 and self.optimiser == "sgd")

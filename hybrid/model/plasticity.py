@@ -11,6 +11,7 @@ Traces are [in, out] (one for all samples) or [N, in, out] (one per sample); wei
 [out, in]. The mean is a matrix product: no [N, in, out] tensor is ever built for a shared trace.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -164,6 +165,8 @@ class STDP(LocalRule):
         super().__post_init__()
         for name in ("pre_decay", "post_decay"):
             require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
+        for name in ("potentiation", "depression"):
+            require(self, name, math.isfinite(getattr(self, name)), "finite")
 
     def correlate(
         self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: float

@@ -132,9 +132,15 @@ def quantize(network: FullyConnected, options: Options = DEFAULT) -> ChipNetwork
     """Return a trained network in whole numbers.
 
     Raises:
-        ValueError: if the network has something that the chip has not: an encoder, a neuron other
-            than LIF and IF, a rule other than the Hebbian one, a first-spike read-out.
+        ValueError: if the network is not fully connected, or has something that the chip has not:
+            an encoder, a neuron other than LIF and IF, a rule other than the Hebbian one, a
+            first-spike read-out.
     """
+    if not isinstance(network, FullyConnected):
+        raise ValueError(
+            f"{type(network).__name__} cannot be quantised: `quantize` takes a FullyConnected "
+            "network; few-shot and context-gated ones have their own, convolutions have none"
+        )
     if network.encode is not None:
         raise ValueError("a network that encodes its inputs: give the chip what comes out of it")
     if not isinstance(network.readout, Rate | LastMembrane):

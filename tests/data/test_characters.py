@@ -19,22 +19,22 @@ from hybrid.data.episodes import sample_episodes, split_classes
 from hybrid.data.files import DamagedDataError
 
 
-def png(column: int) -> bytes:
-    """A white 1-bit page with one black column."""
+def png(column: int, mode: str = "1") -> bytes:
+    """A white page with one black column, 1-bit unless told otherwise."""
     page = np.ones((105, 105), dtype=bool)
     page[:, column] = False
     buffer = io.BytesIO()
-    Image.fromarray(page).save(buffer, "png")
+    Image.fromarray(page).convert(mode).save(buffer, "png")
     return buffer.getvalue()
 
 
-def archive(path: Path, drawings: int = 20) -> Path:
+def archive(path: Path, drawings: int = 20, mode: str = "1") -> Path:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("images_background/", b"")
         for character in (1, 2):
             for drawing in range(drawings, 0, -1):
                 name = f"images_background/Greek/character{character:02d}/{character:04d}"
-                file.writestr(f"{name}_{drawing:02d}.png", png(50 * character))
+                file.writestr(f"{name}_{drawing:02d}.png", png(50 * character, mode))
     return path
 
 
@@ -47,6 +47,18 @@ def test_omniglot_archives_are_read_as_ink(tmp_path: Path) -> None:
     ink = characters.drawings[0, 0] / 255
     assert ink.mean() == pytest.approx(1 / 105, rel=0.02)
     assert ink.mean(0).argmax() == 50 * 31 // 105
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_drawings_saved_anew_have_the_same_ink(tmp_path: Path, mode: str) -> None:
+    """Copies of Omniglot are often 8-bit: white is 255 there, not 1."""
+    original = read_omniglot(archive(tmp_path / "original.zip"))
+    copy = read_omniglot(archive(tmp_path / "copy.zip", mode=mode))
+    np.testing.assert_array_equal(copy.drawings, original.drawings)
+    assert original.drawings.mean() < 30
+    for other in ("I;16", "LA"):
+        with pytest.raises(DamagedDataError, match=f"kind {other}: save it as 8-bit grey"):
+            read_omniglot(archive(tmp_path / "other.zip", mode=other))
 
 
 def test_damaged_archives_are_named(tmp_path: Path) -> None:

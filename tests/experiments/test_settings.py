@@ -1,6 +1,7 @@
 """Settings as JSON and back, sweeps over their constants, and what is asked for twice."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from hybrid.experiments.fault_tolerance import EXPERIMENT
 from hybrid.experiments.fault_tolerance.plans import SMOKE
 from hybrid.experiments.few_shot import plans as few_shot
 from hybrid.experiments.registry import EXPERIMENTS
+from hybrid.model.neurons import AdaptiveLIF, ArcTan, FastSigmoid
+from hybrid.model.plasticity import STDP, Hebbian
 from hybrid.runs.store import Store
 
 DEPLOYED = ("fault_tolerance", "few_shot", "continual")
 CPU = torch.device("cpu")
+NAN = float("nan")
 (ON_CHIP,) = deployment.PLANS["smoke"][0].settings
 
 
@@ -45,6 +49,50 @@ def test_settings_of_other_code_are_named(change: dict[str, Any], message: str) 
     made["neuron"] |= change
     with pytest.raises(ValueError, match=message):
         from_json(made, KINDS)
+
+
+def floats_in(owner: Any) -> Iterator[tuple[Any, str, Any]]:
+    """Yield owner, field, and the value with NaN in the place of each of its numbers."""
+    for field in fields(owner):
+        value = getattr(owner, field.name)
+        if is_dataclass(value):
+            yield from floats_in(value)
+        elif field.init and isinstance(value, float):
+            yield owner, field.name, NAN
+        elif field.init and isinstance(value, tuple):
+            yield from ((owner, field.name, broken) for broken in _with_nan(value))
+            for entry in value:
+                if is_dataclass(entry):
+                    yield from floats_in(entry)
+
+
+def _with_nan(value: tuple[Any, ...]) -> Iterator[Any]:
+    for place, entry in enumerate(value):
+        broken = [NAN] if isinstance(entry, float) else []
+        broken += list(_with_nan(entry)) if isinstance(entry, tuple) else []
+        for new in broken:
+            changed = [*value[:place], new, *value[place + 1 :]]
+            yield type(value)(*changed) if hasattr(value, "_fields") else tuple(changed)
+
+
+def test_no_constant_may_be_nan() -> None:
+    """NaN passes most comparisons that are written the wrong way round."""
+    every = {
+        settings
+        for experiment in EXPERIMENTS.values()
+        for plan in experiment.plans.values()
+        for group in plan
+        for settings in group.settings
+    }
+    rules = (STDP(trace_decay=0.9), Hebbian(trace_decay=0.9, trace_clip=1.0), ArcTan())
+    tried = {}
+    for owner in (*every, *rules, FastSigmoid(), AdaptiveLIF(decay=0.5, v_th=1.0)):
+        for part, name, broken in floats_in(owner):
+            tried[type(part).__name__, name, str(broken)] = (part, name, broken)
+    assert len(tried) > 100
+    for part, name, broken in tried.values():
+        with pytest.raises(ValueError, match=f"{name} = |level nan: "):
+            replace(part, **{name: broken})
 
 
 def test_a_sweep_changes_one_constant_wherever_it_lies() -> None:

@@ -11,7 +11,7 @@ from hybrid.learning.checkpoint import BestState, load_checkpoint
 from hybrid.learning.evaluation import PROTOCOLS, accuracy, evaluate
 from hybrid.learning.fitting import NonFiniteLossError
 from hybrid.learning.schedule import Schedule
-from hybrid.learning.training import Split, train
+from hybrid.learning.training import Split, one_hot_mse, train
 from hybrid.model.coding import InParts, LastMembrane
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta
@@ -282,6 +282,28 @@ def test_impossible_schedules_are_named(field: str, value: float) -> None:
     arguments = {"epochs": 1, "batch_size": 1, "lr_weight": 1.0, "lr_meta": 1.0, field: value}
     with pytest.raises(ValueError, match=f"{field} = {value}"):
         Schedule(**arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int64])
+def test_labels_of_any_whole_type_and_none_out_of_range(
+    trained: FullyConnected, dtype: torch.dtype
+) -> None:
+    """Own data often number their classes from 1."""
+    output, labels = torch.rand(30, 3), torch.arange(30) % 3
+    assert one_hot_mse(output, labels.to(dtype)) == one_hot_mse(output, labels)
+    sets = torch.rand(1, 30, trained.layers[0].weight.shape[1])
+    found = evaluate(trained, sets, labels.to(dtype), "frozen", 10)
+    torch.testing.assert_close(found, evaluate(trained, sets, labels, "frozen", 10))
+    message = "labels from 1 to 3 for 3 classes: number the classes from 0 to 2"
+    for ask in (
+        lambda wrong: one_hot_mse(output, wrong),
+        lambda wrong: evaluate(trained, sets, wrong, "frozen", 10),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ask((labels + 1).to(dtype))
+        with pytest.raises(ValueError, match=r"labels of dtype torch.float32: give whole"):
+            ask(labels.float())
+    assert one_hot_mse(output[:0], labels[:0]).isnan(), "no sample, no mean"
 
 
 def test_samples_without_labels_are_named() -> None:

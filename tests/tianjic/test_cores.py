@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hybrid.model.coding import LastMembrane, Rate
+from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
@@ -389,6 +390,22 @@ def test_neurons_keep_their_resets() -> None:
         assert (soma.leak, soma.reset) == (leak, reset)
     with pytest.raises(ValueError, match="AdaptiveLIF is no neuron of the chip"):
         quantize(network(neuron=AdaptiveLIF(decay=0.4, v_th=0.3)))
+
+
+def test_a_network_with_convolutions_is_refused() -> None:
+    """Its dense layers alone would be another network."""
+    trained = Convolutional(
+        (1, 28, 28),
+        [Convolution(channels=4, pooled=True)],
+        [Dense(size=10)],
+        neuron=LIF(decay=0.4, v_th=0.35),
+        rule=None,
+        readout=Rate(),
+        steps=4,
+        generator=torch.Generator().manual_seed(0),
+    )
+    with pytest.raises(ValueError, match=r"Convolutional cannot be quantised: .*convolutions have"):
+        quantize(trained)  # type: ignore[arg-type]
 
 
 def test_bad_inputs_are_named() -> None:

@@ -27,6 +27,42 @@ def events_of(x: ArrayLike, y: ArrayLike, t: ArrayLike, p: ArrayLike) -> Events:
     return events
 
 
+def as_events(given: NDArray[np.void]) -> Events:
+    """Return events of other fields and types as ours: whole µs, polarity 0 or 1, a row of 0.
+
+    Polarities -1 and 1 become 0 and 1; without y all events are of row 0, as of a cochlea.
+
+    Raises:
+        ValueError: if these are no events, times are no whole numbers, or polarities other ones.
+    """
+    if given.dtype == EVENT:
+        return given
+    fields = given.dtype.names or ()
+    missing = {"x", "t", "p"} - set(fields)
+    if missing:
+        raise ValueError(
+            f"events of {given.dtype} lack {', '.join(sorted(missing))}: give a structured array "
+            "with fields x, y, t and p"
+        )
+    if given["t"].dtype.kind not in "iu":
+        raise ValueError(
+            f"times of {given['t'].dtype}: give whole µs; seconds are (1e6 * t).round().astype(int)"
+        )
+    polarity = given["p"]
+    known = np.isin(polarity, (0, 1)) | (np.isin(polarity, (-1, 1)) & ~(polarity == 0).any())
+    if not known.all():
+        found = ", ".join(map(str, np.unique(polarity)[:5]))
+        raise ValueError(f"polarities {found}: they must be 0 and 1, or -1 and 1")
+    row = given["y"] if "y" in fields else np.zeros(len(given), np.int16)
+    for name, values in (("x", given["x"]), ("y", row), ("t", given["t"])):
+        if values.dtype.kind not in "iu" and not (values == np.floor(values)).all():
+            raise ValueError(f"{name} of {values.dtype}: give whole numbers")
+        limits = np.iinfo(EVENT[name])
+        if len(values) and (values.min() < limits.min or values.max() > limits.max):
+            raise ValueError(f"{name} up to {values.max()}: at most {limits.max:,} can be told")
+    return events_of(given["x"], row, given["t"], polarity > 0)
+
+
 class EventError(ValueError):
     """Events that no recording can have: which recording, and what is wrong with it."""
 
@@ -40,7 +76,7 @@ class Recordings:
     """Recordings of one sensor, one after the other; what a fault has left may be empty.
 
     Raises EventError, naming the recording, if one is out of order or beyond the sensor, and
-    ValueError if recordings do not divide the events.
+    ValueError if recordings do not divide the events, or see `as_events`.
     """
 
     events: Events  # of all recordings
@@ -51,7 +87,8 @@ class Recordings:
     def of(cls, parts: Sequence[Events], sensor: Sensor) -> "Recordings":
         """Return recordings from one array of events each."""
         starts = np.cumsum([0, *(len(part) for part in parts)])
-        return cls(np.concatenate(parts) if parts else np.empty(0, EVENT), starts, sensor)
+        own = [as_events(part) for part in parts]
+        return cls(np.concatenate(own) if own else np.empty(0, EVENT), starts, sensor)
 
     @classmethod
     def complete(cls, parts: Sequence[Events], sensor: Sensor) -> "Recordings":
@@ -63,6 +100,7 @@ class Recordings:
 
     def __post_init__(self) -> None:
         width, height, _ = self.sensor
+        object.__setattr__(self, "events", as_events(self.events))
         events, starts = self.events, self.starts
         ends = starts[[0, -1]].tolist() if len(starts) else []
         if ends != [0, len(events)] or (np.diff(starts) < 0).any():

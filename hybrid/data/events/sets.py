@@ -42,7 +42,25 @@ class EventSource:
     labels: NDArray[np.int64]  # classes of all recordings
     sensor: Sensor
     fingerprint: str  # tells what the recordings are, for keys of caches and records
-    read: Callable[[Sequence[int]], Recordings]  # some of them, by their numbers
+    reader: Callable[[Sequence[int]], Recordings]  # some of them, by their numbers
+
+    def read(self, numbers: Sequence[int]) -> Recordings:
+        """Return some recordings, by their numbers.
+
+        Raises:
+            ValueError: if these are no numbers of recordings, but a mask for example.
+        """
+        wanted = np.asarray(numbers)
+        if wanted.dtype.kind == "b":
+            raise ValueError("a mask of recordings: give their numbers, np.flatnonzero(mask)")
+        count = len(self.labels)
+        if wanted.size and (wanted.dtype.kind not in "iu" or wanted.ndim != 1):
+            raise ValueError(f"numbers of {wanted.dtype}, {wanted.ndim}D: give whole ones in a row")
+        if wanted.size and not (wanted.min() >= 0 and wanted.max() < count):
+            raise ValueError(
+                f"recordings {wanted.min()} to {wanted.max()}: there are 0 to {count - 1}"
+            )
+        return self.reader(wanted.tolist())
 
 
 @dataclass(frozen=True)

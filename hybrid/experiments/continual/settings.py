@@ -94,6 +94,8 @@ class ContinualSettings(Settings):
         for name in ("steps", "epochs"):
             value = getattr(self, name)
             require(self, name, isinstance(value, int) and value >= 1, "a whole number >= 1")
+        ordered = all(low <= high for low, high in self.initial_meta)
+        require(self, "initial_meta", ordered, "pairs (low, high) with low <= high")
         for name in ("initial_scale", "lr_gated"):
             require(self, name, getattr(self, name) > 0.0, "> 0")
         require(self, "lr_traced", self.lr_traced is None or self.lr_traced > 0.0, "> 0, or None")

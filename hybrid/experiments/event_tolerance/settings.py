@@ -52,6 +52,8 @@ class EventSettings(NetworkSettings):
         counted = isinstance(self.encode, EventCounts) and self.encode.ceiling <= 255
         require(self, "encode", counted, "EventCounts of at most 255: frames count no further")
         self._check_faults()
+        slow = all(0.0 < rate <= 1.0 for rate in self.rates)
+        require(self, "rates", slow, "shares above 0, at most 1")
         fit = set(self.corrections) <= {"currents-batch", "currents-stream", "thresholds"}
         require(self, "corrections", fit, "of currents and thresholds: events have no offset")
         plain = not (self.corrections and self.convolutions)

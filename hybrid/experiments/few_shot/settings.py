@@ -1,5 +1,6 @@
 """Constants of a few-shot network."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,7 +89,12 @@ class FewShotSettings(Settings):
         require(self, "noises", noises, "shares in [0, 1]")
         require(self, "flipped", 0.0 <= self.flipped <= 1.0, "in [0, 1]")
         require(self, "ways", self.ways >= 2, ">= 2")
-        require(self, "jitter", min(self.jitter) >= 0.0, "three numbers >= 0")
+        require(self, "length", self.length is None or self.length > 0.0, "> 0, or None")
+        sound = all(0.0 <= value < math.inf for value in self.jitter)
+        require(self, "jitter", sound, "three numbers >= 0")
+        mixing, rate, threshold = self.initial
+        drawn = mixing[0] <= mixing[1] and threshold[0] <= threshold[1] and math.isfinite(rate)
+        require(self, "initial", drawn, "pairs (low, high) with low <= high, and a finite rate")
         require(self, "jitter", self.jitter.scale < 1.0, "less than the whole size")
         # Episodes that the held-out classes cannot fill are refused before hours of training.
         require(self, "tests", bool(self.tests), "at least one pair (ways, shots)")

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from hybrid.data.events import recordings
-from hybrid.data.events.recordings import EVENT, EventError, Recordings, of_tonic, tonic_version
+from hybrid.data.events.frames import to_frames
+from hybrid.data.events.recordings import (
+    EVENT,
+    EventError,
+    Events,
+    Recordings,
+    of_tonic,
+    tonic_version,
+)
 from tests.data.events.made import SENSOR, events
 
 
@@ -26,6 +34,66 @@ def test_recordings_that_cannot_be_are_refused() -> None:
             Recordings(events(0, 3), np.array(starts, dtype=np.int64), SENSOR)
     with pytest.raises(EventError, match="recording 1 is empty"):
         Recordings.complete([events(0), events(1, 0)], SENSOR)
+
+
+def as_fields(made: Events, **kinds: str) -> np.ndarray:
+    """Return the same events in fields of other types."""
+    dtype = [(name, kinds.get(name, kind)) for name, (kind, _) in EVENT.fields.items()]  # type: ignore[union-attr]
+    return made.astype(dtype)
+
+
+@pytest.mark.parametrize(
+    "kinds", [{"t": "u8"}, {"t": "u4"}, {"t": "i4"}, {"x": "u1", "y": "f4"}, {"p": "i1"}]
+)
+def test_fields_of_other_types_are_the_same_events(kinds: dict[str, str]) -> None:
+    made = events(0)
+    given = as_fields(made, **kinds)
+    for found in (Recordings.of([given], SENSOR), Recordings(given, np.array([0, 400]), SENSOR)):
+        assert found.events.dtype == EVENT
+        np.testing.assert_array_equal(found.events, made)
+    given["t"][7] = given["t"][6] - 1
+    with pytest.raises(EventError, match="recording 0 is not in the order of time"):
+        Recordings.of([given], SENSOR)
+
+
+def test_polarities_of_both_conventions_are_the_same_events() -> None:
+    made = events(0)
+    signed = as_fields(made, p="i1")
+    signed["p"] = 2 * signed["p"] - 1
+    both = Recordings.of([signed, made], SENSOR)
+    np.testing.assert_array_equal(both[0], both[1])
+    np.testing.assert_array_equal(to_frames(both, 3)[0], to_frames(both, 3)[1])
+    signed["p"][0] = 0
+    for wrong in (signed, as_fields(made, p="i2")):
+        wrong["p"][1] = 2 if wrong is not signed else -1
+        with pytest.raises(ValueError, match="they must be 0 and 1, or -1 and 1"):
+            Recordings.of([wrong], SENSOR)
+
+
+def test_events_that_cannot_be_told_are_refused() -> None:
+    made = events(0)
+    wrong: list[tuple[np.ndarray, str]] = [
+        (as_fields(made, t="f8"), r"times of float64: give whole µs; seconds are \(1e6"),
+        (as_fields(made, t="M8[us]"), "times of datetime64"),
+        (made[["x", "y", "t"]], "lack p"),
+        (np.zeros(3), "lack p, t, x"),
+        (as_fields(made, x="f4"), "x of float32: give whole numbers"),
+        (as_fields(made, y="i4"), "y up to 40,000|y up to 40000"),
+    ]
+    wrong[4][0]["x"][5] = 1.5
+    wrong[5][0]["y"][5] = 40_000
+    for given, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            Recordings.of([given], SENSOR)
+
+
+def test_events_of_a_cochlea_have_no_row() -> None:
+    """As in the Spiking Heidelberg Digits: channel, time, and a polarity that says nothing."""
+    given = np.array([(3, 10, 1), (699, 25, 1)], [("x", "i2"), ("t", "i8"), ("p", "i1")])
+    made = Recordings.of([given], (700, 1, 1))
+    frames = to_frames(made, 2)
+    assert frames.shape == (1, 2, 1, 1, 700)
+    assert frames[0, 0, 0, 0, 3] == frames[0, 1, 0, 0, 699] == 1
 
 
 def test_without_tonic_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

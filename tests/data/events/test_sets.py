@@ -44,6 +44,23 @@ def test_a_tree_as_tonic_leaves_it_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(zipped.read(range(4)).events, source.read(range(4)).events)
 
 
+def test_recordings_are_asked_for_by_their_numbers(tmp_path: Path) -> None:
+    """A mask would be taken for recordings 0 and 1, over and over."""
+    made = write_tree(tmp_path, [1, 2, 3])
+    source = tree(tmp_path)
+    np.testing.assert_array_equal(source.read(np.array([2], np.uint8))[0], made[2])
+    assert len(source.read([])) == 0
+    for numbers, message in (
+        (source.labels > 1, r"a mask of recordings: give their numbers, np.flatnonzero"),
+        ([0.0, 1.0], "numbers of float64"),
+        ([[0, 1]], "2D: give whole ones in a row"),
+        ([0, 3], "recordings 0 to 3: there are 0 to 2"),
+        ([-1], "recordings -1 to -1: there are 0 to 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            source.read(numbers)  # type: ignore[arg-type]
+
+
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     write_tree(tmp_path, [1, 2, 3])
     (tmp_path / "1" / "00001.bin").write_bytes(as_bin(events(0))[:-2])
