@@ -112,7 +112,7 @@ def run(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
-    seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="So many seeds, not the plan's.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = os.cpu_count() or 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     store: Annotated[Path | None, typer.Option(help="Folder of records.")] = None,

@@ -133,6 +133,37 @@ def as_drive(source: Source) -> Drive:
     return drive
 
 
+def check_source(source: object, inputs: int, *, once: bool) -> None:
+    """Refuse what cannot drive a layer of so many inputs, and say what can.
+
+    Args:
+        source: of a layer or a network.
+        inputs: of the layer.
+        once: whether one input [N, in] may serve all steps.
+
+    Raises:
+        ValueError: if it is no drive, and no tensors of the right shape.
+    """
+    if isinstance(source, Static | Steps):
+        return
+    if isinstance(source, Tensor):
+        fits = source.ndim == 3 or (once and source.ndim == 2)
+        fits, given = fits and source.shape[-1] == inputs, str(list(source.shape))
+    else:
+        known = isinstance(source, Sequence) and all(isinstance(x, Tensor) for x in source)
+        parts: Sequence[Tensor] = source if known else ()  # type: ignore[assignment]
+        fits = known and all(x.ndim == 2 and x.shape[1] == inputs for x in parts)
+        shapes = sorted({str(list(x.shape)) for x in parts})
+        given = f"{len(parts)} of {', '.join(shapes)}" if known else type(source).__name__
+    if not fits:
+        one = f"inputs [N, {inputs}], shown at each step, or " if once else ""
+        raise ValueError(
+            f"{given} cannot be shown: give {one}T inputs [N, {inputs}], as one tensor "
+            f"[T, N, {inputs}] or as T tensors; flatten images, x.flatten(1), and show a layer one "
+            "image for T steps by hybrid.direct(x, T)"
+        )
+
+
 def drive_decay(steps: int, tau: float | None) -> tuple[float, ...]:
     """Return the T gains e^{-t/tau} of a fading drive, t = 0 … T-1 (all 1 if `tau` is None).
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.checks import choose
-from hybrid.model.drive import Control, Source
+from hybrid.model.drive import Control, Source, check_source
 from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import LayerState, LocalRule, MetaLocal, Pool, Synapse, plastic_step
 from hybrid.model.window.choice import Evaluation, Window, run_window
@@ -197,6 +197,7 @@ class HybridLinear(nn.Module):
                 "adapt=True: nothing else leaves one trace for all samples"
             )
         store = can_store and (self.training if store is None else store)
+        check_source(source, self.weight.shape[1], once=False)
         sparse, dense = (mask, None) if isinstance(mask, SparseMask) else (None, mask)
         window = run_window(
             source,
@@ -250,7 +251,11 @@ class HybridLinear(nn.Module):
         if trace is not None:
             # One memory layout, so that a run resumed from disk repeats the same bits; and the
             # precision of the weights, whatever the window was computed in.
-            self.trace = trace.detach().to(self.weight.dtype).contiguous()
+            kept = trace.detach().to(self.weight.dtype).contiguous()
+            if torch.is_inference_mode_enabled():  # what is made here can never be trained with
+                self.trace.copy_(kept)
+            else:
+                self.trace = kept
 
 
 def uniform_parameter(fan_in: int, generator: torch.Generator, *shape: int) -> nn.Parameter:

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.model.coding import Encode, ReadOut
-from hybrid.model.drive import Control, Drive, Source, Static, drive_decay, fade
+from hybrid.model.drive import (
+    Control,
+    Drive,
+    Source,
+    Static,
+    check_source,
+    drive_decay,
+    fade,
+)
 from hybrid.model.layers import (
     HybridLinear,
     InitialMeta,
@@ -154,6 +162,9 @@ class FullyConnected(HybridNetwork):
 
         Returns:
             Output [N, out] and the windows of all layers.
+
+        Raises:
+            ValueError: if inputs have another shape, or as of `run_window`.
         """
         drive = self._shown(source)
         windows: list[Window] = []
@@ -182,6 +193,7 @@ class FullyConnected(HybridNetwork):
             if not isinstance(source, Tensor):
                 raise ValueError("a network that encodes its inputs needs one tensor [N, *]")
             source = self.encode(source, self.steps)
+        check_source(source, self.layers[0].weight.shape[1], once=True)  # type: ignore[index,arg-type]
         return fade(source, self.gain)
 
 

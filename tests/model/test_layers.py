@@ -1,10 +1,13 @@
 """Traces in layers: how long they live, who may change them, and wrong shapes of networks."""
 
+from typing import Any
+
 import pytest
 import torch
 
+from hybrid.learning.evaluation import evaluate
 from hybrid.model.coding import LastMembrane
-from hybrid.model.drive import Static, Steps
+from hybrid.model.drive import Static, Steps, direct
 from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
@@ -64,6 +67,49 @@ def test_no_gradient_reaches_an_earlier_call() -> None:
     assert not tested.trace.requires_grad
 
 
+def test_what_adapted_in_inference_mode_can_be_trained() -> None:
+    """Warm-up without gradients: the stored trace must not become an inference tensor."""
+    made, plain = layer(), layer()
+    with torch.inference_mode():
+        made(DRIVE)
+    plain(DRIVE)
+    assert torch.equal(made.trace, plain.trace)
+    assert made.trace.any()
+    found, expected = made(DRIVE), plain(DRIVE)
+    assert torch.equal(found.v, expected.v)
+    found.v.sum().backward()
+    assert made.weight.grad is not None
+    assert made.weight.grad.any()
+
+
+def test_inputs_of_another_shape_or_kind_are_named() -> None:
+    """Whatever is wrong, the message says what was given and what is wanted."""
+    neuron, generator = LIF(decay=0.4, v_th=0.35), torch.Generator().manual_seed(0)
+    shared: dict[str, Any] = {"neuron": neuron, "rule": None, "generator": generator}
+    one = HybridLinear(784, 6, **shared)
+    network = FullyConnected((784, 6, 3), readout=LastMembrane(), steps=4, **shared)
+    images = torch.rand(5, 1, 28, 28)
+    for given, shown in (
+        (images, r"\[5, 1, 28, 28\]"),
+        (images[0].flatten(), r"\[784\]"),
+        (images.flatten(1).numpy(), "ndarray"),
+        (images.flatten(1)[:, :700], r"\[5, 700\]"),
+        ([images[0]] * 4, r"4 of \[1, 28, 28\]"),
+        ("images", "str"),
+        (network(images.flatten(1)), "Activity"),
+    ):
+        message = rf"{shown} cannot be shown: give .*T inputs \[N, 784\].*flatten"
+        with pytest.raises(ValueError, match=message):
+            network(given)
+        with pytest.raises(ValueError, match=message):
+            one(given)
+    with pytest.raises(ValueError, match=r"\[5, 784\] cannot be shown: .*hybrid\.direct"):
+        one(images.flatten(1))
+    assert one(direct(images.flatten(1), 4)).z.shape == (4, 5, 6)
+    with pytest.raises(ValueError, match=r"\[5\] cannot be shown"):
+        evaluate(network, images.flatten(1), torch.zeros(5).long(), "frozen", 5)
+
+
 def test_traces_of_samples_cannot_outlive_a_call() -> None:
     with pytest.raises(ValueError, match="use lifetime='call' instead of 'carry'"):
         layer(pool="sample")
@@ -98,6 +144,8 @@ def test_impossible_networks_are_named(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match="2 gains for 3 inputs"):
         Steps((torch.zeros(4, 6),) * 3, (1.0, 1.0))
     with pytest.raises(ValueError, match="all steps must have one shape"):
+        Steps((torch.zeros(4, 6), torch.zeros(4, 5)), (1.0, 1.0))
+    with pytest.raises(ValueError, match=r"3 of \[4, 5\], \[4, 6\] cannot be shown"):
         network([torch.zeros(4, 6), torch.zeros(4, 5), torch.zeros(4, 6)])
     with pytest.raises(ValueError, match=r"shape \[N, 6\], got \[4, 5\]"):
         network(torch.zeros(4, 5))

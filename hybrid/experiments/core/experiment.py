@@ -109,7 +109,7 @@ class Experiment(Generic[SettingsT, MethodT]):
             for group in plan
             for settings in group.settings
             if labels is None or settings.label in labels
-            for i in range(group.seeds if seeds is None else min(group.seeds, seeds))
+            for i in range(seeds or group.seeds)
             for name in group.methods
             if name in chosen
         ]
@@ -135,7 +135,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         Args:
             profile: "smoke", "laptop" or "paper".
             seed: the trials use seeds seed + 1 … seed + n.
-            seeds: at most so many of them; None for all.
+            seeds: so many, fewer or more than planned; None for as many as planned.
             methods, labels: subsets of the profile's methods and settings, by name; None for all.
             store: where records are looked up and kept; None computes all and keeps nothing.
             jobs: processes.
@@ -151,8 +151,15 @@ class Experiment(Generic[SettingsT, MethodT]):
         found = run_all(trials, store=store, jobs=jobs, device=where, title=title, fast=fast)
         return self.records(trials, found)
 
-    def load(self, profile: str, *, folder: Path | None = None) -> Records[SettingsT, MethodT]:
+    def load(
+        self, profile: str, *, folder: Path | None = None, seeds: int | None = None
+    ) -> Records[SettingsT, MethodT]:
         """Read the committed records of a profile, without data and without training.
+
+        Args:
+            profile: by name.
+            folder: of records; None for the committed ones.
+            seeds: see `run`.
 
         Raises:
             DamagedFileError: if a record is damaged.
@@ -161,7 +168,8 @@ class Experiment(Generic[SettingsT, MethodT]):
         """
         folder = folder or results_folder(profile)
         paths = sorted((folder / self.name).glob("*.json"))
-        records = self.records(self.trials(profile), [read_record(path) for path in paths])
+        trials = self.trials(profile, seeds=seeds)
+        records = self.records(trials, [read_record(path) for path in paths])
         if not records.records:
             raise FileNotFoundError(
                 f"{folder} holds no finished trial of {self.name} with the constants of profile "
