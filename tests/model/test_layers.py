@@ -148,4 +148,4 @@ def test_impossible_networks_are_named(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=r"3 of \[4, 5\], \[4, 6\] cannot be shown"):
         network([torch.zeros(4, 6), torch.zeros(4, 5), torch.zeros(4, 6)])
     with pytest.raises(ValueError, match=r"shape \[N, 6\], got \[4, 5\]"):
-        network(torch.zeros(4, 5))
+        network(Static(torch.zeros(4, 5), (1.0,) * 3))
