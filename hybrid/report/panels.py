@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from hybrid.report.estimate import Floats, standard_error
+from hybrid.report.estimate import Estimate, Floats, standard_error
 from hybrid.report.figures import COLOURS, FAINT, GREY
 
 SMALL = 5  # pt, of text in panels
@@ -47,6 +47,13 @@ class Dot(NamedTuple):
         mean, error = float(samples.mean()), standard_error(samples)
         ends = (None, None) if error is None else (mean - float(error), mean + float(error))
         return cls(place, mean, *ends, **look)
+
+    @classmethod
+    def sure(cls, place: float, samples: Floats, colour: str, name: str = "_") -> "Dot":
+        """Return the mean of samples [seeds], or [seeds, items], with its 95 % interval."""
+        found = Estimate.of(samples)
+        low, high = (found.low, found.high) if found.n > 1 else (None, None)
+        return cls(place, found.mean, low, high, colour, name=name)
 
 
 class Bar(NamedTuple):

@@ -27,7 +27,7 @@ from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.experiments.event_tolerance import EXPERIMENT, camera, fit, plans, run
 from hybrid.experiments.event_tolerance.claims import faults_in
-from hybrid.experiments.event_tolerance.figure import draw
+from hybrid.experiments.event_tolerance.figure import draw, draw_gains
 from hybrid.experiments.event_tolerance.frames import (
     CACHE_SETTING,
     frames_from,
@@ -247,6 +247,13 @@ def test_records_say_which_recordings_were_answered_rightly(
     name = "event_tolerance/each/GP + currents-stream - HP"
     assert by_recording[name].shape == (2, 30)
     np.testing.assert_allclose(by_recording[name].mean(1), without.claims()[name])
+    figure = draw_gains(records, "each")
+    (axes,) = figure.axes
+    assert axes.get_title() == "Gain over GP, mean over levels (2 seeds, 30 recordings)"
+    shown = {round(float(x), 6) for line in axes.get_lines() for x in line.get_xdata()}
+    gains = [compared(records.frame, [f"each/{f}/HP - GP"]) for f in ("centre", "noise", "hot")]
+    assert {round(float(np.mean(*gain.values())), 6) for gain in gains} <= shown
+
     noise = compared(records.frame, ["each/noise/HP + stream - GP"])["each/noise/HP + stream - GP"]
     assert noise.shape == (2, 30)
     assert set(np.unique(noise)) <= {-100.0, 0.0, 100.0}, "one level: right or wrong"

@@ -1,5 +1,6 @@
 """The event half of Fig. 3: which arrays go into which panel."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,21 @@ from hybrid.data.events.faults import SENSOR_FAULTS, corrupt_events
 from hybrid.data.events.recordings import Recordings
 from hybrid.data.events.sets import load_events
 from hybrid.data.events.statistics import statistics
-from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
+from hybrid.experiments.core.records import (
+    Drawn,
+    Records,
+    finest,
+    gap,
+    levels,
+    samples,
+    select,
+)
 from hybrid.experiments.event_tolerance.camera import load as load_camera_record
 from hybrid.experiments.event_tolerance.camera import statistics_in
 from hybrid.experiments.event_tolerance.claims import faults_in
 from hybrid.report.estimate import Floats
 from hybrid.report.figures import BLACK, COLOURS, GREY, VERMILION, canvas
-from hybrid.report.panels import Bar, Line, bars, images, lines
+from hybrid.report.panels import Bar, Dot, Line, bars, dots, images, lines
 from hybrid.runs.store import Json
 
 _PER_ROW = 5  # faults beside each other
@@ -68,6 +77,39 @@ def draw(records: Records[Any, Any], label: str, sound: Recordings, camera: Json
     return figure
 
 
+# What is set against GP as it is, as `gap` calls it, with its name and its colour.
+_AGAINST = {
+    "HP": ("HP, batch", COLOURS["HP"]),
+    "HP + stream": ("HP, stream", COLOURS["stream"]),
+    "GP + currents-stream": ("GP, currents, stream", COLOURS["currents-stream"]),
+}
+
+
+def draw_gains(records: Records[Any, Any], label: str) -> Figure:
+    """Draw what is gained over GP under each fault, where records know of each recording.
+
+    Intervals of 95 % over seeds and recordings.
+    """
+    own = select(records.frame, label=label)
+    faults = faults_in(own)
+    figure, axes = canvas(["a"], height=90)
+    marks = []
+    for row, fault in enumerate(faults):
+        for number, (way, (name, colour)) in enumerate(_AGAINST.items()):
+            with suppress(KeyError):
+                found = gap(own, way, "GP", finest(own), condition=fault)[:, 1:].mean(1)
+                place = row + 0.22 * (number - 1)
+                marks.append(Dot.sure(place, found, colour, "_" if row else name))
+    seeds, count = own["seed"].nunique(), len(own["each"].dropna().iloc[0])
+    title = f"Gain over GP, mean over levels ({seeds} seeds, {count:,} recordings)"
+    dots(axes["a"], marks, horizontal=True, title=title, xlabel="points")
+    axes["a"].axvline(0.0, color=GREY, linewidth=0.7)
+    axes["a"].set_yticks(range(len(faults)), [SENSOR_FAULTS[name].axis for name in faults])
+    axes["a"].set_ylim(len(faults) + 0.2, -0.7)  # the legend lies below the last row
+    axes["a"].legend(loc="lower center", ncols=3)
+    return figure
+
+
 def event_images(
     axes: Axes,
     rows: list[list[Floats]],
@@ -93,16 +135,20 @@ def first_saccade(recordings: Recordings) -> Floats:
 def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
     """Draw the accuracy of each method under its usual protocol against the level of a fault.
 
-    HP also with its trace at rest, as GP has none that could adapt to what is tested.
+    HP also with its trace at rest, as GP has none that could adapt to what is tested; and GP with
+    currents kept as in training, where that was tested.
     """
+    others = {"HP": "frozen", "GP": "currents-stream"}
     curves = []
     for method in own["method"].unique():
         found = select(own, method=method, condition=fault)
         usual = found[found["usual"]]["protocol"].iloc[0]
-        for protocol in dict.fromkeys((usual, "frozen") if method == "HP" else (usual,)):
-            style = {"linestyle": "-" if protocol == usual else "--"}
-            accuracy, name = samples(found, protocol=protocol), f"{method}, {protocol}"
-            curves.append(Line(name, levels(found), accuracy, COLOURS[method], style))
+        for protocol in dict.fromkeys((usual, others.get(method, usual))):
+            tested = select(found, protocol=protocol)
+            if not tested.empty:
+                style = {"linestyle": "-" if protocol == usual else "--"}
+                name = f"{method}, {protocol}"
+                curves.append(Line(name, levels(found), samples(tested), COLOURS[method], style))
     what, _, unit = SENSOR_FAULTS[fault].axis.partition(" (")
     shown = {"loc": "upper center", "ncols": 2, "fontsize": 4.5, "columnspacing": 0.8}
     # Room for the legend above the curves: which corner they leave free depends on the fault.
@@ -167,7 +213,9 @@ def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
     names = [
         f"fig3_events_{label}" if i else "fig3_events" for i, label in enumerate(records.labels)
     ]
-    return {
-        name: (draw(records, label, sound, camera), [label])
-        for name, label in zip(names, records.labels, strict=True)
-    }
+    drawn: Drawn = {}
+    for name, label in zip(names, records.labels, strict=True):
+        drawn[name] = draw(records, label, sound, camera), [label]
+        if finest(select(records.frame, label=label)) == "each":
+            drawn[f"{name}_gains"] = draw_gains(records, label), [label]
+    return drawn

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from hybrid.data.faults import FAULTS
 from hybrid.experiments.core.records import Records, gap, levels, samples, select
 from hybrid.experiments.fault_tolerance.methods import METHODS
-from hybrid.report.estimate import Estimate
 from hybrid.report.figures import COLOURS, GREY, canvas
 from hybrid.report.panels import Dot, Line, absent, dots, lines
 
@@ -105,7 +104,7 @@ def _faults(axes: Axes, own: Any) -> None:
             except KeyError:
                 continue
             place = row + 0.2 * (number - 1.5)
-            marks.append(_dot(place, found, colour, "_" if row else name))
+            marks.append(Dot.sure(place, found, colour, "_" if row else name))
     axes.axvline(0, color=GREY, linewidth=0.7)
     dots(axes, marks, horizontal=True, title="Gain over GP as it is", xlabel="points")
     axes.set_yticks(range(len(known)), names)
@@ -118,7 +117,7 @@ def _variants(axes: Axes, own: Any) -> None:
     present = set(own["method"])
     names = [m.name for m in METHODS if m.name in present and m.name not in ("GP", "LP")]
     marks = [
-        _dot(row, gap(own, name, "GP", condition="gaussian")[:, -1], COLOURS[name])
+        Dot.sure(row, gap(own, name, "GP", condition="gaussian")[:, -1], COLOURS[name])
         for row, name in enumerate(names)
     ]
     if names == ["HP"]:
@@ -142,7 +141,7 @@ def _arrivals(axes: Axes, own: Any, method: str, *protocols: str) -> None:
             if len(found):
                 offset = place + 0.12 * (number - len(ways) / 2)
                 name = "_" if any(mark.name == protocol for mark in marks) else protocol
-                marks.append(_dot(offset, found, COLOURS[protocol], name))
+                marks.append(Dot.sure(offset, found, COLOURS[protocol], name))
     if not marks:
         absent(axes, f"no records of {method}")
         return
@@ -150,10 +149,3 @@ def _arrivals(axes: Axes, own: Any, method: str, *protocols: str) -> None:
     dots(axes, marks, title=title, ylabel="accuracy (%)")
     axes.set_xticks(range(len(_ARRIVALS)), list(_ARRIVALS.values()))
     axes.legend(loc="best", ncols=2)
-
-
-def _dot(place: float, found: np.ndarray, colour: str, name: str = "_") -> Dot:
-    """Return a mean with its 95 % interval."""
-    estimate = Estimate.of(found)
-    low, high = (estimate.low, estimate.high) if estimate.n > 1 else (None, None)
-    return Dot(place, estimate.mean, low, high, colour, name=name)
