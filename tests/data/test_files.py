@@ -318,6 +318,7 @@ def test_a_file_one_must_not_read_is_not_called_damaged(
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "it.zip")
 
+    (tmp_path / "it.zip").touch()
     monkeypatch.setattr("zipfile.ZipFile", refuse)
     for read in (read_omniglot, lambda path: archive(path, "")):
         with pytest.raises(PermissionError, match=r"Permission denied: 'it\.zip'"):

@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -118,10 +120,7 @@ def load_events(name: str) -> EventSet:
 def _simulated(pictures: Picture, labels: NDArray[np.int64], seed: int) -> EventSource:
     """Return recordings of pictures by a model of N-MNIST's camera."""
     model = NMNIST_CAMERA, NMNIST_SACCADES
-
-    def read(numbers: Sequence[int]) -> Recordings:
-        return record(pictures[np.asarray(numbers)], *model, seed=seed, numbers=numbers)
-
+    read = partial(_look_at, pictures, seed)
     digest = hashlib.sha256(np.ascontiguousarray(pictures).data)
     digest.update(repr((*model, seed)).encode())
     # Another state of the simulator makes other recordings: the first ones tell.
@@ -130,28 +129,37 @@ def _simulated(pictures: Picture, labels: NDArray[np.int64], seed: int) -> Event
     return EventSource(labels, first.sensor, digest.hexdigest(), read)
 
 
+# What reads is a function of the module with its first arguments bound: so sources can be sent to
+# the workers of a DataLoader, however these are started.
+def _look_at(pictures: Picture, seed: int, numbers: Sequence[int]) -> Recordings:
+    shown = pictures[np.asarray(numbers)]
+    return record(shown, NMNIST_CAMERA, NMNIST_SACCADES, seed=seed, numbers=numbers)
+
+
 def _part(source: EventSource, numbers: range) -> EventSource:
     """Return some of a source's recordings."""
-
-    def read(asked: Sequence[int]) -> Recordings:
-        return source.read([numbers[number] for number in asked])
-
+    read = partial(_read_part, source, numbers)
     fingerprint = f"{source.fingerprint} {numbers.start} to {numbers.stop}"
     return EventSource(
         source.labels[numbers.start : numbers.stop], source.sensor, fingerprint, read
     )
 
 
+def _read_part(source: EventSource, numbers: range, asked: Sequence[int]) -> Recordings:
+    return source.read([numbers[number] for number in asked])
+
+
 def _joined(first: EventSource, second: EventSource) -> EventSource:
     """Return the recordings of one sensor from two sources, one after the other."""
-    count = len(first.labels)
-
-    def read(asked: Sequence[int]) -> Recordings:
-        parts = [first.read([n]) if n < count else second.read([n - count]) for n in asked]
-        return Recordings.of([part[0] for part in parts], first.sensor)
-
+    read = partial(_read_joined, first, second)
     labels = np.concatenate([first.labels, second.labels])
     return EventSource(labels, first.sensor, f"{first.fingerprint} {second.fingerprint}", read)
+
+
+def _read_joined(first: EventSource, second: EventSource, asked: Sequence[int]) -> Recordings:
+    count = len(first.labels)
+    parts = [first.read([n]) if n < count else second.read([n - count]) for n in asked]
+    return Recordings.of([part[0] for part in parts], first.sensor)
 
 
 def archive(path: Path, fingerprint: str) -> EventSource:
@@ -161,13 +169,23 @@ def archive(path: Path, fingerprint: str) -> EventSource:
         DamagedDataError: if the archive cannot be read, or has no such entries.
     """
     with reading(path, _REPLACE):
-        packed = files.checked_zip(zipfile.ZipFile(path))
+        packed = _open(path)
+    return _numbered(path, packed.namelist(), partial(_packed, path), fingerprint)
 
-    def content(name: str) -> bytes:
-        with reading(name, _REPLACE):
-            return packed.read(name.removeprefix(f"{path}/"))
 
-    return _numbered(path, packed.namelist(), content, fingerprint)
+def _open(path: Path) -> zipfile.ZipFile:
+    """Return an archive, opened once in each process: a shared file has one place to read at."""
+    return _opened(path, os.getpid(), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path, process: int, changed: int) -> zipfile.ZipFile:
+    return files.checked_zip(zipfile.ZipFile(path))
+
+
+def _packed(path: Path, name: str) -> bytes:
+    with reading(name, _REPLACE):
+        return _open(path).read(name.removeprefix(f"{path}/"))
 
 
 def tree(folder: Path) -> EventSource:
@@ -180,7 +198,11 @@ def tree(folder: Path) -> EventSource:
     digest = hashlib.sha256("\n".join(found).encode())
     for name in found:
         digest.update((folder / name).read_bytes())
-    return _numbered(folder, found, lambda name: Path(name).read_bytes(), digest.hexdigest())
+    return _numbered(folder, found, _file, digest.hexdigest())
+
+
+def _file(name: str) -> bytes:
+    return Path(name).read_bytes()
 
 
 def _numbered(
@@ -210,16 +232,22 @@ def _stored(
     content: Callable[[str], bytes],
 ) -> EventSource:
     """Return recordings in files of N-MNIST's format, whose content is found by their names."""
-
-    def read(numbers: Sequence[int]) -> Recordings:
-        parts = [read_bin(content(names[number]), names[number]) for number in numbers]
-        try:
-            return Recordings.complete(parts, sensor)
-        except EventError as error:
-            name = names[numbers[error.recording]]
-            raise DamagedDataError(f"{name} {error.fault}. {_REPLACE}") from error
-
+    read = partial(_read_files, names, sensor, content)
     return EventSource(np.array(labels), sensor, fingerprint, read)
+
+
+def _read_files(
+    names: Sequence[str],
+    sensor: Sensor,
+    content: Callable[[str], bytes],
+    numbers: Sequence[int],
+) -> Recordings:
+    parts = [read_bin(content(names[number]), names[number]) for number in numbers]
+    try:
+        return Recordings.complete(parts, sensor)
+    except EventError as error:
+        name = names[numbers[error.recording]]
+        raise DamagedDataError(f"{name} {error.fault}. {_REPLACE}") from error
 
 
 def read_bin(content: bytes, name: str) -> Events:
@@ -251,7 +279,7 @@ def gesture_recordings() -> EventSource:
     names = sorted(name for name in registry() if name.startswith("dvs_gesture10/"))
     paths = [str(fetch(name)) for name in names]
     digests = "".join(registry()[name].digests[0] for name in names)
-    return _stored(paths, range(10), (128, 128, 2), digests, lambda name: Path(name).read_bytes())
+    return _stored(paths, range(10), (128, 128, 2), digests, _file)
 
 
 def _nmnist(part: str) -> EventSource:

@@ -1,11 +1,13 @@
 """Sets of recordings: files, damaged data, tonic's folders."""
 
+import pickle
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hybrid.data.events import sets
 from hybrid.data.events.recordings import Events, Recordings, of_tonic
@@ -59,6 +61,42 @@ def test_recordings_are_asked_for_by_their_numbers(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             source.read(numbers)  # type: ignore[arg-type]
+
+
+class Loaded(torch.utils.data.Dataset):
+    """Recordings one by one, as a DataLoader asks for them."""
+
+    def __init__(self, source: EventSource) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source.labels)
+
+    def __getitem__(self, number: int) -> int:
+        return int(self.source.read([number])[0]["t"].sum())
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+def test_archives_are_read_in_workers_however_these_start(tmp_path: Path, start: str) -> None:
+    """After a fork, one open file would be read at one place by all."""
+    made = write_tree(tmp_path / "Train", [3] * 24)
+    with zipfile.ZipFile(tmp_path / "Train.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted((tmp_path / "Train").rglob("*.bin")):
+            packed.write(path, path.relative_to(tmp_path))
+    source = archive(tmp_path / "Train.zip", "some")
+    source.read([0])  # open before the workers start
+    loader = torch.utils.data.DataLoader(
+        Loaded(source), batch_size=2, num_workers=2, multiprocessing_context=start
+    )
+    assert torch.cat(list(loader)).tolist() == [int(own["t"].sum()) for own in made]
+
+
+def test_sources_of_every_kind_can_be_sent_to_workers(tmp_path: Path) -> None:
+    made = write_tree(tmp_path, [1, 2])
+    for source in (tree(tmp_path), load_events("event_digits").test):
+        again = pickle.loads(pickle.dumps(source))
+        np.testing.assert_array_equal(again.read([1]).events, source.read([1]).events)
+    np.testing.assert_array_equal(tree(tmp_path).read([1])[0], made[1])
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
