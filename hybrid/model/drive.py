@@ -164,6 +164,17 @@ def check_source(source: object, inputs: int, *, once: bool) -> None:
         )
 
 
+def time_first(source: Source) -> Tensor:
+    """Return inputs [N, T, in], whose samples come first, as [T, N, in].
+
+    Raises:
+        ValueError: if they are no such tensor.
+    """
+    if not isinstance(source, Tensor) or source.ndim != 3:
+        raise ValueError("batch_first = True is for one tensor [N, T, in]")
+    return source.transpose(0, 1)
+
+
 def drive_decay(steps: int, tau: float | None) -> tuple[float, ...]:
     """Return the T gains e^{-t/tau} of a fading drive, t = 0 … T-1 (all 1 if `tau` is None).
 
@@ -206,6 +217,7 @@ def fade(source: Source, gain: tuple[float, ...]) -> Drive:
     drive = as_drive(source)
     if drive.steps != len(gain):
         raise ValueError(
-            f"the drive has {drive.steps} steps, the network {len(gain)}: make them equal"
+            f"the drive has {drive.steps} steps, the network {len(gain)}: make them equal, or say "
+            "batch_first=True of inputs [N, T, in]"
         )
     return replace(drive, gain=tuple(a * b for a, b in zip(drive.gain, gain, strict=True)))

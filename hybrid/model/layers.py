@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.checks import choose
-from hybrid.model.drive import Control, Source, check_source
+from hybrid.model.drive import Control, Source, check_source, time_first
 from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import LayerState, LocalRule, MetaLocal, Pool, Synapse, plastic_step
 from hybrid.model.window.choice import Evaluation, Window, run_window
@@ -169,6 +169,7 @@ class HybridLinear(nn.Module):
         adapt: bool = True,
         store: bool | None = None,
         control: Control | None = None,
+        batch_first: bool = False,
     ) -> Window:
         """Run a window of T steps.
 
@@ -181,6 +182,7 @@ class HybridLinear(nn.Module):
             evaluation, adapt: see `run_window`.
             store: whether the final trace becomes the stored one; None means in training mode.
             control: see `run_window`; it comes before a normalisation.
+            batch_first: whether a tensor is [N, T, in], as of a DataLoader.
 
         Returns:
             The window. Its `final.trace` is None where the layer has no use for it.
@@ -197,6 +199,7 @@ class HybridLinear(nn.Module):
                 "adapt=True: nothing else leaves one trace for all samples"
             )
         store = can_store and (self.training if store is None else store)
+        source = time_first(source) if batch_first else source
         check_source(source, self.weight.shape[1], once=False)
         sparse, dense = (mask, None) if isinstance(mask, SparseMask) else (None, mask)
         window = run_window(

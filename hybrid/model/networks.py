@@ -16,6 +16,7 @@ from hybrid.model.drive import (
     check_source,
     drive_decay,
     fade,
+    time_first,
 )
 from hybrid.model.layers import (
     HybridLinear,
@@ -151,6 +152,7 @@ class FullyConnected(HybridNetwork):
         evaluation: Evaluation = "auto",
         adapt: bool = True,
         control: Control | None = None,
+        batch_first: bool = False,
     ) -> Activity:
         """Show a batch for T steps.
 
@@ -159,6 +161,7 @@ class FullyConnected(HybridNetwork):
                 `encode`, what that takes.
             pool, evaluation, adapt: see `run_window`.
             control: of the first layer, see `run_window`.
+            batch_first: whether a tensor with steps is [N, T, in], as of a DataLoader.
 
         Returns:
             Output [N, out] and the windows of all layers.
@@ -166,7 +169,7 @@ class FullyConnected(HybridNetwork):
         Raises:
             ValueError: if inputs have another shape, or as of `run_window`.
         """
-        drive = self._shown(source)
+        drive = self._shown(time_first(source) if batch_first else source)
         windows: list[Window] = []
         for layer in self.layers:
             if windows:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hybrid.learning.evaluation import evaluate
-from hybrid.model.coding import LastMembrane
+from hybrid.model.coding import LastMembrane, Rate
 from hybrid.model.drive import Static, Steps, direct
 from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import FullyConnected
@@ -108,6 +108,28 @@ def test_inputs_of_another_shape_or_kind_are_named() -> None:
     assert one(direct(images.flatten(1), 4)).z.shape == (4, 5, 6)
     with pytest.raises(ValueError, match=r"\[5\] cannot be shown"):
         evaluate(network, images.flatten(1), torch.zeros(5).long(), "frozen", 5)
+
+
+def test_sequences_of_a_data_loader_are_batch_first() -> None:
+    """With as many samples as steps, shapes do not tell the axes apart: the caller does."""
+    network = FullyConnected(
+        (6, 8, 3),
+        neuron=LIF(decay=0.4, v_th=0.1),
+        rule=Hebbian(trace_decay=0.9),
+        readout=Rate(),
+        steps=5,
+        generator=torch.Generator().manual_seed(0),
+    ).eval()
+    shown = torch.rand(5, 5, 6, generator=torch.Generator().manual_seed(1))
+    found = network(shown, batch_first=True)
+    assert torch.equal(found.output, network(shown.transpose(0, 1)).output)
+    assert not torch.equal(found.windows[0].z, network(shown).windows[0].z)
+    one = network.layers[0](shown[:3], batch_first=True)
+    assert torch.equal(one.z, network.layers[0](shown[:3].transpose(0, 1)).z)
+    with pytest.raises(ValueError, match=r"has 3 steps, the network 5.*batch_first=True"):
+        network(shown[:3])
+    with pytest.raises(ValueError, match=r"batch_first = True is for one tensor \[N, T, in\]"):
+        network(shown[0], batch_first=True)
 
 
 def test_traces_of_samples_cannot_outlive_a_call() -> None:
