@@ -232,7 +232,7 @@ class HybridLinear(nn.Module):
         """
         if self.norm is not None:
             raise ValueError("a normalised layer runs whole windows, not single steps")
-        rule = self.rule if adapt else None
+        rule = self.rule if adapt and len(x) else None  # nobody leaves no mark
         return plastic_step(x, state, self.synapse(), self.neuron, rule, pool or self.pool)
 
     def _control(self, control: Control | None) -> Control | None:

@@ -188,8 +188,9 @@ def run_stream(
     Raises:
         ValueError: if a layer is without a Hebbian rule, or shapes do not fit.
     """
-    if values.ndim != 3:
-        raise ValueError(f"streams must have shape [S, L, in], got {list(values.shape)}")
+    if values.ndim != 3 or 0 in values.shape:
+        shape = list(values.shape)
+        raise ValueError(f"streams must have shape [S, L, in], none of them 0, got {shape}")
     layers: list[HybridLinear] = list(network.layers)  # type: ignore[arg-type]
     if any(not isinstance(layer.rule, Hebbian) for layer in layers):
         raise ValueError("a stream needs a Hebbian rule in every layer: nothing else would adapt")

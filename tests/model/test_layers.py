@@ -7,11 +7,14 @@ import torch
 
 from hybrid.learning.evaluation import evaluate
 from hybrid.model.coding import LastMembrane, Rate
+from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.drive import Static, Steps, direct
 from hybrid.model.layers import HybridLinear, InitialMeta
-from hybrid.model.networks import FullyConnected
+from hybrid.model.networks import ContextGated, FullyConnected, HybridNetwork
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
+from hybrid.model.streams import run_stream
+from hybrid.model.window.sparse import random_masks
 
 DRIVE = Static(torch.rand(4, 6, generator=torch.Generator().manual_seed(0)), (1.0, 0.9))
 
@@ -108,6 +111,64 @@ def test_inputs_of_another_shape_or_kind_are_named() -> None:
     assert one(direct(images.flatten(1), 4)).z.shape == (4, 5, 6)
     with pytest.raises(ValueError, match=r"\[5\] cannot be shown"):
         evaluate(network, images.flatten(1), torch.zeros(5).long(), "frozen", 5)
+
+
+RULES = [None, Hebbian(trace_decay=0.9, trace_clip=4.0)]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("kind", ["batch", "sample", "convolutional"])
+def test_an_empty_batch_has_no_answer_and_leaves_no_mark(rule: Hebbian | None, kind: str) -> None:
+    """As the last batch of a filtered data set may be."""
+    shared: dict[str, Any] = {
+        "neuron": LIF(decay=0.4, v_th=0.1),
+        "rule": rule,
+        "readout": LastMembrane(),
+        "steps": 4,
+        "generator": torch.Generator().manual_seed(0),
+    }
+    network: HybridNetwork
+    if kind == "convolutional":
+        dense = [Dense(size=8, plastic=rule is not None), Dense(size=3, plastic=rule is not None)]
+        network = Convolutional((1, 6, 6), [Convolution(channels=2, pooled=True)], dense, **shared)
+    else:
+        alone = {"pool": "sample", "lifetime": "call"} if kind == "sample" else {}
+        network = FullyConnected((36, 8, 3), **shared, **alone)
+    network(torch.rand(5, 36))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    activity = network(torch.rand(0, 36))
+    assert activity.output.shape == (0, 3)
+    assert activity.windows[-2].z.shape[1:] == (0, 8)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_empty_batch_of_a_task_has_no_answer(rule: Hebbian | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    network = ContextGated(
+        (20, 16, 12, 5),
+        neuron=LIF(decay=0.4, v_th=0.35),
+        rule=rule,
+        steps=3,
+        tau=None,
+        initial_meta=InitialMeta.up_to(0.1),
+        generator=generator,
+        meta_generator=generator,
+    )
+    for masks in (None, random_masks((20, 16, 12, 5), 0.2, generator)):
+        assert network(torch.rand(0, 20), masks).output.shape == (0, 5)
+    stream = FullyConnected(
+        (6, 4, 2),
+        neuron=LIF(decay=0.4, v_th=0.35),
+        rule=Hebbian(trace_decay=0.9),
+        readout=Rate(),
+        steps=3,
+        generator=generator,
+    )
+    for shape in ((2, 0, 6), (0, 2, 6)):
+        with pytest.raises(ValueError, match="none of them 0"):
+            run_stream(stream, torch.rand(shape))
 
 
 def test_sequences_of_a_data_loader_are_batch_first() -> None:

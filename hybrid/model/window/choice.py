@@ -116,7 +116,8 @@ def run_window(
     if teacher is not None and len(teacher) != drive.steps:
         raise ValueError(f"{len(teacher)} teacher currents for {drive.steps} steps")
     choose("evaluation", evaluation, EVALUATIONS)
-    learning = rule if adapt and synapse.meta is not None else None
+    # A batch of nobody leaves no mark: there is no mean over its samples.
+    learning = rule if adapt and synapse.meta is not None and drive.shape[0] else None
     dense = synapse
     if sparse_mask is not None:
         dense = synapse._replace(mask=sparse_mask.dense().to(synapse.weight))

@@ -179,7 +179,7 @@ class MaskedHistory:
         self._drive, self._mask, self._bias = drive, mask, synapse.bias
         assert rule is None or isinstance(rule, Hebbian)
         self._meta, self._rule, self._v_th = synapse.meta, rule, v_th
-        self._share, self._final = 1.0 / drive.shape[0], final_trace != "none"
+        self._share, self._final = 1.0 / max(drive.shape[0], 1), final_trace != "none"
         self._own = mask.take(synapse.weight)  # W at the ones of M
         self._trace_there: Tensor | None = None  # P at the ones of M
         self._rated: list[Tensor] = []  # local_rate ∘ x_s, s < t
