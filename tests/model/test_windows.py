@@ -391,3 +391,6 @@ def test_wrong_arguments_are_named(change: dict, message: str) -> None:
     bad_mask = synapse._replace(mask=torch.zeros(OUT, IN).double())
     with pytest.raises(ValueError, match=r"mask must have shape \[7, 5\], got \[5, 7\]"):
         run_window(events, bad_mask, NEURON)
+    boolean = synapse._replace(mask=torch.zeros(IN, OUT) < 1.0)
+    with pytest.raises(ValueError, match=r"mask of torch.bool .* give 0 and 1 of their type"):
+        run_window(events, boolean, NEURON)

@@ -246,6 +246,11 @@ def _check_shapes(
                 "pool = 'batch' moves one trace for all samples, but the start has one per sample: "
                 f"give a trace of shape [{inputs}, {out}], or use pool 'sample' or 'stream'"
             )
+    if synapse.mask is not None and synapse.mask.dtype != synapse.weight.dtype:
+        raise ValueError(
+            f"a mask of {synapse.mask.dtype} for weights of {synapse.weight.dtype}: give 0 and 1 "
+            "of their type, mask.to(weight.dtype)"
+        )
     for mask in (synapse.mask, sparse):
         if mask is not None and tuple(mask.shape) != (inputs, out):
             raise ValueError(f"the mask must have shape [{inputs}, {out}], got {list(mask.shape)}")
