@@ -111,8 +111,10 @@ def run(
             help="Only settings of this label, such as a data set; may be repeated.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Trials use seeds SEED + 1 ... SEED + n.")] = 0,
-    seeds: Annotated[int | None, typer.Option(help="So many seeds, not the plan's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Added to the seeds, 1 ... n.")] = 0,
+    seeds: Annotated[
+        int | None, typer.Option(help="How many, instead of the plan's number.")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = os.cpu_count() or 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     store: Annotated[Path | None, typer.Option(help="Folder of records.")] = None,

@@ -41,6 +41,7 @@ CORRECTIONS: tuple[Correction, ...] = (
     "thresholds",
 )
 _AT_ONCE = 200  # inputs, where a batch has no meaning: potentials stay in the cache
+_LARGEST = 1e30  # factor of a normalised current, which is a difference
 _LEAST = 0.01  # of the deviation in training: no current is amplified a hundredfold
 
 
@@ -193,7 +194,10 @@ def _under_thresholds(
     outputs, spikes = [], torch.zeros(len(sets), len(network.layers), device=sets.device)
     for shown in sets.unbind(1):  # all sets side by side, one sample of each
         factor = (-log).exp()
-        # A threshold may sink to nothing: an infinite factor leaves the sign of what is read.
+        # A neuron that was silent for thousands of inputs has next to no threshold, and in the end
+        # an infinite factor: it fires at whatever is read above zero, and not at zero.
+        if zero is not None:
+            factor = factor.clamp(max=_LARGEST)
         control = factor.mul if zero is None else _affine(factor, (1.0 - factor) * zero)
         words = {"adapt": False, "control": control}
         scaled = {name: factor * bias for name, bias in own.items()}

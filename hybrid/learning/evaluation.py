@@ -44,7 +44,7 @@ def accuracy(
     return int((answers == labels).sum()) / len(labels)
 
 
-def classes(labels: Tensor, count: int) -> Tensor:
+def checked_labels(labels: Tensor, count: int) -> Tensor:
     """Return labels [N] as int64.
 
     Raises:
@@ -58,6 +58,12 @@ def classes(labels: Tensor, count: int) -> Tensor:
             f"the classes from 0 to {count - 1}"
         )
     return labels.long()
+
+
+def require_samples(labels: Tensor) -> None:
+    """Raise ValueError if there is nobody to be tested: there is no share of nothing."""
+    if not len(labels):
+        raise ValueError("no samples: give at least one to test a network with")
 
 
 def classes_of(outputs: Tensor) -> Tensor:
@@ -106,10 +112,11 @@ def evaluate(
     """Test a network on versions of one test set with labels [N], and count; see `answer`.
 
     Raises:
-        ValueError: if labels are no classes; and see `answer`.
+        ValueError: if there is no sample, or labels are no classes; and see `answer`.
     """
+    require_samples(labels)
     count = len(network.layers[-1].weight)  # type: ignore[arg-type]
-    labels = classes(labels, count)
+    labels = checked_labels(labels, count)
     answers, rates = answer(network, sets, protocol, batch_size)
     counts = [confusion(row, labels, count) for row in answers]
     return Outcome(torch.stack(counts), rates, (answers == SILENT).sum(-1))
@@ -186,7 +193,12 @@ def answer_curve(
         inputs, labels: test samples.
         batch_size: samples that share a moving trace, where the network's pool is "batch".
         adapt: whether traces move during the test; no mark is left either way.
+
+    Raises:
+        ValueError: if there is no sample, or labels are no classes.
     """
+    require_samples(labels)
+    labels = checked_labels(labels, len(network.layers[-1].weight))  # type: ignore[arg-type]
     was_training = network.training
     network.eval()
     asked = torch.linspace(1, network.steps, min(network.steps, _ASKED)).round().int()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybrid.learning.checkpoint import BestState
-from hybrid.learning.evaluation import accuracy, classes
+from hybrid.learning.evaluation import accuracy, checked_labels
 from hybrid.learning.fitting import EpochLog, fit
 from hybrid.learning.schedule import Schedule
 from hybrid.model.layers import meta_parameters, weight_parameters
@@ -33,12 +33,14 @@ def one_hot_mse(output: Tensor, labels: Tensor) -> Tensor:
     """Mean squared error between outputs [N, C] and one-hot labels (paper Eq. 9).
 
     Raises:
-        ValueError: if labels are no classes from 0 to C - 1.
+        ValueError: if labels are no classes from 0 to C - 1 (on a GPU, torch stops instead).
     """
     try:
         target = F.one_hot(labels, output.shape[-1]).to(output.dtype)
     except RuntimeError:  # another dtype or range: said in our words, without a cost to the rest
-        target = F.one_hot(classes(labels, output.shape[-1]), output.shape[-1]).to(output.dtype)
+        target = F.one_hot(checked_labels(labels, output.shape[-1]), output.shape[-1]).to(
+            output.dtype
+        )
     return F.mse_loss(output, target)
 
 

@@ -30,7 +30,7 @@ class Poisson:
         Raises:
             ValueError: if a value lies outside [0, 1].
         """
-        if value.min() < 0.0 or value.max() > 1.0:
+        if value.numel() and (value.min() < 0.0 or value.max() > 1.0):
             raise ValueError(
                 f"Poisson: values span [{value.min():.3g}, {value.max():.3g}]; "
                 "they are probabilities and must lie in [0, 1]"

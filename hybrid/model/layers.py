@@ -81,7 +81,8 @@ class HybridLinear(nn.Module):
             and without a rule; None takes `generator`.
 
     The stored trace changes only in training mode, or in `forward(..., store=True)`: evaluation
-    leaves no mark. Gradients never flow through the stored trace (authors' code).
+    leaves no mark. Gradients never flow through the stored trace (authors' code). In torch's
+    inference mode it is changed in place, else replaced.
     """
 
     trace: Tensor
@@ -232,7 +233,7 @@ class HybridLinear(nn.Module):
         """
         if self.norm is not None:
             raise ValueError("a normalised layer runs whole windows, not single steps")
-        rule = self.rule if adapt and len(x) else None  # nobody leaves no mark
+        rule = self.rule if adapt else None
         return plastic_step(x, state, self.synapse(), self.neuron, rule, pool or self.pool)
 
     def _control(self, control: Control | None) -> Control | None:

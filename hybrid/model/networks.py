@@ -169,6 +169,10 @@ class FullyConnected(HybridNetwork):
         Raises:
             ValueError: if inputs have another shape, or as of `run_window`.
         """
+        if batch_first and self.encode is not None:
+            raise ValueError(
+                "batch_first = True: a network that encodes its inputs makes the steps"
+            )
         drive = self._shown(time_first(source) if batch_first else source)
         windows: list[Window] = []
         for layer in self.layers:

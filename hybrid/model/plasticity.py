@@ -311,7 +311,7 @@ def plastic_step(
         state: state after the previous step; `LayerState()` is a layer at rest without trace.
         synapse: weights and meta-local parameters θ.
         neuron: neuron model.
-        rule: local rule; None leaves the trace as it is.
+        rule: local rule; None leaves the trace as it is, and so does an empty batch.
         pool: how the samples' updates are pooled, see `Pooling.of`.
 
     Returns:
@@ -321,7 +321,7 @@ def plastic_step(
     """
     current = synaptic_current(x, state.trace, synapse)
     spiking = neuron.step(current, state.neuron)
-    if rule is None:
+    if rule is None or not len(x):
         return state._replace(neuron=spiking)
     assert synapse.meta is not None
     pairs, memory = rule.correlate(x, spiking, state.eligibility, synapse.meta, neuron.v_th)

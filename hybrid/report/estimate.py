@@ -1,6 +1,6 @@
 """A mean with its uncertainty: the one way in which samples become a number."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,34 +12,23 @@ _DRAWS = 4_000  # of the bootstrap
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n samples, such as seeds, its standard error, and its 95 % interval.
-
-    Student's interval, or the bootstrap's where seeds were tested on the same items.
-    """
+    """A mean over n samples, such as seeds, its standard error, and its 95 % interval."""
 
     n: int
     mean: float
     sem: float  # standard error of the mean; NaN for n = 1
     low: float
     high: float
-    means: Floats | None = field(default=None, repr=False, compare=False)  # of the bootstrap
 
     @classmethod
     def of(cls, samples: Floats) -> "Estimate":
         """Estimate from one value per seed [n], or per seed and test item [n, items].
 
-        Items that all seeds were tested on are drawn anew like the seeds: else a mean over few
-        items would seem as sure as one over many. Of n seeds n - 1 are drawn, so that the variance
-        is that of the mean of n.
-
-        Source: the pigeonhole bootstrap, Owen, Ann. Appl. Stat. 1 (2007).
+        Intervals are Student's, with n - 1 degrees of freedom. Where seeds were tested on the same
+        items the standard error is that of a bootstrap which draws both anew, see `_bootstrapped`.
         """
         n, mean = len(samples), float(np.mean(samples))
-        if samples.ndim == 2 and n > 1:
-            means = _bootstrap(samples)
-            low, high = np.quantile(means, [0.025, 0.975])
-            return cls(n, mean, float(means.std()), float(low), float(high), means)
-        error = standard_error(samples)
+        error = standard_error(samples) if samples.ndim == 1 else _bootstrapped(samples)
         if error is None:
             return cls(n, mean, float("nan"), float("-inf"), float("inf"))
         reach = float(stats.t.ppf(0.975, n - 1)) * float(error)
@@ -59,12 +48,9 @@ class Estimate:
         return self.sem * self.n**0.5
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Return the interval of the mean at another level than 0.95."""
+        """Return Student's interval of the mean at another level than 0.95."""
         if self.n < 2:
             return float("-inf"), float("inf")
-        if self.means is not None:
-            low, high = np.quantile(self.means, [0.5 - level / 2.0, 0.5 + level / 2.0])
-            return float(low), float(high)
         reach = float(stats.t.ppf(0.5 + level / 2.0, self.n - 1)) * self.sem
         return self.mean - reach, self.mean + reach
 
@@ -75,11 +61,9 @@ class Estimate:
         return self.mean + wider * (low - self.mean), self.mean + wider * (high - self.mean)
 
     def chance_of(self, least: float) -> float:
-        """Return the p value of a mean of at most `least` (one-sided)."""
+        """Return the p value of a mean of at most `least` (Student, one-sided)."""
         if self.n < 2 or np.isnan(self.mean):
             return 1.0
-        if self.means is not None:
-            return float((1 + (self.means <= least).sum()) / (1 + len(self.means)))
         if self.sem == 0.0:
             return 0.0 if self.mean > least else 1.0
         return float(stats.t.sf((self.mean - least) / self.sem, self.n - 1))
@@ -98,13 +82,21 @@ class Estimate:
         return f"{self.mean:{spec}}{spread} ({self.n})"
 
 
-def _bootstrap(samples: Floats) -> Floats:
-    """Return means [draws] of n - 1 seeds and of as many items as there are, drawn from samples."""
+def _bootstrapped(samples: Floats) -> Floats | None:
+    """Return the standard error of the mean of values [n, items]; None for one seed.
+
+    Seeds and items are drawn anew together: else a mean over few items would seem as sure as one
+    over many. Of n seeds n - 1 are drawn, so that the variance between seeds is not too small.
+
+    Source: the pigeonhole bootstrap, Owen, Ann. Appl. Stat. 1 (2007).
+    """
     n, items = samples.shape
+    if n < 2:
+        return None
     source = np.random.default_rng(0)
     seeds = source.multinomial(n - 1, np.full(n, 1.0 / n), size=_DRAWS) / (n - 1)
     chosen = source.integers(items, size=(_DRAWS, items))
-    return np.asarray(np.take_along_axis(seeds @ samples, chosen, axis=1).mean(1))
+    return np.asarray(np.take_along_axis(seeds @ samples, chosen, axis=1).mean(1).std())
 
 
 def standard_error(samples: Floats) -> Floats | None:

@@ -49,7 +49,7 @@ class Dot(NamedTuple):
         return cls(place, mean, *ends, **look)
 
     @classmethod
-    def sure(cls, place: float, samples: Floats, colour: str, name: str = "_") -> "Dot":
+    def with_interval(cls, place: float, samples: Floats, colour: str, name: str = "_") -> "Dot":
         """Return the mean of samples [seeds], or [seeds, items], with its 95 % interval."""
         found = Estimate.of(samples)
         low, high = (found.low, found.high) if found.n > 1 else (None, None)

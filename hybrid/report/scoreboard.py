@@ -148,7 +148,7 @@ def judge(
 
     Args:
         claim: what is claimed.
-        samples: [seeds].
+        samples: [seeds], or [seeds, items] where seeds were tested on the same items.
         baseline: its firing rate [seeds], where the claim asks for one that is alive.
         level: of the one-sided test of an "above" claim, see `holm`.
     """

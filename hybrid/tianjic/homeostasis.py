@@ -2,8 +2,8 @@
 
 Between spikes a membrane is linear: f · I against a threshold is I against the threshold over f. So
 cores without a multiplier for each neuron can run the correction "currents-stream" of
-`hybrid.learning.correction`: before each image a host writes every neuron's threshold, and an
-offset, as synapses of axons that carry the fading of the drive.
+`hybrid.learning.correction`: before each image a host writes every neuron's threshold and bias, and
+an offset that fades with the drive, as synapses of axons that carry its gain.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,20 @@ from hybrid.tianjic.chip import Chip
 from hybrid.tianjic.cores import SpikingLayer
 from hybrid.tianjic.fixed import signed_range
 
-_OPERATIONS = 12  # of a host, per neuron and image: two means, a deviation, a threshold, an offset
+_OPERATIONS = (
+    12  # of a host, per neuron and image: two means, a deviation, a threshold, a bias, an offset
+)
 
 
 def adjusted(
-    layer: SpikingLayer, factor: Tensor, shift: Tensor, payload: Sequence[int]
+    layer: SpikingLayer, factor: Tensor, shift: Tensor, gain: Sequence[float]
 ) -> SpikingLayer:
     """Return a layer whose neurons take factor · xW + shift where they took xW, image by image.
 
     Args:
         layer: the first one of a network, without a local module.
         factor, shift: of each image and neuron [N, out], as of `running_gain`; factor > 0.
-        payload: what an axon carries in each step, up to 127 [T].
+        gain: of the drive [T].
     """
     low, high = signed_range(layer.soma.bits)
 
@@ -36,11 +38,9 @@ def adjusted(
 
     soma = replace(layer.soma, threshold=whole(layer.soma.threshold / factor.double()))
     bias = whole(layer.bias / factor.double()) - layer.bias
-    return replace(
-        layer,
-        soma=soma,
-        offsets=torch.stack([bias + gain * weights(layer, factor, shift) for gain in payload]),
-    )
+    written, peak = weights(layer, factor, shift), signed_range(8)[1]
+    offsets = torch.stack([bias + round(peak * g) * written for g in gain])
+    return replace(layer, soma=soma, offsets=offsets)
 
 
 def weights(layer: SpikingLayer, factor: Tensor, shift: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def upkeep(outputs: int, axons: int, chip: Chip) -> dict[str, float]:
         chip: gives bits of potentials and the payload of a packet.
     """
     width = chip.potential_bits / 8
-    moved = outputs * (2 * width + axons)  # a potential out, a threshold and synapses in
+    moved = outputs * (3 * width + axons)  # a potential out; threshold, bias and synapses in
     packets = moved / chip.packet_bytes
     return {
         "bytes": moved,

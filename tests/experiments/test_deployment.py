@@ -27,6 +27,7 @@ from hybrid.experiments.fault_tolerance import plans as fault_tolerance
 from hybrid.experiments.fault_tolerance.run import TRAINING
 from hybrid.experiments.few_shot import episodes
 from hybrid.experiments.few_shot import plans as few_shot
+from hybrid.learning.correction import Rates
 from hybrid.learning.episodic import Objective
 from hybrid.learning.schedule import Schedule
 from hybrid.model.convolutional import Dense
@@ -111,7 +112,8 @@ def _tiny() -> Iterator[None]:
 
 @pytest.mark.parametrize("method", [GP, HP])
 def test_neurons_that_keep_their_currents_do_so_on_the_chip(method: Method) -> None:
-    settings = replace(FAULT, homeostatic=0.05, tested=200, bits=())
+    trained = replace(FAULT.trained, rates=Rates(currents=0.05))
+    settings = replace(FAULT, trained=trained, homeostatic=True, tested=200, bits=())
     result, _ = EXPERIMENT.compute(Trial(EXPERIMENT, settings, method, 1), Place(CPU))
     tested = result["accuracy"]
     for fault in ("gaussian", "crop"):
@@ -119,8 +121,8 @@ def test_neurons_that_keep_their_currents_do_so_on_the_chip(method: Method) -> N
         assert np.abs(np.subtract(one, other)).max() <= 0.05
     assert tested["chip, homeostatic"] != tested["chip, frozen"]
     kept = result["homeostatic"]
-    assert kept["axons"] >= 1
-    assert kept["bytes"] == 24 * (2 * 28 / 8 + kept["axons"])
+    assert kept["bytes"] == 24 * (3 * 28 / 8 + kept["axons"])
+    assert "chip, homeostatic" in result["overflows"]
     assert "homeostatic" not in as_json(FAULT), "records without it keep their names"
 
 

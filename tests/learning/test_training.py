@@ -303,6 +303,8 @@ def test_labels_of_any_whole_type_and_none_out_of_range(
             ask((labels + 1).to(dtype))
         with pytest.raises(ValueError, match=r"labels of dtype torch.float32: give whole"):
             ask(labels.float())
+        with pytest.raises(ValueError, match="no samples: give at least one"):
+            evaluate(trained, sets[:, :0], labels[:0], "frozen", 10)
     assert one_hot_mse(output[:0], labels[:0]).isnan(), "no sample, no mean"
 
 

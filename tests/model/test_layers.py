@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from hybrid.learning.evaluation import evaluate
-from hybrid.model.coding import LastMembrane, Rate
+from hybrid.model.coding import InParts, LastMembrane, Poisson, Rate
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.drive import Static, Steps, direct
 from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import ContextGated, FullyConnected, HybridNetwork
 from hybrid.model.neurons import LIF
-from hybrid.model.plasticity import Hebbian
+from hybrid.model.plasticity import Hebbian, LayerState, Synapse, plastic_step
 from hybrid.model.streams import run_stream
 from hybrid.model.window.sparse import random_masks
 
@@ -156,6 +156,16 @@ def test_an_empty_batch_of_a_task_has_no_answer(rule: Hebbian | None) -> None:
         generator=generator,
         meta_generator=generator,
     )
+    assert Poisson()(torch.rand(0, 20), 3, generator).shape == (3, 0, 20)
+    state = plastic_step(
+        torch.rand(0, 20),
+        LayerState(),
+        Synapse(torch.rand(4, 20), None),
+        network.layers[0].neuron,
+        rule,
+    )
+    assert state.neuron is not None
+    assert state.trace is None
     for masks in (None, random_masks((20, 16, 12, 5), 0.2, generator)):
         assert network(torch.rand(0, 20), masks).output.shape == (0, 5)
     stream = FullyConnected(
@@ -189,6 +199,10 @@ def test_sequences_of_a_data_loader_are_batch_first() -> None:
     assert torch.equal(one.z, network.layers[0](shown[:3].transpose(0, 1)).z)
     with pytest.raises(ValueError, match=r"has 3 steps, the network 5.*batch_first=True"):
         network(shown[:3])
+    network.encode = InParts()
+    with pytest.raises(ValueError, match="a network that encodes its inputs makes the steps"):
+        network(shown, batch_first=True)
+    network.encode = None
     with pytest.raises(ValueError, match=r"batch_first = True is for one tensor \[N, T, in\]"):
         network(shown[0], batch_first=True)
 

@@ -310,23 +310,36 @@ def test_estimate_is_students() -> None:
     assert Estimate.of(np.array([2.0])).high == float("inf")
 
 
-def test_seeds_and_items_are_drawn_anew_together() -> None:
+@pytest.mark.parametrize(("between_seeds", "between_items"), [(1.0, 0.1), (1.0, 14.0), (0.1, 14.0)])
+def test_seeds_and_items_are_drawn_anew_together(
+    between_seeds: float, between_items: float
+) -> None:
     """A value a_seed + b_item: the variance of the mean is s_a² / n + s_b² / items."""
     source = np.random.default_rng(0)
-    seeds, items = source.normal(0.0, 1.0, 5), source.normal(0.0, 20.0, 200)
-    estimate = Estimate.of(3.0 + seeds[:, None] + items[None])
+    seeds, items = source.normal(0.0, between_seeds, 5), source.normal(0.0, between_items, 200)
+    samples = 3.0 + seeds[:, None] + items[None]
+    estimate = Estimate.of(samples)
     expected = (seeds.var(ddof=1) / 5 + items.var() / 200) ** 0.5
-    assert estimate.n == 5
-    assert estimate.mean == pytest.approx(3.0 + seeds.mean() + items.mean())
-    assert estimate.sem == pytest.approx(expected, rel=0.05)
-    narrow, wide = estimate.interval(0.9), (estimate.low, estimate.high)
-    assert wide[0] < narrow[0] < estimate.mean < narrow[1] < wide[1]
-    assert estimate.interval(0.95) == pytest.approx(wide)
-    assert estimate.chance_of(wide[0]) == pytest.approx(0.025, abs=0.002)
-    assert Estimate.of(items[None]).high == float("inf"), "one seed says nothing of others"
-    row = judge(claim(rule="above", low=0.0, minimum=5), 30.0 + seeds[:, None] + items[None])
+    assert (estimate.n, estimate.mean) == (5, pytest.approx(3.0 + seeds.mean() + items.mean()))
+    assert estimate.sem == pytest.approx(expected, rel=0.03)
+    assert estimate.high - estimate.mean == pytest.approx(2.77645 * estimate.sem, rel=1e-4)
+    assert estimate == Estimate.of(samples), "the same draws each time"
+    assert Estimate.of(samples[:1]).high == float("inf"), "one seed says nothing of others"
+    row = judge(claim(rule="above", low=0.0, minimum=5), 30.0 + samples)
     assert row.verdict == "reproduced"
-    assert row == judge(claim(rule="above", low=0.0, minimum=5), 30.0 + seeds[:, None] + items)
+
+
+def test_intervals_over_seeds_and_items_hold_the_truth_as_often_as_they_say() -> None:
+    source = np.random.default_rng(1)
+    held = 0
+    for _ in range(200):
+        found = Estimate.of(
+            source.normal(0.0, 1.0, (5, 1))
+            + source.normal(0.0, 5.0, 100)
+            + source.normal(0.0, 3.0, (5, 100))
+        )
+        held += found.low < 0.0 < found.high
+    assert held >= 0.92 * 200
 
 
 # A run takes over half an hour, or belongs to a comparison that has three: the plan has no more.

@@ -27,10 +27,14 @@ def events_of(x: ArrayLike, y: ArrayLike, t: ArrayLike, p: ArrayLike) -> Events:
     return events
 
 
-def as_events(given: NDArray[np.void]) -> Events:
-    """Return events of other fields and types as ours: whole µs, polarity 0 or 1, a row of 0.
+def as_events(given: NDArray[np.void], rows: int) -> Events:
+    """Return events of other fields and types as ours: whole µs, polarity 0 or 1.
 
-    Polarities -1 and 1 become 0 and 1; without y all events are of row 0, as of a cochlea.
+    Polarities -1 and 1 become 0 and 1. Events of a sensor of one row, such as a cochlea, need no y.
+
+    Args:
+        given: structured array of one recording or several.
+        rows: of the sensor.
 
     Raises:
         ValueError: if these are no events, times are no whole numbers, or polarities other ones.
@@ -38,7 +42,7 @@ def as_events(given: NDArray[np.void]) -> Events:
     if given.dtype == EVENT:
         return given
     fields = given.dtype.names or ()
-    missing = {"x", "t", "p"} - set(fields)
+    missing = {"x", "t", "p", *(("y",) if rows > 1 else ())} - set(fields)
     if missing:
         raise ValueError(
             f"events of {given.dtype} lack {', '.join(sorted(missing))}: give a structured array "
@@ -59,7 +63,10 @@ def as_events(given: NDArray[np.void]) -> Events:
             raise ValueError(f"{name} of {values.dtype}: give whole numbers")
         limits = np.iinfo(EVENT[name])
         if len(values) and (values.min() < limits.min or values.max() > limits.max):
-            raise ValueError(f"{name} up to {values.max()}: at most {limits.max:,} can be told")
+            raise ValueError(
+                f"{name} from {values.min()} to {values.max()}: {limits.min:,} to {limits.max:,} "
+                "can be told"
+            )
     return events_of(given["x"], row, given["t"], polarity > 0)
 
 
@@ -87,7 +94,7 @@ class Recordings:
     def of(cls, parts: Sequence[Events], sensor: Sensor) -> "Recordings":
         """Return recordings from one array of events each."""
         starts = np.cumsum([0, *(len(part) for part in parts)])
-        own = [as_events(part) for part in parts]
+        own = [as_events(part, sensor[1]) for part in parts]
         return cls(np.concatenate(own) if own else np.empty(0, EVENT), starts, sensor)
 
     @classmethod
@@ -100,7 +107,7 @@ class Recordings:
 
     def __post_init__(self) -> None:
         width, height, _ = self.sensor
-        object.__setattr__(self, "events", as_events(self.events))
+        object.__setattr__(self, "events", as_events(self.events, height))
         events, starts = self.events, self.starts
         ends = starts[[0, -1]].tolist() if len(starts) else []
         if ends != [0, len(events)] or (np.diff(starts) < 0).any():

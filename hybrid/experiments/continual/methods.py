@@ -23,8 +23,8 @@ class ContinualMethod(Method):
     importance: Importance = "none"
     joint: bool = False  # stores the data of all tasks
     meta: MetaEpoch = "none"  # "replay" stores data, too
-    # Epochs of each task beyond those of the settings: as many steps as HP takes with its own of θ.
-    more: int = field(default=0, metadata=LATER)
+    # Of each task, beyond the settings': in all at least as many steps as HP takes with those of θ.
+    extra_epochs: int = field(default=0, metadata=LATER)
 
 
 def _plain(name: str, about: str, **changes: Any) -> ContinualMethod:
@@ -71,13 +71,18 @@ METHODS: tuple[ContinualMethod, ...] = (
     ),
     _plain("SI", "GP with synaptic intelligence; it is not told the task", importance="si"),
     _plain("EWC + gating", "sparse GP with EWC; it is told the task", gated=True, importance="ewc"),
-    _plain("longer sparse GP", "sparse GP with as many steps as HP", gated=True, more=1),
+    _plain(
+        "longer sparse GP",
+        "sparse GP with at least as many steps as HP",
+        gated=True,
+        extra_epochs=1,
+    ),
     _plain(
         "longer EWC + gating",
-        "EWC + gating with as many steps as HP",
+        "EWC + gating with at least as many steps as HP",
         gated=True,
         importance="ewc",
-        more=1,
+        extra_epochs=1,
     ),
     _plain(
         "SI + gating",

@@ -86,8 +86,8 @@ _SPLIT = tuple(
     )
     for stream in ("task-incremental", "domain-incremental", "class-incremental")
 )
-# Weights' rates under masks of each density, for networks with and without traces, on validation
-# images of half the tasks and of a seed that no other plan has.
+# Weights' rates under masks of each density, for each way to learn, on validation images of half
+# the tasks and of a seed that no other plan has.
 DENSITIES = (0.01, 0.03, 0.1)
 SEARCH = tuple(
     replace(
@@ -101,7 +101,8 @@ SEARCH = tuple(
     for density in DENSITIES
     for rate in (1e-3, 2e-3, 4e-3, 8e-3)
 )
-_ALL = tuple(method.name for method in METHODS if not method.more)
+_SEARCHED = ("longer sparse GP", "longer EWC + gating", "HP")
+_ALL = tuple(method.name for method in METHODS if not method.extra_epochs)
 PLANS: dict[Profile, Plan[ContinualSettings]] = {
     "smoke": (
         Group(settings=(SMOKE,), methods=_ALL, seeds=1),
@@ -122,7 +123,7 @@ PLANS: dict[Profile, Plan[ContinualSettings]] = {
             seeds=2,
         ),
     ),
-    "search": (Group(settings=SEARCH, methods=("longer sparse GP", "HP"), seeds=1, first=101),),
+    "search": (Group(settings=SEARCH, methods=_SEARCHED, seeds=1, first_seed=101),),
     "paper": (
         Group(settings=(AUTHORS,), methods=("GP", "sparse GP", "HP", "EWC", "SI"), seeds=10),
     ),

@@ -40,10 +40,9 @@ def compute(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> t
     settings, method = trial.settings, trial.method
     learner = build_learner(trial).to(place.device)
     stream = stream_of(settings, trial.seed, place.device)
-    schedule, epochs = settings.schedule, settings.epochs + method.more
+    schedule, epochs = settings.schedule, settings.epochs + method.extra_epochs
     if method.gated:
-        traced = settings.lr_traced if method.local else None
-        schedule = replace(schedule, lr_weight=traced or settings.lr_gated)
+        schedule = replace(schedule, lr_weight=settings.lr_gated)
     schedule = replace(schedule, epochs=epochs * settings.tasks)
     training = StreamTraining(
         epochs=epochs,

@@ -60,7 +60,6 @@ class ContinualSettings(Settings):
             inputs.
         epochs: of each task; the schedule's are those of all tasks together.
         lr_gated: rate of weights under masks, which leave few of them to do the work.
-        lr_traced: the same where other synapses have traces; None for `lr_gated`.
         judged_on: test images; or, to choose constants, the validation images never learned.
         meta_tasks, fresh: see `StreamTraining`.
         penalty: of EWC and SI.
@@ -84,7 +83,6 @@ class ContinualSettings(Settings):
     meta_tasks: int = 35
     fresh: bool = True
     penalty: Penalty
-    lr_traced: float | None = field(default=None, metadata=LATER)
     judged_on: Literal["test", "validation"] = field(default="test", metadata=LATER)
 
     def __post_init__(self) -> None:
@@ -98,7 +96,6 @@ class ContinualSettings(Settings):
         require(self, "initial_meta", ordered, "pairs (low, high) with low <= high")
         for name in ("initial_scale", "lr_gated"):
             require(self, name, getattr(self, name) > 0.0, "> 0")
-        require(self, "lr_traced", self.lr_traced is None or self.lr_traced > 0.0, "> 0, or None")
         one_of(self, "judged_on", ("test", "validation"))
         require(self, "tau", self.tau is None or self.tau > 0.0, "> 0, or None")
         require(self, "meta_tasks", self.meta_tasks >= 0, ">= 0")

@@ -27,12 +27,12 @@ PROFILES: tuple[Profile, ...] = ("smoke", "laptop", "paper")  # that notebooks k
 
 @dataclass(frozen=True, kw_only=True)
 class Group(Generic[SettingsT]):
-    """Some settings, and the methods and number of seeds each is run with, from `first` on."""
+    """Some settings, and the methods and number of seeds each is run with, from `first_seed` on."""
 
     settings: tuple[SettingsT, ...]
     methods: tuple[str, ...]
     seeds: int
-    first: int = 1
+    first_seed: int = 1
 
 
 Plan = tuple[Group[SettingsT], ...]
@@ -105,7 +105,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         if methods is not None:
             chosen = [self.method(name).name for name in methods]
         trials = [
-            Trial(self, settings, self.method(name), seed + group.first + i)
+            Trial(self, settings, self.method(name), seed + group.first_seed + i)
             for group in plan
             for settings in group.settings
             if labels is None or settings.label in labels
@@ -134,8 +134,8 @@ class Experiment(Generic[SettingsT, MethodT]):
 
         Args:
             profile: "smoke", "laptop" or "paper".
-            seed: the trials use seeds seed + 1 … seed + n.
-            seeds: so many, fewer or more than planned; None for as many as planned.
+            seed: added to the seeds of the plan, which are 1 … n unless it says otherwise.
+            seeds: how many, in the place of the plan's number; None for that.
             methods, labels: subsets of the profile's methods and settings, by name; None for all.
             store: where records are looked up and kept; None computes all and keeps nothing.
             jobs: processes.

@@ -136,7 +136,10 @@ class Records(Generic[SettingsT, MethodT]):
         return "\n".join([as_text(spoken), "", *waiting(rows)]).rstrip()
 
     def claims(self) -> dict[str, Floats]:
-        """Return one value per seed for each claim of `data/paper.toml` that is spoken to."""
+        """Return values for each claim of `data/paper.toml` that is spoken to.
+
+        One per seed [seeds], or for each of its test samples [seeds, samples].
+        """
         if not self.records:
             return {}
         own = f"{self.experiment.name}/"
@@ -192,6 +195,8 @@ def gap(
 ) -> Floats:
     """Return values of one method minus another's [seeds of both, levels].
 
+    Or [seeds, levels, samples], of a column that knows each sample (`finest`).
+
     Methods are compared within a seed: they share the order of images, the noise, the validation
     split and the initial weights. A name may end in a protocol, or in a correction: "HP + stream";
     without, each is tested under its usual one.
@@ -219,7 +224,9 @@ def finest(frame: pd.DataFrame) -> str:
 
 
 def compared(frame: pd.DataFrame, ids: Iterable[str]) -> dict[str, Floats]:
-    """Return values [seeds] for claims "label/condition/A - B": A minus B, by their ids.
+    """Return values for claims "label/condition/A - B": A minus B, by their ids.
+
+    Values are [seeds], or [seeds, samples] where records know each sample.
 
     A condition is a column's value, with a level ("gaussian=0.06"), with two between which levels
     are averaged ("crop=4..9"), or without: the mean over all levels but 0. A and B are as in `gap`.

@@ -36,7 +36,6 @@ from hybrid.tianjic.fixed import Overflows, scale_of, signed_range
 from hybrid.tianjic.homeostasis import adjusted, axons, upkeep, weights
 from hybrid.tianjic.quantize import (
     DEFAULT,
-    PEAK,
     ChipNetwork,
     Options,
     largest_trace,
@@ -92,10 +91,12 @@ def deploy_images(
         return {n: [_right(form, x, labels, at_once) for x in levels] for n, levels in sets.items()}
 
     accuracy = {name: tested(form, _AT_ONCE) for name, form in forms.items()}
-    if settings.homeostatic is not None:
+    if settings.homeostatic:
         known = reference(network, flat(trained.settings, images.train))
         written: list[int] = []
-        for name, form in _homeostatic(network, known, settings.homeostatic, written).items():
+        lost["chip, homeostatic"] = {}
+        asked = known, trained.settings.rates, written, lost["chip, homeostatic"]
+        for name, form in _homeostatic(network, *asked).items():
             accuracy[name] = tested(form, len(labels))  # one image after the other
         noted["homeostatic"] = upkeep(len(known.mean), max(written), tianjic())
         noted["homeostatic"]["axons"] = max(written)
@@ -124,20 +125,19 @@ def deploy_images(
 
 
 def _homeostatic(
-    network: FullyConnected, known: Reference, rate: float, written: list[int]
+    network: FullyConnected, known: Reference, rates: Rates, written: list[int], lost: Json
 ) -> dict[str, Form]:
     """Return how a network answers all images of a set if it keeps the currents of training.
 
     Args:
-        network, known, rate: see `answer_corrected`.
+        network, known, rates: see `answer_corrected`.
         written: collects how many axons offsets take on the chip.
+        lost: counts numbers that did not fit.
     """
     chip, limits = quantize(network).frozen(), Limits.of(tianjic())
     first, *others = chip.layers
-    payload = [round(PEAK * gain) for gain in chip.gain]
 
     def plainly(images: Tensor) -> Tensor:
-        rates = Rates(currents=rate)
         found = answer_corrected(network, images[None], "currents-stream", known, 1, rates)
         return found.classes[0]
 
@@ -145,12 +145,13 @@ def _homeostatic(
         inputs, answers = chip.encode(images), []
         # The first step is undiminished: what a host reads after it is what the image brings.
         read = dendrite(inputs[0], first.weight, limits, Overflows(), first.name) * first.unit
-        factor, shift = running_gain(read, read.square(), known, rate)
+        factor, shift = running_gain(read, read.square(), known, rates.currents)
         for part in torch.arange(len(images)).split(_AT_ONCE):
             own = factor[part], shift[part]
             written.append(axons(weights(first, *own)))
-            layers = [adjusted(first, *own, payload), *others]
+            layers = [adjusted(first, *own, chip.gain), *others]
             outcome = run(layers, [x[part] for x in inputs], local="off", limits=limits)
+            count_lost(lost, outcome)
             answers.append(chip.answers(outcome))
         return torch.cat(answers)
 

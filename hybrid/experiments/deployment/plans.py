@@ -27,7 +27,7 @@ _TESTED = replace(
     _PAPER,
     label="fashion_mnist-tested",
     trained=fault_tolerance.TESTED,
-    homeostatic=fault_tolerance.TESTED.rates.currents,
+    homeostatic=True,
     bits=(),
 )
 PLANS: dict[Profile, Plan[DeploymentSettings]] = {

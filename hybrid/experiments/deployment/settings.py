@@ -26,8 +26,8 @@ class DeploymentSettings(Settings):
         sums: bits of partial sums, tried beside those of the chip.
         fine_tuned: epochs of fine-tuning with rounded weights.
         lags, delays: of histories without the oldest, or the newest steps.
-        homeostatic: rate of the running estimates of neurons that keep the currents of training;
-            None leaves them out.
+        homeostatic: whether it is also tested with hidden neurons that keep the currents of
+            training ("currents-stream"), at the rates of `trained`.
         rewritten: images for which a host rewrites synapses, which takes long to simulate.
 
     Raises ValueError, naming the field, for values that make no sense.
@@ -46,7 +46,7 @@ class DeploymentSettings(Settings):
     lags: tuple[int, ...] = (1, 2, 4)
     delays: tuple[int, ...] = (1, 2)
     rewritten: int = 200
-    homeostatic: float | None = field(default=None, metadata=LATER)
+    homeostatic: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         known = isinstance(self.trained, Trainable)
@@ -62,10 +62,8 @@ class DeploymentSettings(Settings):
             require(self, name, getattr(self, name) >= 1, ">= 1")
         require(self, "lags", all(lags >= 1 for lags in self.lags), "numbers >= 1")
         require(self, "delays", all(delay >= 1 for delay in self.delays), "numbers >= 1")
-        fits = self.homeostatic is None or (
-            0.0 < self.homeostatic <= 1.0 and isinstance(self.trained, FaultSettings)
-        )
-        require(self, "homeostatic", fits, "in (0, 1] for networks of fault tolerance, or None")
+        fits = not self.homeostatic or isinstance(self.trained, FaultSettings)
+        require(self, "homeostatic", fits, "False but for networks of fault tolerance")
         if self.faults:
             check_faults(self, self.faults, FAULTS, check_level)
         if isinstance(self.trained, FaultSettings):

@@ -99,7 +99,7 @@ def draw_gains(records: Records[Any, Any], label: str) -> Figure:
             with suppress(KeyError):
                 found = gap(own, way, "GP", finest(own), condition=fault)[:, 1:].mean(1)
                 place = row + 0.22 * (number - 1)
-                marks.append(Dot.sure(place, found, colour, "_" if row else name))
+                marks.append(Dot.with_interval(place, found, colour, "_" if row else name))
     seeds, count = own["seed"].nunique(), len(own["each"].dropna().iloc[0])
     title = f"Gain over GP, mean over levels ({seeds} seeds, {count:,} recordings)"
     dots(axes["a"], marks, horizontal=True, title=title, xlabel="points")

@@ -104,7 +104,7 @@ def _faults(axes: Axes, own: Any) -> None:
             except KeyError:
                 continue
             place = row + 0.2 * (number - 1.5)
-            marks.append(Dot.sure(place, found, colour, "_" if row else name))
+            marks.append(Dot.with_interval(place, found, colour, "_" if row else name))
     axes.axvline(0, color=GREY, linewidth=0.7)
     dots(axes, marks, horizontal=True, title="Gain over GP as it is", xlabel="points")
     axes.set_yticks(range(len(known)), names)
@@ -117,7 +117,7 @@ def _variants(axes: Axes, own: Any) -> None:
     present = set(own["method"])
     names = [m.name for m in METHODS if m.name in present and m.name not in ("GP", "LP")]
     marks = [
-        Dot.sure(row, gap(own, name, "GP", condition="gaussian")[:, -1], COLOURS[name])
+        Dot.with_interval(row, gap(own, name, "GP", condition="gaussian")[:, -1], COLOURS[name])
         for row, name in enumerate(names)
     ]
     if names == ["HP"]:
@@ -141,7 +141,7 @@ def _arrivals(axes: Axes, own: Any, method: str, *protocols: str) -> None:
             if len(found):
                 offset = place + 0.12 * (number - len(ways) / 2)
                 name = "_" if any(mark.name == protocol for mark in marks) else protocol
-                marks.append(Dot.sure(offset, found, COLOURS[protocol], name))
+                marks.append(Dot.with_interval(offset, found, COLOURS[protocol], name))
     if not marks:
         absent(axes, f"no records of {method}")
         return

@@ -76,12 +76,13 @@ def test_events_that_cannot_be_told_are_refused() -> None:
         (as_fields(made, t="f8"), r"times of float64: give whole µs; seconds are \(1e6"),
         (as_fields(made, t="M8[us]"), "times of datetime64"),
         (made[["x", "y", "t"]], "lack p"),
-        (np.zeros(3), "lack p, t, x"),
+        (np.zeros(3), "lack p, t, x, y"),
+        (made[["x", "t", "p"]], "lack y"),
         (as_fields(made, x="f4"), "x of float32: give whole numbers"),
-        (as_fields(made, y="i4"), "y up to 40,000|y up to 40000"),
+        (as_fields(made, y="i4"), r"y from -40000 to 4: -32,768 to 32,767 can be told"),
     ]
-    wrong[4][0]["x"][5] = 1.5
-    wrong[5][0]["y"][5] = 40_000
+    wrong[-2][0]["x"][5] = 1.5
+    wrong[-1][0]["y"][5] = -40_000
     for given, message in wrong:
         with pytest.raises(ValueError, match=message):
             Recordings.of([given], SENSOR)
