@@ -175,6 +175,7 @@ def _other_noises(axes: Axes, own: Any, noises: Sequence[str]) -> None:
         drawn,
         legend={"ncols": len(MAIN), "loc": "upper center"},
         ticks={_TICKS.get(noise, noise): place for place, noise in enumerate(noises)},
+        rotation=40 if len(noises) > 4 else 0,
         ylabel="accuracy (%)",
         title="Other noises, highest level",
         ylim=(0, 125),
