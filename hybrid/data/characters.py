@@ -125,9 +125,12 @@ def _ink(png: bytes) -> NDArray[np.uint8]:
         ValueError: if it is not black and white, grey or coloured with 8 bits.
     """
     with Image.open(io.BytesIO(png)) as image:
-        if image.mode not in ("1", "L", "P", "RGB"):
-            raise ValueError(f"a drawing has pixels of kind {image.mode}: save it as 8-bit grey")
-        page = 1.0 - np.asarray(image.convert("L"), dtype=np.float32) / 255.0
+        clear = "transparency" in image.info
+        if image.mode not in ("1", "L", "P", "RGB") or clear:
+            kind = f"{image.mode}{' with transparency' if clear else ''}"
+            raise ValueError(f"a drawing has pixels of kind {kind}: save it as 8-bit grey")
+        grey = np.asarray(image.convert("L"), dtype=np.float32)
+    page = 1.0 - grey / (255.0 if grey.max() > 1.0 else 1.0)  # 0 and 1 saved as 8 bits
     ink = _shares(page.shape[0]) @ page @ _shares(page.shape[1]).T
     return np.rint(255.0 * ink).astype(np.uint8)
 

@@ -194,8 +194,9 @@ def _under_thresholds(
     outputs, spikes = [], torch.zeros(len(sets), len(network.layers), device=sets.device)
     for shown in sets.unbind(1):  # all sets side by side, one sample of each
         factor = (-log).exp()
-        # A neuron that was silent for thousands of inputs has next to no threshold, and in the end
-        # an infinite factor: it fires at whatever is read above zero, and not at zero.
+        # A neuron that was silent for thousands of inputs has next to no threshold, in the end an
+        # infinite factor. Read and bias of opposite signs are no number then, and it stays silent:
+        # left so, as committed records were computed so; it happens behind large crops alone.
         if zero is not None:
             factor = factor.clamp(max=_LARGEST)
         control = factor.mul if zero is None else _affine(factor, (1.0 - factor) * zero)

@@ -39,7 +39,12 @@ def accuracy(
         inputs: [N, *].
         labels: [N].
         batch_size: samples asked at a time.
+
+    Raises:
+        ValueError: if there is not one label for each sample.
     """
+    if labels.shape != (len(inputs),):
+        raise ValueError(f"labels of shape {list(labels.shape)} for {len(inputs)} samples")
     answers = torch.cat([answer(part) for part in inputs.split(batch_size)])
     return int((answers == labels).sum()) / len(labels)
 
@@ -48,8 +53,10 @@ def checked_labels(labels: Tensor, count: int) -> Tensor:
     """Return labels [N] as int64.
 
     Raises:
-        ValueError: if they are not whole numbers from 0 to `count` - 1.
+        ValueError: if they are not whole numbers from 0 to `count` - 1 in a row.
     """
+    if labels.ndim != 1:
+        raise ValueError(f"labels of shape {list(labels.shape)}: give one for each sample, [N]")
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise ValueError(f"labels of dtype {labels.dtype}: give whole numbers, such as int64")
     if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < count):
@@ -115,6 +122,8 @@ def evaluate(
         ValueError: if there is no sample, or labels are no classes; and see `answer`.
     """
     require_samples(labels)
+    if sets.ndim > 2 and sets.shape[1] != len(labels):
+        raise ValueError(f"{len(labels)} labels for sets of {sets.shape[1]} samples")
     count = len(network.layers[-1].weight)  # type: ignore[arg-type]
     labels = checked_labels(labels, count)
     answers, rates = answer(network, sets, protocol, batch_size)
@@ -133,9 +142,17 @@ def answer(network: HybridNetwork, sets: Tensor, protocol: Protocol, batch_size:
         batch_size: samples per batch of the "batch" protocol.
 
     Raises:
-        ValueError: if the protocol is unknown, or "stream" and the network not fully connected.
+        ValueError: if the protocol is unknown, or "stream" and the network not fully connected, or
+            sets are no sets.
     """
     choose("protocol", protocol, PROTOCOLS)
+    if sets.ndim < 3:
+        plain = isinstance(network, FullyConnected) and network.encode is None
+        size = network.layers[0].weight.shape[1] if plain else "*"  # type: ignore[index]
+        raise ValueError(
+            f"sets of shape {list(sets.shape)}: give S sets [N, {size}] as one tensor "
+            f"[S, N, {size}]; of a single one, x[None]; flatten images, x.flatten(1)"
+        )
     was_training = network.training
     network.eval()
     if protocol == "stream":

@@ -33,8 +33,12 @@ def one_hot_mse(output: Tensor, labels: Tensor) -> Tensor:
     """Mean squared error between outputs [N, C] and one-hot labels (paper Eq. 9).
 
     Raises:
-        ValueError: if labels are no classes from 0 to C - 1 (on a GPU, torch stops instead).
+        ValueError: if labels are no classes from 0 to C - 1 (on a GPU, torch stops instead), or
+            there is not one for each sample.
     """
+    if labels.shape != output.shape[:-1]:
+        given, wanted = list(labels.shape), list(output.shape[:-1])
+        raise ValueError(f"labels of shape {given} for outputs of {wanted} samples")
     try:
         target = F.one_hot(labels, output.shape[-1]).to(output.dtype)
     except RuntimeError:  # another dtype or range: said in our words, without a cost to the rest
@@ -75,8 +79,11 @@ def train(
         NonFiniteLossError: see `fit`.
         ValueError: if samples and labels do not pair up.
     """
-    if len(data.inputs) != len(data.labels):
-        raise ValueError(f"{len(data.inputs)} samples but {len(data.labels)} labels")
+    for inputs, labels in (data, validation):
+        if labels.shape != (len(inputs),):
+            raise ValueError(
+                f"{len(inputs)} samples but {list(labels.shape)} labels: give one each"
+            )
     optimisers = schedule.optimisers(weight_parameters(network), meta_parameters(network))
 
     def steps(generator: torch.Generator) -> Iterator[float]:

@@ -5,9 +5,11 @@ given is nobody else's business.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -133,7 +135,7 @@ def as_drive(source: Source) -> Drive:
     return drive
 
 
-def check_source(source: object, inputs: int, *, once: bool) -> None:
+def checked_source(source: Any, inputs: int, *, once: bool) -> Source:
     """Refuse what cannot drive a layer of so many inputs, and say what can.
 
     Args:
@@ -145,16 +147,18 @@ def check_source(source: object, inputs: int, *, once: bool) -> None:
         ValueError: if it is no drive, and no tensors of the right shape.
     """
     if isinstance(source, Static | Steps):
-        return
+        return source
     if isinstance(source, Tensor):
         fits = source.ndim == 3 or (once and source.ndim == 2)
         fits, given = fits and source.shape[-1] == inputs, str(list(source.shape))
     else:
-        known = isinstance(source, Sequence) and all(isinstance(x, Tensor) for x in source)
-        parts: Sequence[Tensor] = source if known else ()  # type: ignore[assignment]
+        several = isinstance(source, Iterable) and not isinstance(source, str | np.ndarray)
+        parts = tuple(source) if several else (source,)
+        known = all(isinstance(x, Tensor) for x in parts)
         fits = known and all(x.ndim == 2 and x.shape[1] == inputs for x in parts)
-        shapes = sorted({str(list(x.shape)) for x in parts})
+        shapes = sorted({str(list(x.shape)) for x in parts}) if known else []
         given = f"{len(parts)} of {', '.join(shapes)}" if known else type(source).__name__
+        source = parts
     if not fits:
         one = f"inputs [N, {inputs}], shown at each step, or " if once else ""
         raise ValueError(
@@ -162,6 +166,8 @@ def check_source(source: object, inputs: int, *, once: bool) -> None:
             f"[T, N, {inputs}] or as T tensors; flatten images, x.flatten(1), and show a layer one "
             "image for T steps by hybrid.direct(x, T)"
         )
+    found: Source = source
+    return found
 
 
 def time_first(source: Source) -> Tensor:
@@ -191,7 +197,7 @@ def drive_decay(steps: int, tau: float | None) -> tuple[float, ...]:
         raise ValueError(f"steps = {steps}: a window needs at least one step")
     if tau is None:
         return (1.0,) * steps
-    if tau <= 0.0:
+    if not tau > 0.0:
         raise ValueError(f"tau = {tau}: the time constant must be > 0 steps, or None")
     # Single precision as in the reference implementation, so that gains agree to the last bit.
     return tuple(torch.exp(-torch.arange(steps, dtype=torch.float32) / tau).tolist())
@@ -217,7 +223,11 @@ def fade(source: Source, gain: tuple[float, ...]) -> Drive:
     drive = as_drive(source)
     if drive.steps != len(gain):
         raise ValueError(
-            f"the drive has {drive.steps} steps, the network {len(gain)}: make them equal, or say "
-            "batch_first=True of inputs [N, T, in]"
+            f"the drive has {drive.steps} steps, the network {len(gain)}: make them equal"
+            + (
+                ", or say batch_first=True of inputs [N, T, in]"
+                if isinstance(source, Tensor)
+                else ""
+            )
         )
     return replace(drive, gain=tuple(a * b for a, b in zip(drive.gain, gain, strict=True)))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.checks import choose
-from hybrid.model.drive import Control, Source, check_source, time_first
+from hybrid.model.drive import Control, Source, checked_source, time_first
 from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import LayerState, LocalRule, MetaLocal, Pool, Synapse, plastic_step
 from hybrid.model.window.choice import Evaluation, Window, run_window
@@ -81,8 +81,7 @@ class HybridLinear(nn.Module):
             and without a rule; None takes `generator`.
 
     The stored trace changes only in training mode, or in `forward(..., store=True)`: evaluation
-    leaves no mark. Gradients never flow through the stored trace (authors' code). In torch's
-    inference mode it is changed in place, else replaced.
+    leaves no mark. Gradients never flow through the stored trace (authors' code).
     """
 
     trace: Tensor
@@ -107,6 +106,8 @@ class HybridLinear(nn.Module):
         super().__init__()
         choose("lifetime", lifetime, LIFETIMES)
         choose("theta_form", theta_form, THETA_FORMS)
+        if not all(low <= high for low, high in initial_meta):
+            raise ValueError(f"{initial_meta}: give pairs (low, high) with low <= high")
         if pool != "batch" and lifetime != "call":
             raise ValueError(
                 f"pool = {pool!r} keeps one trace per sample, which cannot outlive a call: "
@@ -201,7 +202,7 @@ class HybridLinear(nn.Module):
             )
         store = can_store and (self.training if store is None else store)
         source = time_first(source) if batch_first else source
-        check_source(source, self.weight.shape[1], once=False)
+        source = checked_source(source, self.weight.shape[1], once=False)
         sparse, dense = (mask, None) if isinstance(mask, SparseMask) else (None, mask)
         window = run_window(
             source,
@@ -256,10 +257,10 @@ class HybridLinear(nn.Module):
             # One memory layout, so that a run resumed from disk repeats the same bits; and the
             # precision of the weights, whatever the window was computed in.
             kept = trace.detach().to(self.weight.dtype).contiguous()
-            if torch.is_inference_mode_enabled():  # what is made here can never be trained with
-                self.trace.copy_(kept)
-            else:
-                self.trace = kept
+            if kept.is_inference():  # could never be trained with
+                with torch.inference_mode(mode=False):
+                    kept = kept.clone()
+            self.trace = kept
 
 
 def uniform_parameter(fan_in: int, generator: torch.Generator, *shape: int) -> nn.Parameter:

@@ -13,7 +13,7 @@ from hybrid.model.drive import (
     Drive,
     Source,
     Static,
-    check_source,
+    checked_source,
     drive_decay,
     fade,
     time_first,
@@ -161,7 +161,8 @@ class FullyConnected(HybridNetwork):
                 `encode`, what that takes.
             pool, evaluation, adapt: see `run_window`.
             control: of the first layer, see `run_window`.
-            batch_first: whether a tensor with steps is [N, T, in], as of a DataLoader.
+            batch_first: whether a tensor with steps is [N, T, in], as of a DataLoader. (In
+                training and tests: `encode=InParts()`, and x.flatten(1).)
 
         Returns:
             Output [N, out] and the windows of all layers.
@@ -200,8 +201,8 @@ class FullyConnected(HybridNetwork):
             if not isinstance(source, Tensor):
                 raise ValueError("a network that encodes its inputs needs one tensor [N, *]")
             source = self.encode(source, self.steps)
-        check_source(source, self.layers[0].weight.shape[1], once=True)  # type: ignore[index,arg-type]
-        return fade(source, self.gain)
+        inputs: int = self.layers[0].weight.shape[1]  # type: ignore[index,assignment]
+        return fade(checked_source(source, inputs, once=True), self.gain)
 
 
 class ContextGated(MetaLearner):

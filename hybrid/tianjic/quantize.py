@@ -136,6 +136,7 @@ def quantize(network: FullyConnected, options: Options = DEFAULT) -> ChipNetwork
             an encoder, a neuron other than LIF and IF, a rule other than the Hebbian one, a
             first-spike read-out.
     """
+    network = getattr(network, "_orig_mod", network)  # behind torch.compile
     if not isinstance(network, FullyConnected):
         raise ValueError(
             f"{type(network).__name__} cannot be quantised: `quantize` takes a FullyConnected "

@@ -14,7 +14,7 @@ from scipy.io import savemat
 
 from hybrid.data import atis, glyphs
 from hybrid.data.augment import Jitter
-from hybrid.data.characters import Characters, load_characters, read_omniglot, render_glyphs
+from hybrid.data.characters import Characters, _ink, load_characters, read_omniglot, render_glyphs
 from hybrid.data.episodes import sample_episodes, split_classes
 from hybrid.data.files import DamagedDataError
 
@@ -56,6 +56,13 @@ def test_drawings_saved_anew_have_the_same_ink(tmp_path: Path, mode: str) -> Non
     copy = read_omniglot(archive(tmp_path / "copy.zip", mode=mode))
     np.testing.assert_array_equal(copy.drawings, original.drawings)
     assert original.drawings.mean() < 30
+    bare = io.BytesIO()
+    Image.open(io.BytesIO(png(50))).convert("L").point(lambda value: value // 255).save(bare, "png")
+    np.testing.assert_array_equal(_ink(bare.getvalue()), _ink(png(50)))
+    see_through = io.BytesIO()
+    Image.open(io.BytesIO(png(50))).convert("P").save(see_through, "png", transparency=0)
+    with pytest.raises(ValueError, match="kind P with transparency"):
+        _ink(see_through.getvalue())
     for other in ("I;16", "LA"):
         with pytest.raises(DamagedDataError, match=f"kind {other}: save it as 8-bit grey"):
             read_omniglot(archive(tmp_path / "other.zip", mode=other))

@@ -2,8 +2,10 @@
 
 import subprocess
 
+import pandas as pd
 import pytest
 
+from hybrid.experiments.core.records import compared, gap
 from hybrid.experiments.core.verification import verify
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.paths import project_root, results_folder
@@ -18,6 +20,19 @@ def committed(experiment: str) -> list[Json]:
     command = ["git", "ls-files", "--", f"{folder}/*.json"]
     listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     return [read_record(root / name) for name in listed.stdout.splitlines()]
+
+
+def test_methods_without_a_seed_in_common_have_no_gap() -> None:
+    """An empty result, not an error of numpy's."""
+    shared = {"label": "a", "protocol": "frozen", "usual": True, "condition": "noise"}
+    rows = [
+        {**shared, "method": method, "seed": seed, "level": level, "accuracy": 50.0}
+        for method, seed in (("GP", 1), ("HP", 2))
+        for level in (0.0, 0.06)
+    ]
+    frame = pd.DataFrame(rows)
+    assert gap(frame, "HP", "GP", condition="noise").shape == (0, 2)
+    assert compared(frame, ["a/noise/HP - GP"])["a/noise/HP - GP"].shape == (0,)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

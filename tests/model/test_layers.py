@@ -73,9 +73,11 @@ def test_no_gradient_reaches_an_earlier_call() -> None:
 def test_what_adapted_in_inference_mode_can_be_trained() -> None:
     """Warm-up without gradients: the stored trace must not become an inference tensor."""
     made, plain = layer(), layer()
+    before = made.trace
     with torch.inference_mode():
         made(DRIVE)
     plain(DRIVE)
+    assert not before.any(), "who kept the trace of before still has it"
     assert torch.equal(made.trace, plain.trace)
     assert made.trace.any()
     found, expected = made(DRIVE), plain(DRIVE)
@@ -100,6 +102,7 @@ def test_inputs_of_another_shape_or_kind_are_named() -> None:
         ([images[0]] * 4, r"4 of \[1, 28, 28\]"),
         ("images", "str"),
         (network(images.flatten(1)), "Activity"),
+        ([images.flatten(1)[:, :5]], r"1 of \[5, 5\]"),
     ):
         message = rf"{shown} cannot be shown: give .*T inputs \[N, 784\].*flatten"
         with pytest.raises(ValueError, match=message):
@@ -109,7 +112,12 @@ def test_inputs_of_another_shape_or_kind_are_named() -> None:
     with pytest.raises(ValueError, match=r"\[5, 784\] cannot be shown: .*hybrid\.direct"):
         one(images.flatten(1))
     assert one(direct(images.flatten(1), 4)).z.shape == (4, 5, 6)
-    with pytest.raises(ValueError, match=r"\[5\] cannot be shown"):
+    steps = [images.flatten(1)] * 4
+    for several in (steps, iter(steps), torch.nn.ParameterList(steps)):
+        assert network(several).output.shape == (5, 3)
+    with pytest.raises(
+        ValueError, match=r"shape \[5, 784\]: give S sets \[N, 784\].*x\[None\].*flatten"
+    ):
         evaluate(network, images.flatten(1), torch.zeros(5).long(), "frozen", 5)
 
 
@@ -199,6 +207,9 @@ def test_sequences_of_a_data_loader_are_batch_first() -> None:
     assert torch.equal(one.z, network.layers[0](shown[:3].transpose(0, 1)).z)
     with pytest.raises(ValueError, match=r"has 3 steps, the network 5.*batch_first=True"):
         network(shown[:3])
+    network.encode = InParts()  # what training and tests can show
+    assert torch.equal(found.output, network(shown.flatten(1)).output)
+    network.encode = None
     network.encode = InParts()
     with pytest.raises(ValueError, match="a network that encodes its inputs makes the steps"):
         network(shown, batch_first=True)

@@ -368,6 +368,18 @@ def test_codes() -> None:
         Poisson()(values + 0.5, 2, torch.Generator())
 
 
+def test_masks_of_booleans_are_masks() -> None:
+    _, events, synapse, start = case(11)
+    mask = torch.rand(IN, OUT, generator=torch.Generator().manual_seed(0)) < 0.5
+    rule = Hebbian(trace_decay=0.9)
+    expected = run_window(
+        events, synapse._replace(mask=mask.to(synapse.weight)), NEURON, rule, start
+    )
+    for shown in (mask, mask.int()):
+        found = run_window(events, synapse._replace(mask=shown), NEURON, rule, start)
+        assert torch.equal(found.v, expected.v)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -375,7 +387,7 @@ def test_codes() -> None:
         ({"source": torch.zeros(0, N, IN)}, "no steps"),
         ({"start": LayerState(trace=torch.zeros(2, 3))}, r"trace must have shape \[7, 5\]"),
         ({"evaluation": "fast"}, "'fast' is unknown: choose one of auto, recurrent, factored"),
-        ({"pool": "mean"}, "'mean': choose one of batch, sample, stream"),
+        ({"pool": "mean"}, "'mean' is unknown: choose one of batch, sample, stream"),
         ({"rule": STDP(trace_decay=0.9), "evaluation": "factored"}, "use 'auto' or 'recurrent'"),
         ({"teacher": torch.zeros(T - 1, N, OUT)}, "5 teacher currents for 6 steps"),
     ],
@@ -391,6 +403,3 @@ def test_wrong_arguments_are_named(change: dict, message: str) -> None:
     bad_mask = synapse._replace(mask=torch.zeros(OUT, IN).double())
     with pytest.raises(ValueError, match=r"mask must have shape \[7, 5\], got \[5, 7\]"):
         run_window(events, bad_mask, NEURON)
-    boolean = synapse._replace(mask=torch.zeros(IN, OUT) < 1.0)
-    with pytest.raises(ValueError, match=r"mask of torch.bool .* give 0 and 1 of their type"):
-        run_window(events, boolean, NEURON)

@@ -39,6 +39,9 @@ def as_events(given: NDArray[np.void], rows: int) -> Events:
     Raises:
         ValueError: if these are no events, times are no whole numbers, or polarities other ones.
     """
+    if not isinstance(given, np.ndarray) or isinstance(given, np.ma.MaskedArray) or given.ndim != 1:
+        kind = type(given).__name__
+        raise ValueError(f"events as {kind}: give a structured array [events], without a mask")
     if given.dtype == EVENT:
         return given
     fields = given.dtype.names or ()
@@ -48,9 +51,13 @@ def as_events(given: NDArray[np.void], rows: int) -> Events:
             f"events of {given.dtype} lack {', '.join(sorted(missing))}: give a structured array "
             "with fields x, y, t and p"
         )
-    if given["t"].dtype.kind not in "iu":
+    times = given["t"]
+    if times.dtype.kind not in "iuf" or (
+        times.dtype.kind == "f" and (times != np.rint(times)).any()
+    ):
         raise ValueError(
-            f"times of {given['t'].dtype}: give whole µs; seconds are (1e6 * t).round().astype(int)"
+            f"times of {times.dtype} that are no whole µs: of seconds, "
+            "give (1e6 * t).round().astype(int)"
         )
     polarity = given["p"]
     known = np.isin(polarity, (0, 1)) | (np.isin(polarity, (-1, 1)) & ~(polarity == 0).any())
@@ -59,7 +66,10 @@ def as_events(given: NDArray[np.void], rows: int) -> Events:
         raise ValueError(f"polarities {found}: they must be 0 and 1, or -1 and 1")
     row = given["y"] if "y" in fields else np.zeros(len(given), np.int16)
     for name, values in (("x", given["x"]), ("y", row), ("t", given["t"])):
-        if values.dtype.kind not in "iu" and not (values == np.floor(values)).all():
+        whole = values.dtype.kind in "iu" or (
+            values.dtype.kind == "f" and bool((values == np.rint(values)).all())
+        )
+        if not whole:
             raise ValueError(f"{name} of {values.dtype}: give whole numbers")
         limits = np.iinfo(EVENT[name])
         if len(values) and (values.min() < limits.min or values.max() > limits.max):

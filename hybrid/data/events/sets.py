@@ -132,7 +132,7 @@ def _simulated(pictures: Picture, labels: NDArray[np.int64], seed: int) -> Event
 # What reads is a function of the module with its first arguments bound: so sources can be sent to
 # the workers of a DataLoader, however these are started.
 def _look_at(pictures: Picture, seed: int, numbers: Sequence[int]) -> Recordings:
-    shown = pictures[np.asarray(numbers)]
+    shown = pictures[np.asarray(numbers, dtype=np.int64)]
     return record(shown, NMNIST_CAMERA, NMNIST_SACCADES, seed=seed, numbers=numbers)
 
 
@@ -168,24 +168,24 @@ def archive(path: Path, fingerprint: str) -> EventSource:
     Raises:
         DamagedDataError: if the archive cannot be read, or has no such entries.
     """
+    path = Path(path).resolve()  # found again when the working directory is another
     with reading(path, _REPLACE):
-        packed = _open(path)
-    return _numbered(path, packed.namelist(), partial(_packed, path), fingerprint)
-
-
-def _open(path: Path) -> zipfile.ZipFile:
-    """Return an archive, opened once in each process: a shared file has one place to read at."""
-    return _opened(path, os.getpid(), path.stat().st_mtime_ns)
+        changed = path.stat().st_mtime_ns
+        packed = _opened(path, changed, os.getpid())
+    return _numbered(path, packed.namelist(), partial(_packed, path, changed), fingerprint)
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path, process: int, changed: int) -> zipfile.ZipFile:
+def _opened(path: Path, changed: int, process: int) -> zipfile.ZipFile:
+    """Return an archive, opened once in each process: a shared file has one place to read at."""
     return files.checked_zip(zipfile.ZipFile(path))
 
 
-def _packed(path: Path, name: str) -> bytes:
+def _packed(path: Path, changed: int, name: str) -> bytes:
     with reading(name, _REPLACE):
-        return _open(path).read(name.removeprefix(f"{path}/"))
+        if path.stat().st_mtime_ns != changed:
+            raise ValueError("the archive has changed since it was loaded: load it again")
+        return _opened(path, changed, os.getpid()).read(name.removeprefix(f"{path}/"))
 
 
 def tree(folder: Path) -> EventSource:

@@ -215,6 +215,8 @@ def gap(
 
 def _floats(table: pd.DataFrame) -> Floats:
     """Return values [seeds, levels], or [seeds, levels, samples] where an entry has many."""
+    if table.empty:
+        return np.empty(table.shape)
     return np.array(table.to_numpy().tolist(), dtype=float)
 
 

@@ -15,7 +15,15 @@ from torch import Tensor
 from hybrid.checks import choose
 from hybrid.model.drive import Control, Source, as_drive
 from hybrid.model.neurons import Neuron, NeuronState
-from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, Pool, Synapse
+from hybrid.model.plasticity import (
+    POOLS,
+    STDP,
+    Hebbian,
+    LayerState,
+    LocalRule,
+    Pool,
+    Synapse,
+)
 from hybrid.model.window.clip import SplitTrace, may_clip, select_inputs
 from hybrid.model.window.memories import (
     EventHistory,
@@ -112,6 +120,9 @@ def run_window(
     step by step, beside the factored rest.
     """
     drive, start = as_drive(source), start or LayerState()
+    choose("pool", pool, POOLS)
+    if synapse.mask is not None:  # of booleans, for example
+        synapse = synapse._replace(mask=synapse.mask.to(synapse.weight.dtype))
     _check_shapes(drive.shape, synapse, start, pool, sparse_mask)
     if teacher is not None and len(teacher) != drive.steps:
         raise ValueError(f"{len(teacher)} teacher currents for {drive.steps} steps")
@@ -246,11 +257,6 @@ def _check_shapes(
                 "pool = 'batch' moves one trace for all samples, but the start has one per sample: "
                 f"give a trace of shape [{inputs}, {out}], or use pool 'sample' or 'stream'"
             )
-    if synapse.mask is not None and synapse.mask.dtype != synapse.weight.dtype:
-        raise ValueError(
-            f"a mask of {synapse.mask.dtype} for weights of {synapse.weight.dtype}: give 0 and 1 "
-            "of their type, mask.to(weight.dtype)"
-        )
     for mask in (synapse.mask, sparse):
         if mask is not None and tuple(mask.shape) != (inputs, out):
             raise ValueError(f"the mask must have shape [{inputs}, {out}], got {list(mask.shape)}")

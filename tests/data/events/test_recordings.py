@@ -43,7 +43,8 @@ def as_fields(made: Events, **kinds: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "kinds", [{"t": "u8"}, {"t": "u4"}, {"t": "i4"}, {"x": "u1", "y": "f4"}, {"p": "i1"}]
+    "kinds",
+    [{"t": "u8"}, {"t": "u4"}, {"t": "i4"}, {"t": "f8"}, {"x": "u1", "y": "f4"}, {"p": "i1"}],
 )
 def test_fields_of_other_types_are_the_same_events(kinds: dict[str, str]) -> None:
     made = events(0)
@@ -73,14 +74,19 @@ def test_polarities_of_both_conventions_are_the_same_events() -> None:
 def test_events_that_cannot_be_told_are_refused() -> None:
     made = events(0)
     wrong: list[tuple[np.ndarray, str]] = [
-        (as_fields(made, t="f8"), r"times of float64: give whole µs; seconds are \(1e6"),
+        (as_fields(made, t="f8"), r"times of float64 that are no whole µs: of seconds, give \(1e6"),
         (as_fields(made, t="M8[us]"), "times of datetime64"),
         (made[["x", "y", "t"]], "lack p"),
         (np.zeros(3), "lack p, t, x, y"),
+        (list(made), "events as list: give a structured array"),  # type: ignore[list-item]
+        (made.reshape(20, 20), "events as ndarray: give"),
+        (np.ma.array(made), "events as MaskedArray: give"),
+        (as_fields(made, x="U3"), "x of <U3: give whole numbers"),
         (made[["x", "t", "p"]], "lack y"),
         (as_fields(made, x="f4"), "x of float32: give whole numbers"),
         (as_fields(made, y="i4"), r"y from -40000 to 4: -32,768 to 32,767 can be told"),
     ]
+    wrong[0][0]["t"] /= 1e6
     wrong[-2][0]["x"][5] = 1.5
     wrong[-1][0]["y"][5] = -40_000
     for given, message in wrong:

@@ -1,5 +1,6 @@
 """Sets of recordings: files, damaged data, tonic's folders."""
 
+import os
 import pickle
 import zipfile
 from collections.abc import Sequence
@@ -77,7 +78,9 @@ class Loaded(torch.utils.data.Dataset):
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
-def test_archives_are_read_in_workers_however_these_start(tmp_path: Path, start: str) -> None:
+def test_archives_are_read_in_workers_however_these_start(
+    tmp_path: Path, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a fork, one open file would be read at one place by all."""
     made = write_tree(tmp_path / "Train", [3] * 24)
     with zipfile.ZipFile(tmp_path / "Train.zip", "w", zipfile.ZIP_DEFLATED) as packed:
@@ -85,10 +88,16 @@ def test_archives_are_read_in_workers_however_these_start(tmp_path: Path, start:
             packed.write(path, path.relative_to(tmp_path))
     source = archive(tmp_path / "Train.zip", "some")
     source.read([0])  # open before the workers start
+    elsewhere = archive(Path(os.path.relpath(tmp_path / "Train.zip")), "some")
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(elsewhere.read([5])[0], made[5])
     loader = torch.utils.data.DataLoader(
         Loaded(source), batch_size=2, num_workers=2, multiprocessing_context=start
     )
     assert torch.cat(list(loader)).tolist() == [int(own["t"].sum()) for own in made]
+    os.utime(tmp_path / "Train.zip", (0, 0))
+    with pytest.raises(DamagedDataError, match="has changed since it was loaded: load it again"):
+        source.read([0])
 
 
 def test_sources_of_every_kind_can_be_sent_to_workers(tmp_path: Path) -> None:
@@ -96,6 +105,7 @@ def test_sources_of_every_kind_can_be_sent_to_workers(tmp_path: Path) -> None:
     for source in (tree(tmp_path), load_events("event_digits").test):
         again = pickle.loads(pickle.dumps(source))
         np.testing.assert_array_equal(again.read([1]).events, source.read([1]).events)
+        assert len(source.read([])) == len(source.read(np.array([], int))) == 0
     np.testing.assert_array_equal(tree(tmp_path).read([1])[0], made[1])
 
 
