@@ -249,7 +249,7 @@ def test_records_say_which_recordings_were_answered_rightly(
     np.testing.assert_allclose(by_recording[name].mean(1), without.claims()[name])
     figure = draw_gains(records, "each")
     (axes,) = figure.axes
-    assert axes.get_title() == "Gain over GP, mean over levels (2 seeds, 30 recordings)"
+    assert axes.get_title() == "Gain over GP, mean over levels (n = 2; 30 recordings)"
     shown = {round(float(x), 6) for line in axes.get_lines() for x in line.get_xdata()}
     gains = [compared(records.frame, [f"each/{f}/HP - GP"]) for f in ("centre", "noise", "hot")]
     assert {round(float(np.mean(*gain.values())), 6) for gain in gains} <= shown

@@ -32,6 +32,7 @@ from hybrid.runs.store import Json
 
 _PER_ROW = 5  # faults beside each other
 _POLARITIES = ("darker", "brighter")
+_NAMES = {"currents-stream": "homeostatic"}  # as notebooks call it
 
 
 def draw(records: Records[Any, Any], label: str, sound: Recordings, camera: Json) -> Figure:
@@ -101,7 +102,7 @@ def draw_gains(records: Records[Any, Any], label: str) -> Figure:
                 place = row + 0.22 * (number - 1)
                 marks.append(Dot.with_interval(place, found, colour, "_" if row else name))
     seeds, count = own["seed"].nunique(), len(own["each"].dropna().iloc[0])
-    title = f"Gain over GP, mean over levels ({seeds} seeds, {count:,} recordings)"
+    title = f"Gain over GP, mean over levels (n = {seeds}; {count:,} recordings)"
     dots(axes["a"], marks, horizontal=True, title=title, xlabel="points")
     axes["a"].axvline(0.0, color=GREY, linewidth=0.7)
     axes["a"].set_yticks(range(len(faults)), [SENSOR_FAULTS[name].axis for name in faults])
@@ -147,19 +148,19 @@ def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
             tested = select(found, protocol=protocol)
             if not tested.empty:
                 style = {"linestyle": "-" if protocol == usual else "--"}
-                name = f"{method}, {protocol}"
+                name = f"{method}, {_NAMES.get(protocol, protocol)}"
                 curves.append(Line(name, levels(found), samples(tested), COLOURS[method], style))
     what, _, unit = SENSOR_FAULTS[fault].axis.partition(" (")
-    shown = {"loc": "upper center", "ncols": 2, "fontsize": 4.5, "columnspacing": 0.8}
+    shown = {"loc": "upper left", "ncols": 2, "fontsize": 4.0, "columnspacing": 0.6}
     # Room for the legend above the curves: which corner they leave free depends on the fault.
     lines(
         axes,
         curves,
-        legend={**shown, "handlelength": 1.5} if legend else None,
+        legend={**shown, "handlelength": 1.2} if legend else None,
         xlabel=unit.rstrip(")") or what,
         ylabel="accuracy (%)" if legend else "",
         title=what,
-        ylim=(0, 128),
+        ylim=(0, 135),
         yticks=range(0, 101, 25),
     )
     axes.xaxis.set_major_locator(MaxNLocator(4))
