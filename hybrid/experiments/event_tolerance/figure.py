@@ -82,7 +82,7 @@ def draw(records: Records[Any, Any], label: str, sound: Recordings, camera: Json
 _AGAINST = {
     "HP": ("HP, batch", COLOURS["HP"]),
     "HP + stream": ("HP, stream", COLOURS["stream"]),
-    "GP + currents-stream": ("GP, currents, stream", COLOURS["currents-stream"]),
+    "GP + currents-stream": ("GP, homeostatic", COLOURS["currents-stream"]),
 }
 
 
@@ -101,7 +101,8 @@ def draw_gains(records: Records[Any, Any], label: str) -> Figure:
                 found = gap(own, way, "GP", finest(own), condition=fault)[:, 1:].mean(1)
                 place = row + 0.22 * (number - 1)
                 marks.append(Dot.with_interval(place, found, colour, "_" if row else name))
-    seeds, count = own["seed"].nunique(), len(own["each"].dropna().iloc[0])
+    seeds = min(own.groupby("method")["seed"].nunique().drop("LP", errors="ignore"))
+    count = len(own["each"].dropna().iloc[0])
     title = f"Gain over GP, mean over levels (n = {seeds}; {count:,} recordings)"
     dots(axes["a"], marks, horizontal=True, title=title, xlabel="points")
     axes["a"].axvline(0.0, color=GREY, linewidth=0.7)
