@@ -191,6 +191,15 @@ def test_runs_are_recorded_and_read_back(kept: tuple[Path, Records[Any, Any]]) -
     assert all(axes.get_xlabel() or axes.get_ylabel() for axes in named)
 
 
+def test_more_seeds_than_planned_are_run_kept_and_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    asked = {"methods": ["GP"], "labels": ["tiny"]}
+    records = EXPERIMENT.run("smoke", seeds=3, store=store, **asked)
+    assert records.seeds("tiny", "GP") == (1, 2, 3)
+    assert EXPERIMENT.load("smoke", folder=tmp_path, seeds=3).seeds("tiny", "GP") == (1, 2, 3)
+    assert EXPERIMENT.load("smoke", folder=tmp_path).seeds("tiny", "GP") == (1, 2), "as planned"
+
+
 def test_longer_methods_take_at_least_as_many_steps_as_hp(monkeypatch: pytest.MonkeyPatch) -> None:
     """HP takes an epoch of θ after each task but the first, whose log is of the weights alone."""
     taken: list[str] = []

@@ -1,32 +1,28 @@
 """Networks in whole numbers: tiles change nothing, histories are traces, floats are near."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hybrid.model.coding import LastMembrane, Rate
-from hybrid.model.convolutional import Convolution, Convolutional, Dense
+from hybrid.model.coding import LastMembrane
 from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import FullyConnected
-from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
+from hybrid.model.neurons import LIF, Neuron
 from hybrid.model.plasticity import Hebbian, LocalRule
 from hybrid.tianjic.cores import Limits, SpikingLayer, dendrite, run
 from hybrid.tianjic.few_shot import ChipConvolution
 from hybrid.tianjic.fixed import (
     Overflows,
     SaturationError,
-    coded,
     multiplier_for,
     quantized,
     shifted,
 )
 from hybrid.tianjic.history import History, LocalModule
 from hybrid.tianjic.mapping import tiles
-from hybrid.tianjic.quantize import ChipNetwork, Options, largest_trace, quantize
+from hybrid.tianjic.quantize import Options, quantize
 from hybrid.tianjic.soma import Activator, Soma, Table
 
 
@@ -142,23 +138,6 @@ def test_partial_sums_lose_as_many_bits_as_the_largest_needs() -> None:
     assert dendrite(two, weight, limits, strict, "layer").item() == 256 * round(200 / 256)
 
 
-def test_a_codebook_holds_so_many_weights_and_serves_them_well() -> None:
-    generator = torch.Generator().manual_seed(5)
-    weight = (
-        (20 * torch.randn(300, 40, generator=generator)).round().clamp(-127, 127).to(torch.int8)
-    )
-    found = coded(weight, 32)
-    assert found.dtype == torch.int8
-    assert len(found.unique()) <= 32
-    spaced = (weight.double() / 8).round() * 8  # 32 evenly spaced ones, and a few too many
-    error = (found.double() - weight).pow(2).mean()
-    assert error < 0.8 * (spaced - weight).pow(2).mean()
-    few = torch.tensor([3, -7, 3], dtype=torch.int8)
-    assert torch.equal(coded(few, 2), few)
-    with pytest.raises(ValueError, match="count = 0"):
-        coded(few, 0)
-
-
 @settings(max_examples=40, deadline=None)
 @given(per_synapse=st.booleans(), seed=st.integers(0, 1000))
 def test_a_history_is_the_trace(per_synapse: bool, seed: int) -> None:
@@ -238,76 +217,6 @@ def test_lags_weigh_what_the_trace_has_left_of_them() -> None:
     assert (lags(delay=2) - 4.0 * expected[2:]).abs().max() < 0.01
 
 
-@pytest.mark.parametrize("carried", ["folded", "separate"])
-def test_a_network_in_whole_numbers_is_near_the_one_in_floats(carried: str) -> None:
-    """Potentials of HP, each sample with its own trace, within a few per cent of the threshold."""
-    rule = Hebbian(trace_decay=0.99)
-    trained = network(rule=rule, trace=0.02)
-    shown = images(50)
-    expected = trained(shown, pool="sample").windows[-1].states[-1].v
-    chip = quantize(trained, Options(carried=carried))  # type: ignore[arg-type]
-    outcome = run(chip.layers, chip.encode(shown), limits=Limits(strict=True))
-    found = outcome.potentials * chip.layers[-1].unit
-    error = (found - expected).abs()
-    assert error.median() < 0.02 * 0.35
-    assert error.mean() < 0.05 * 0.35
-    assert (found.argmax(-1) == expected.argmax(-1)).float().mean() > 0.85
-
-
-def test_the_local_current_is_what_makes_the_difference() -> None:
-    """With a loud local module, a chip without it is far off, one with it is near."""
-    trained = network(rule=Hebbian(trace_decay=0.9), largest_meta=0.6)
-    shown = images(50)
-    expected = trained(shown, pool="sample").windows[0].states[-1].v
-    chip = quantize(trained)
-    first = replace(chip, layers=chip.layers[:1])
-    errors = {}
-    for local in ("history", "off"):
-        outcome = run(first.layers, chip.encode(shown), local=local)  # type: ignore[arg-type]
-        found = outcome.potentials * chip.layers[0].unit
-        errors[local] = float((found - expected).abs().mean())
-    assert errors["history"] < 0.03 * errors["off"]
-    assert errors["off"] > 0.05
-
-
-def test_a_host_that_rewrites_synapses_gives_the_same_network() -> None:
-    """Beside a history and beside floating point, with a trace from training that fades fast."""
-    trained = network(rule=Hebbian(trace_decay=0.5), largest_meta=0.4, trace=0.3)
-    shown = images(40)
-    expected = trained(shown, pool="sample").windows[0].states[-1].v
-    written = quantize(trained, Options(carried="none", headroom=10.0))
-    separate = quantize(trained, Options(carried="separate"))
-    errors = []
-    for chip, local in ((written, "write-back"), (separate, "history"), (written, "off")):
-        layers = chip.layers[:1]
-        outcome = run(layers, chip.encode(shown), local=local)  # type: ignore[arg-type]
-        errors.append(float((outcome.potentials * layers[0].unit - expected).abs().mean()))
-    assert errors[0] < 0.3 * errors[2], "8 bits hold a range ten times as wide, coarsely"
-    assert errors[1] < 0.1 * errors[2]
-    narrow = quantize(trained, Options(carried="none"))
-    lost = run(narrow.layers, narrow.encode(shown), local="write-back").overflows
-    assert lost["layer 1: synapses"] > 0
-    with pytest.raises(ValueError, match="carried='none'"):
-        run(separate.layers, separate.encode(shown), local="write-back")
-
-
-def test_fewer_lags_and_delay_change_the_current() -> None:
-    trained = network(rule=Hebbian(trace_decay=0.9), largest_meta=0.6)
-    shown = images(20)
-    found = {
-        name: run(chip.layers, chip.encode(shown)).potentials
-        for name, chip in (
-            ("exact", quantize(trained)),
-            ("all", quantize(trained, Options(lags=5))),
-            ("truncated", quantize(trained, Options(lags=1))),
-            ("delayed", quantize(trained, Options(delay=2))),
-        )
-    }
-    assert torch.equal(found["exact"], found["all"])
-    assert not torch.equal(found["exact"], found["truncated"])
-    assert not torch.equal(found["exact"], found["delayed"])
-
-
 @pytest.mark.parametrize("fan_in", [None, 17, 256])
 def test_many_cores_do_what_one_would(fan_in: int | None) -> None:
     """Outputs, spikes and counts, with local modules and bare spikes between layers."""
@@ -330,21 +239,6 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     assert torch.equal(together, torch.cat(alone))
 
 
-def test_no_trace_grows_beyond_its_bound() -> None:
-    """Of a sample's own, with a trace from training and without."""
-    for lifetime_trace in (0.0, 0.5):
-        trained = network(rule=Hebbian(trace_decay=0.9), largest_meta=0.3, trace=lifetime_trace)
-        layer = trained.layers[0]
-        state = layer.stored()
-        window = layer(
-            torch.ones(1, 300).expand(6, 1, 300).unbind(0), state, pool="sample", store=False
-        )
-        bound = largest_trace(layer, 6)
-        assert window.final.trace.abs().max() <= bound
-        assert bound < 0.5 * 5 + 6 * 0.3
-    assert largest_trace(network().layers[0], 6) == 0.0
-
-
 def test_activity_is_counted() -> None:
     """One neuron that fires each step on one of two inputs."""
     layer = SpikingLayer(
@@ -359,53 +253,6 @@ def test_activity_is_counted() -> None:
     assert outcome.layers["only"].active_out.tolist() == [3]
     assert outcome.layers["only"].largest == 10
     assert (outcome.samples, outcome.steps) == (2, 3)
-
-
-def test_read_outs_of_the_chip_are_those_of_the_network() -> None:
-    """A ceiling makes ties, which go to the first class."""
-    layer = SpikingLayer(
-        name="only",
-        weight=torch.tensor([[50, 100, 100]], dtype=torch.int8),
-        bias=torch.zeros(3, dtype=torch.int32),
-        soma=Soma(threshold=60, leak=0),
-        unit=1.0,
-    )
-    outcome = run([layer], [torch.tensor([[1]])])
-
-    def answer(readout: object) -> int:
-        chip = ChipNetwork(layers=(layer,), gain=(1.0,), readout=readout)  # type: ignore[arg-type]
-        return int(chip.answers(outcome))
-
-    assert answer(LastMembrane()) == answer(LastMembrane(ceiling=1.1)) == answer(Rate()) == 1
-    assert answer(LastMembrane(ceiling=0.5)) == 0
-
-
-def test_neurons_keep_their_resets() -> None:
-    for neuron, leak, reset in (
-        (LIF(decay=0.4, v_th=0.35), 102, "subtract threshold"),
-        (LIF(decay=0.2, v_th=0.5, reset="zero"), 51, "to value"),
-        (IF(v_th=0.5, reset="none"), 256, "subtract value"),
-    ):
-        soma = quantize(network(neuron=neuron)).layers[0].soma
-        assert (soma.leak, soma.reset) == (leak, reset)
-    with pytest.raises(ValueError, match="AdaptiveLIF is no neuron of the chip"):
-        quantize(network(neuron=AdaptiveLIF(decay=0.4, v_th=0.3)))
-
-
-def test_a_network_with_convolutions_is_refused() -> None:
-    """Its dense layers alone would be another network."""
-    trained = Convolutional(
-        (1, 28, 28),
-        [Convolution(channels=4, pooled=True)],
-        [Dense(size=10)],
-        neuron=LIF(decay=0.4, v_th=0.35),
-        rule=None,
-        readout=Rate(),
-        steps=4,
-        generator=torch.Generator().manual_seed(0),
-    )
-    with pytest.raises(ValueError, match=r"Convolutional cannot be quantised: .*convolutions have"):
-        quantize(trained)  # type: ignore[arg-type]
 
 
 def test_bad_inputs_are_named() -> None:

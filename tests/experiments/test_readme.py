@@ -1,0 +1,79 @@
+"""README's lead, and its sentence on real recordings: each number is what the records say."""
+
+import numpy as np
+
+from environment import ROOT
+from hybrid.experiments.core.records import Records, gap, select
+from hybrid.experiments.event_tolerance.claims import faults_in
+from hybrid.experiments.registry import EXPERIMENTS
+from hybrid.report.estimate import Estimate, Floats
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def said(samples: Floats) -> str:
+    """Return `mean ± standard error`, as README writes it."""
+    return f"{Estimate.of(samples):.1f}".partition(" (")[0]
+
+
+def strongest(records: Records, label: str, first: str, second: str, **wanted: str) -> Floats:
+    """Return the difference of two methods at the highest level [seeds]."""
+    asked = {"condition": "gaussian", **wanted}
+    return gap(select(records.frame, label=label), first, second, **asked)[:, -1]
+
+
+def test_the_effect_and_what_it_rests_on() -> None:
+    records = EXPERIMENTS["fault_tolerance"].load("laptop")
+    found = {
+        way: [said(strongest(records, label, way, "GP")) for label in ("fashion_mnist", "mnist")]
+        for way in ("HP", "HP + stream", "HP + frozen")
+    }
+    one, other = found["HP"]
+    assert f"above GP on Fashion-MNIST ({one}, 5 seeds) and on MNIST ({other})" in README
+    one, other = found["HP + stream"]
+    assert f"HP gains more ({one} and {other})" in README
+    one, other = found["HP + frozen"]
+    assert f"from below to above GP ({one} and {other})" in README
+    lead = said(strongest(records, "mnist", "LP", "HP"))
+    assert f"{lead} above it on MNIST" in README
+
+
+def test_the_controls() -> None:
+    records, label = EXPERIMENTS["fault_tolerance"].load("controls"), "fashion_mnist"
+    own = select(records.frame, label=label)
+    unclipped = said(strongest(records, label, "HP", "GP", condition="gaussian_unclipped"))
+    centred = said(strongest(records, label, "HP", "GP", condition="gaussian_centred"))
+    assert f"{unclipped} where it is not clipped, {centred} where its mean is centred" in README
+    homeostatic = strongest(records, label, "GP + currents-stream", "HP")
+    price = -gap(own, "GP + currents-stream", "GP", condition="gaussian")[:, 0].mean()
+    assert f"it is {said(homeostatic)} above HP and loses {price:.1f} on clean images" in README
+    sample = gap(own, "HP-sample", "GP", condition="gaussian")
+    text = f"gains {said(sample[:, -1])} under noise and loses {-sample[:, 0].mean():.1f} on clean"
+    assert f"{text} images ({len(sample)} seeds so far" in README
+    fallen = [
+        said(-gap(own, way, "GP", condition="arrival sorted")[:, -1])
+        for way in ("HP + stream", "GP + currents-stream")
+    ]
+    text = f"HP as a stream falls {fallen[0]} and homeostatic GP {fallen[1]} below GP as it is"
+    assert text in README
+
+
+def test_real_recordings() -> None:
+    records = EXPERIMENTS["event_tolerance"].load("controls")
+    own = records.frame
+
+    def gain(way: str, *faults: str) -> float:
+        each = [gap(own, way, "GP", condition=fault)[:, 1:].mean() for fault in faults]
+        return float(np.mean(each))
+
+    every = faults_in(own)
+    batch, stream, frozen, sample, homeostatic = (
+        f"{gain(way, *every):.1f}"
+        for way in ("HP", "HP + stream", "HP + frozen", "HP + sample", "GP + currents-stream")
+    )
+    assert f"HP is {batch} points above GP in batches and {stream} as a stream" in README
+    assert frozen == sample
+    assert f"{frozen} with a trace that is frozen or each recording's own" in README
+    hot, noise = (f"{gain('GP + currents-stream', fault):.0f}" for fault in ("hot", "noise"))
+    kept = f"GP with currents kept as in training is {homeostatic} above GP"
+    assert f"{kept}, most of it under hot pixels ({hot}) and noise ({noise})" in README
