@@ -23,6 +23,9 @@ ORANGE, SKY, YELLOW, PURPLE = "#E69F00", "#56B4E9", "#F0E442", "#CC79A7"
 TEAL, WINE = "#44AA99", "#882255"
 BROWN, INDIGO, GREY, PALE, FAINT = "#8C6D31", "#5B5BA5", "#999999", "#CCCCCC", "#EEEEEE"
 
+# Of a legend that a line would cross.
+ON_WHITE: dict[str, Any] = {"frameon": True, "framealpha": 1.0, "edgecolor": "none"}
+
 
 class _Colours(dict[str, str]):
     """Colours by name; a name without one of its own gets one of a few, always the same."""

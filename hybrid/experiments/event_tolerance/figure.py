@@ -26,7 +26,7 @@ from hybrid.experiments.event_tolerance.camera import load as load_camera_record
 from hybrid.experiments.event_tolerance.camera import statistics_in
 from hybrid.experiments.event_tolerance.claims import faults_in
 from hybrid.report.estimate import Floats
-from hybrid.report.figures import BLACK, COLOURS, GREY, VERMILION, canvas
+from hybrid.report.figures import BLACK, COLOURS, GREY, ON_WHITE, VERMILION, canvas
 from hybrid.report.panels import Bar, Dot, Line, bars, dots, images, lines
 from hybrid.runs.store import Json
 
@@ -108,7 +108,7 @@ def draw_gains(records: Records[Any, Any], label: str) -> Figure:
     axes["a"].axvline(0.0, color=GREY, linewidth=0.7)
     axes["a"].set_yticks(range(len(faults)), [SENSOR_FAULTS[name].axis for name in faults])
     axes["a"].set_ylim(len(faults) + 0.2, -0.7)  # the legend lies below the last row
-    axes["a"].legend(loc="lower center", ncols=3)
+    axes["a"].legend(loc="lower center", ncols=3, **ON_WHITE)
     return figure
 
 
@@ -152,6 +152,8 @@ def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
                 name = f"{method}, {_NAMES.get(protocol, protocol)}"
                 curves.append(Line(name, levels(found), samples(tested), COLOURS[method], style))
     what, _, unit = SENSOR_FAULTS[fault].axis.partition(" (")
+    counts = sorted({len(curve.samples) for curve in curves})
+    n = f" (n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''})" if legend else ""
     shown = {"loc": "upper left", "ncols": 2, "fontsize": 4.0, "columnspacing": 0.6}
     # Room for the legend above the curves: which corner they leave free depends on the fault.
     lines(
@@ -160,7 +162,7 @@ def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
         legend={**shown, "handlelength": 1.2} if legend else None,
         xlabel=unit.rstrip(")") or what,
         ylabel="accuracy (%)" if legend else "",
-        title=what,
+        title=f"{what}{n}",
         ylim=(0, 135),
         yticks=range(0, 101, 25),
     )

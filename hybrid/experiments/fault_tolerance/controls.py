@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from hybrid.data.faults import FAULTS
 from hybrid.experiments.core.records import Records, gap, levels, samples, select
 from hybrid.experiments.fault_tolerance.methods import METHODS
-from hybrid.report.figures import COLOURS, GREY, canvas
+from hybrid.report.figures import COLOURS, GREY, ON_WHITE, canvas
 from hybrid.report.panels import Dot, Line, absent, dots, lines
 
 # Ways to test a network, as `gap` calls them, with their names in figures and their colours.
@@ -109,7 +109,7 @@ def _faults(axes: Axes, own: Any) -> None:
     dots(axes, marks, horizontal=True, title="Gain over GP as it is", xlabel="points")
     axes.set_yticks(range(len(known)), names)
     axes.set_ylim(len(known) + 0.8, -0.7)  # the legend lies below the last row
-    axes.legend(loc="lower center", ncols=2)
+    axes.legend(loc="lower center", ncols=2, **ON_WHITE)
 
 
 def _variants(axes: Axes, own: Any) -> None:
