@@ -153,7 +153,7 @@ def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
                 curves.append(Line(name, levels(found), samples(tested), COLOURS[method], style))
     what, _, unit = SENSOR_FAULTS[fault].axis.partition(" (")
     counts = sorted({len(curve.samples) for curve in curves})
-    n = f" (n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''})" if legend else ""
+    n = f"{counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}"
     shown = {"loc": "upper left", "ncols": 2, "fontsize": 4.0, "columnspacing": 0.6}
     # Room for the legend above the curves: which corner they leave free depends on the fault.
     lines(
@@ -161,8 +161,8 @@ def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
         curves,
         legend={**shown, "handlelength": 1.2} if legend else None,
         xlabel=unit.rstrip(")") or what,
-        ylabel="accuracy (%)" if legend else "",
-        title=f"{what}{n}",
+        ylabel=f"accuracy (%), n = {n}" if legend else "",
+        title=what,
         ylim=(0, 135),
         yticks=range(0, 101, 25),
     )
