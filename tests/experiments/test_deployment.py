@@ -124,6 +124,9 @@ def test_neurons_that_keep_their_currents_do_so_on_the_chip(method: Method) -> N
     assert kept["bytes"] == 24 * (3 * 28 / 8 + kept["axons"])
     assert "chip, homeostatic" in result["overflows"]
     assert "homeostatic" not in as_json(FAULT), "records without it keep their names"
+    sample = EXPERIMENT.method("HP-sample")
+    result, _ = EXPERIMENT.compute(Trial(EXPERIMENT, settings, sample, 1), Place(CPU))
+    assert not any("homeostatic" in form for form in result["accuracy"])
 
 
 def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def deploy_images(
         return {n: [_right(form, x, labels, at_once) for x in levels] for n, levels in sets.items()}
 
     accuracy = {name: tested(form, _AT_ONCE) for name, form in forms.items()}
-    if settings.homeostatic:
+    if settings.homeostatic and trained.method.pool == "batch":  # else weights alone are nothing
         known = reference(network, flat(trained.settings, images.train))
         written: list[int] = []
         lost["chip, homeostatic"] = {}

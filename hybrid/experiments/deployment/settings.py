@@ -27,7 +27,8 @@ class DeploymentSettings(Settings):
         fine_tuned: epochs of fine-tuning with rounded weights.
         lags, delays: of histories without the oldest, or the newest steps.
         homeostatic: whether it is also tested with hidden neurons that keep the currents of
-            training ("currents-stream"), at the rates of `trained`.
+            training ("currents-stream"), at the rates of `trained`; not where each sample has a
+            trace of its own, without which the weights were never trained.
         rewritten: images for which a host rewrites synapses, which takes long to simulate.
 
     Raises ValueError, naming the field, for values that make no sense.
