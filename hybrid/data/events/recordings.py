@@ -51,14 +51,6 @@ def as_events(given: NDArray[np.void], rows: int) -> Events:
             f"events of {given.dtype} lack {', '.join(sorted(missing))}: give a structured array "
             "with fields x, y, t and p"
         )
-    times = given["t"]
-    if times.dtype.kind not in "iuf" or (
-        times.dtype.kind == "f" and (times != np.rint(times)).any()
-    ):
-        raise ValueError(
-            f"times of {times.dtype} that are no whole µs: of seconds, "
-            "give (1e6 * t).round().astype(int)"
-        )
     polarity = given["p"]
     known = np.isin(polarity, (0, 1)) | (np.isin(polarity, (-1, 1)) & ~(polarity == 0).any())
     if not known.all():
@@ -70,7 +62,8 @@ def as_events(given: NDArray[np.void], rows: int) -> Events:
             values.dtype.kind == "f" and bool((values == np.rint(values)).all())
         )
         if not whole:
-            raise ValueError(f"{name} of {values.dtype}: give whole numbers")
+            remedy = " of µs; of seconds, (1e6 * t).round().astype(int)" if name == "t" else ""
+            raise ValueError(f"{name} of {values.dtype}: give whole numbers{remedy}")
         limits = np.iinfo(EVENT[name])
         if len(values) and (values.min() < limits.min or values.max() > limits.max):
             raise ValueError(

@@ -74,8 +74,8 @@ def test_polarities_of_both_conventions_are_the_same_events() -> None:
 def test_events_that_cannot_be_told_are_refused() -> None:
     made = events(0)
     wrong: list[tuple[np.ndarray, str]] = [
-        (as_fields(made, t="f8"), r"times of float64 that are no whole µs: of seconds, give \(1e6"),
-        (as_fields(made, t="M8[us]"), "times of datetime64"),
+        (as_fields(made, t="f8"), r"t of float64: give whole numbers of µs; of seconds, \(1e6"),
+        (as_fields(made, t="M8[us]"), "t of datetime64"),
         (made[["x", "y", "t"]], "lack p"),
         (np.zeros(3), "lack p, t, x, y"),
         (list(made), "events as list: give a structured array"),  # type: ignore[list-item]
