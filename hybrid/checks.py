@@ -1,7 +1,10 @@
 """Checks of constants: one way to refuse a value that makes no sense."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, get_args
+
+from torch import Tensor
 
 
 def require(owner: object, field: str, ok: bool, allowed: str) -> None:
@@ -9,6 +12,18 @@ def require(owner: object, field: str, ok: bool, allowed: str) -> None:
     if not ok:
         name = type(owner).__name__
         raise ValueError(f"{name}.{field} = {getattr(owner, field)!r}: it must be {allowed}")
+
+
+def between(value: "float | Tensor", low: float, high: float = math.inf) -> bool:
+    """Return whether a number, or each entry of a tensor, lies in [low, high]; NaN does not."""
+    if isinstance(value, Tensor):
+        return bool(((value >= low) & (value <= high)).all())
+    return low <= value <= high
+
+
+def positive(value: "float | Tensor") -> bool:
+    """Return whether a number, or each entry of a tensor, is > 0; NaN is not."""
+    return bool((value > 0.0).all()) if isinstance(value, Tensor) else value > 0.0
 
 
 def one_of(owner: object, field: str, known: Any) -> None:

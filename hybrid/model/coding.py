@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hybrid.checks import require
 from hybrid.model.drive import Source
-from hybrid.model.neurons import NeuronState
+from hybrid.model.neurons import Constant, NeuronState
 
 # How a batch of inputs [N, *] becomes what the first layer is shown in T steps.
 Encode = Callable[[Tensor, int], Source]
@@ -80,11 +80,11 @@ class EventCounts:
 class ReadOut(Protocol):
     """How the window of the last layer becomes an output [N, out]."""
 
-    def __call__(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+    def __call__(self, states: Sequence[NeuronState], v_th: Constant) -> Tensor:
         """Read T states of the last layer."""
         ...
 
-    def answered(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+    def answered(self, states: Sequence[NeuronState], v_th: Constant) -> Tensor:
         """Return which samples' outputs no later step can change, as booleans [N]: here none."""
         return torch.zeros_like(states[-1].v[:, 0], dtype=torch.bool)
 
@@ -93,7 +93,7 @@ class ReadOut(Protocol):
 class Rate(ReadOut):
     """Output = spikes per step, Σ_t z_t / T in [0, 1] (paper Eq. 9 with Z = 1/T)."""
 
-    def __call__(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+    def __call__(self, states: Sequence[NeuronState], v_th: Constant) -> Tensor:
         return torch.stack([state.z for state in states]).mean(0)
 
 
@@ -106,7 +106,7 @@ class LastMembrane(ReadOut):
     def __post_init__(self) -> None:
         require(self, "ceiling", self.ceiling is None or self.ceiling > 0.0, "> 0, or None")
 
-    def __call__(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+    def __call__(self, states: Sequence[NeuronState], v_th: Constant) -> Tensor:
         return _relative(states[-1].v, v_th, self.ceiling)
 
 
@@ -135,29 +135,33 @@ class Rank(ReadOut):
         require(self, "fraction", share, "in [0, 1), or None")
         require(self, "ceiling", self.ceiling is None or self.ceiling > 0.0, "> 0, or None")
 
-    def _fired(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+    def _fired(self, states: Sequence[NeuronState], v_th: Constant) -> Tensor:
         """Return at which steps samples may stop, as booleans [T, N]."""
         fired = torch.stack([(state.v > v_th).any(-1) for state in states])
         fired[: self.earliest] = False
         if self.fraction is None:
             return fired
-        return (fired.double().mean(1, keepdim=True) > self.fraction).expand_as(fired)
+        samples = max(fired.shape[1], 1)
+        needed = int(self.fraction * samples)
+        while needed / samples <= self.fraction:  # exactly, on devices without double precision
+            needed += 1
+        return (fired.sum(1, keepdim=True) >= needed).expand_as(fired)
 
-    def answered(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+    def answered(self, states: Sequence[NeuronState], v_th: Constant) -> Tensor:
         return self._fired(states, v_th).any(0)
 
-    def stop_steps(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+    def stop_steps(self, states: Sequence[NeuronState], v_th: Constant) -> Tensor:
         """Return the stopping step of each sample, counted from 0, as integers [N]."""
         fired = self._fired(states, v_th).to(torch.int8)
         fired[-1] = 1
         return fired.argmax(0)
 
-    def __call__(self, states: Sequence[NeuronState], v_th: float) -> Tensor:
+    def __call__(self, states: Sequence[NeuronState], v_th: Constant) -> Tensor:
         stop = self.stop_steps(states, v_th)
         v = torch.stack([state.v for state in states])
         chosen = v[stop, torch.arange(v.shape[1], device=v.device)]
         return _relative(chosen, v_th, self.ceiling)
 
 
-def _relative(v: Tensor, v_th: float, ceiling: float | None) -> Tensor:
+def _relative(v: Tensor, v_th: Constant, ceiling: float | None) -> Tensor:
     return v / v_th if ceiling is None else (v / v_th).clamp(max=ceiling)

@@ -17,7 +17,7 @@ from hybrid.model.drive import as_drive, drive_decay
 from hybrid.model.embedding import convolution
 from hybrid.model.layers import HybridLinear, InitialMeta, Lifetime
 from hybrid.model.networks import Activity, HybridNetwork
-from hybrid.model.neurons import Neuron, NeuronState
+from hybrid.model.neurons import Neuron, NeuronState, require_numbers
 from hybrid.model.plasticity import LayerState, LocalRule, Pool
 from hybrid.model.window.choice import Window
 
@@ -80,7 +80,7 @@ class Convolutional(HybridNetwork):
         rule: LocalRule | None,
         readout: ReadOut,
         steps: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         meta_generator: torch.Generator | None = None,
         tau: float | None = None,
         lifetime: Lifetime = "carry",
@@ -94,6 +94,7 @@ class Convolutional(HybridNetwork):
             raise ValueError("give at least one convolutional and one dense layer")
         if convolutions[0].dropout:
             raise ValueError("the first convolution sees the image, once a window: no dropout")
+        require_numbers(neuron, "Convolutional")
         self.image, self.neuron, self.readout = image, neuron, readout
         self.gain, self._convolutions, self._dense = drive_decay(steps, tau), convolutions, dense
         self.encode = encode

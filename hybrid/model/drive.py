@@ -67,6 +67,10 @@ class Static(_Stepwise):
         """Return the drive of some inputs, given by their numbers [k]."""
         return Static(self.value[:, inputs], self.gain)
 
+    def part(self, first: int, end: int, samples: Tensor) -> "Static":
+        """Return steps `first` to `end` - 1 of some samples, given by their numbers [k]."""
+        return Static(self.value[samples], self.gain[first:end])
+
     def sizes(self, *, pooled: bool) -> list[Tensor]:
         """Return Σ_n |value| [in] for each step, or |value| [N, in] if not `pooled`."""
         size = self.value.abs()
@@ -102,6 +106,10 @@ class Steps(_Stepwise):
     def select(self, inputs: Tensor) -> "Steps":
         """Return the drive of some inputs, given by their numbers [k]."""
         return Steps(tuple(x[:, inputs] for x in self.inputs), self.gain)
+
+    def part(self, first: int, end: int, samples: Tensor) -> "Steps":
+        """Return steps `first` to `end` - 1 of some samples, given by their numbers [k]."""
+        return Steps(tuple(x[samples] for x in self.inputs[first:end]), self.gain[first:end])
 
     def sizes(self, *, pooled: bool) -> list[Tensor]:
         """Return Σ_n |inputs_t| [in] of each step, or |inputs_t| [N, in] if not `pooled`."""

@@ -39,7 +39,7 @@ class Embedding(nn.Module):
         activation: Activation = "tanh",
         normalised: bool = False,
         length: float | None = None,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if not channels or min(channels) < 1:
@@ -84,7 +84,7 @@ class Pixels(nn.Module):
 
 
 def convolution(
-    inputs: int, outputs: int, generator: torch.Generator, *, stride: int = 1
+    inputs: int, outputs: int, generator: torch.Generator | None, *, stride: int = 1
 ) -> nn.Conv2d:
     """Return a padded 3 x 3 convolution with torch's initial distribution from `generator`."""
     module = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)

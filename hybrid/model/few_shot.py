@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hybrid.model.embedding import Embedding, Pixels
 from hybrid.model.layers import Theta, uniform_parameter
 from hybrid.model.networks import MetaLearner
-from hybrid.model.neurons import LIF, NeuronState
+from hybrid.model.neurons import LIF, NeuronState, require_numbers
 from hybrid.model.plasticity import (
     Hebbian,
     LayerState,
@@ -77,12 +77,13 @@ class FewShotReadOut(nn.Module):
         label_current: float = 10.0,
         largest_rate: float = 0.1,
         initial: InitialBinding = InitialBinding(),  # noqa: B008 (immutable)
-        generator: torch.Generator,
-        meta_generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        meta_generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if features < 1 or ways < 2:
             raise ValueError(f"features = {features}, ways = {ways}: give >= 1 and >= 2")
+        require_numbers(neuron, "FewShotReadOut")
         self.neuron, self.rule, self.ways = neuron, rule, ways
         self.label_current, self.largest_rate = label_current, largest_rate
         self.weight = uniform_parameter(features, generator, ways, features)

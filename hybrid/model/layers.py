@@ -1,24 +1,57 @@
 """Plastic layers as thin modules over `run_window`: parameters, a stored trace and its lifetime."""
 
-from typing import Literal, NamedTuple
+from copy import copy
+from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from hybrid.checks import choose
-from hybrid.model.drive import Control, Source, checked_source, time_first
-from hybrid.model.neurons import Neuron
-from hybrid.model.plasticity import LayerState, LocalRule, MetaLocal, Pool, Synapse, plastic_step
+from hybrid.model.drive import (
+    Control,
+    Drive,
+    Source,
+    as_drive,
+    checked_source,
+    time_first,
+)
+from hybrid.model.neurons import Neuron, tensor_constants, with_constants, without_values
+from hybrid.model.plasticity import (
+    LayerState,
+    LocalRule,
+    Memory,
+    MetaLocal,
+    Pool,
+    Synapse,
+    mapped,
+    plastic_step,
+)
+from hybrid.model.rules import Rewarded
 from hybrid.model.window.choice import Evaluation, Window, run_window
+from hybrid.model.window.memories import FinalTrace
+from hybrid.model.window.ragged import checked_lengths, run_ragged
 from hybrid.model.window.sparse import SparseMask
 
 ThetaForm = Literal["free", "signed", "layer"]
 THETA_FORMS: tuple[ThetaForm, ...] = ("free", "signed", "layer")
 Lifetime = Literal["call", "carry"]
 LIFETIMES: tuple[Lifetime, ...] = ("call", "carry")
+SHARED: tuple[Pool, ...] = ("batch", "ranks")  # poolings that leave one trace for all
+Answer = Literal["window", "spikes"]
+ANSWERS: tuple[Answer, ...] = ("window", "spikes")
 
 
-class Theta(nn.Module):
+class _Named(nn.Module):
+    """A few tensors by name."""
+
+    def extra_repr(self) -> str:
+        """Return names and shapes."""
+        own = [*self.named_parameters(recurse=False), *self.named_buffers(recurse=False)]
+        return ", ".join(f"{name} {list(value.shape)}" for name, value in own)
+
+
+class Theta(_Named):
     """θ, the meta-local parameters of a layer, by name: what training tells from weights."""
 
     local_gain: nn.Parameter
@@ -62,7 +95,8 @@ class HybridLinear(nn.Module):
 
     Args:
         in_features, out_features: layer size.
-        neuron: neuron model.
+        neuron: neuron model. Of its constants that are tensors the layer has copies of its own,
+            parameters among them: it trains them at the weights' rate.
         rule: local rule; None gives a layer that learns by gradients alone (GP).
         bias: whether the neurons have a bias.
         lifetime: how long the trace lives. "call": it starts at zero in each call. "carry": it is
@@ -76,15 +110,19 @@ class HybridLinear(nn.Module):
             threshold (Zheng et al., AAAI 2021); of layers without a rule.
         theta_form: "free"; "signed": |local_gain| and |local_rate| act, so that the rule's sign
             alone says which way traces move; "layer": one local rate for all inputs.
-        generator: source of the initial weights and bias.
+        generator: source of the initial weights and bias; None for torch's own.
         meta_generator: source of the initial θ, so that a layer has the same initial weights with
             and without a rule; None takes `generator`.
+        returns: what a call returns: its "window", with the state it ends in; or its "spikes"
+            [T, N, out] alone, for `nn.Sequential` and the like.
 
-    The stored trace changes only in training mode, or in `forward(..., store=True)`: evaluation
-    leaves no mark. Gradients never flow through the stored trace (authors' code).
+    The stored trace, and what the rule remembers beside it, change only in training mode, or in
+    `forward(..., store=True)`: evaluation leaves no mark. Gradients never flow through what is
+    stored (authors' code).
     """
 
     trace: Tensor
+    memory: "Kept | None"  # None: the rule keeps nothing
 
     def __init__(
         self,
@@ -93,7 +131,7 @@ class HybridLinear(nn.Module):
         *,
         neuron: Neuron,
         rule: LocalRule | None,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         meta_generator: torch.Generator | None = None,
         bias: bool = True,
         lifetime: Lifetime = "carry",
@@ -102,25 +140,38 @@ class HybridLinear(nn.Module):
         nonnegative_rate: bool = False,
         normalise: bool = False,
         theta_form: ThetaForm = "free",
+        returns: Answer = "window",
     ) -> None:
         super().__init__()
         choose("lifetime", lifetime, LIFETIMES)
         choose("theta_form", theta_form, THETA_FORMS)
+        choose("returns", returns, ANSWERS)
         if not all(low <= high for low, high in initial_meta):
             raise ValueError(f"{initial_meta}: give pairs (low, high) with low <= high")
-        if pool != "batch" and lifetime != "call":
+        if pool not in SHARED and lifetime != "call":
             raise ValueError(
                 f"pool = {pool!r} keeps one trace per sample, which cannot outlive a call: "
                 f"use lifetime='call' instead of {lifetime!r}, or pool='batch'"
             )
-        self.neuron, self.rule, self.lifetime, self.pool = neuron, rule, lifetime, pool
+        self.in_features, self.out_features = in_features, out_features
+        self.rule, self.lifetime, self.pool, self.returns = rule, lifetime, pool, returns
         self.nonnegative_rate, self.theta_form = nonnegative_rate, theta_form
+        self._neuron, constants = neuron, tensor_constants(neuron)
+        for name, value in constants.items():
+            if tuple(value.shape) not in ((), (1,), (out_features,)):
+                raise ValueError(
+                    f"{type(neuron).__name__}.{name} has shape {list(value.shape)}: give one value "
+                    f"for the layer, or one for each of its {out_features} neurons"
+                )
+        if constants:
+            self.constants = Constants(constants)
 
         if normalise and rule is not None:
             raise ValueError("normalise = True is for layers without a local rule")
         self.norm = nn.BatchNorm1d(out_features) if normalise else None
         if self.norm is not None:
-            nn.init.constant_(self.norm.weight, neuron.v_th)
+            with torch.no_grad():
+                self.norm.weight.copy_(torch.as_tensor(neuron.v_th))
 
         self.weight = uniform_parameter(in_features, generator, out_features, in_features)
         self.bias = uniform_parameter(in_features, generator, out_features) if bias else None
@@ -138,6 +189,36 @@ class HybridLinear(nn.Module):
                 sliding_threshold=drawn(initial_meta.sliding_threshold, out_features),
             )
             self.register_buffer("trace", torch.zeros(in_features, out_features))
+            begun = rule.begun(self.weight.detach())
+            self.memory = None if begun is None else Kept(begun)
+
+    @property
+    def neuron(self) -> Neuron:
+        """The neuron model, with the present values of its trained constants."""
+        constants: Constants | None = self._modules.get("constants")  # type: ignore[assignment]
+        return self._neuron if constants is None else with_constants(self._neuron, constants.now())
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows of the layer."""
+        parts = [f"{self.in_features} -> {self.out_features}", f"neuron={_short(self._neuron)}"]
+        parts.append(f"rule={self.rule}")
+        if self.rule is not None:
+            parts += [f"lifetime={self.lifetime!r}", f"pool={self.pool!r}"]
+        return ",\n".join(parts)
+
+    def reset(self) -> None:
+        """Forget: the stored trace, and what the rule remembers, are as at the beginning."""
+        if self.rule is not None:
+            self._store(LayerState(trace=torch.zeros_like(self.trace)), begun=True)
+
+    def reward(self, reward: float) -> None:
+        """Turn what the stored tags hold into trace, see `Rewarded`; of other rules an error."""
+        if not isinstance(self.rule, Rewarded) or self.lifetime == "call":
+            raise ValueError(
+                "a reward needs a rule Rewarded(rule=...) and lifetime='carry'; of states that are "
+                "handed on by hand, Rewarded.reward"
+            )
+        self._store(self.rule.reward(self.stored(), reward))
 
     def synapse(self, mask: Tensor | None = None) -> Synapse:
         """Return the layer's synapses, with an optional mask [in, out] for the global weights."""
@@ -158,7 +239,8 @@ class HybridLinear(nn.Module):
         """Return the state that a call starts from: at rest, with the stored trace if it lives."""
         if self.rule is None or self.lifetime == "call":
             return LayerState()
-        return LayerState(trace=self.trace)
+        memory = None if self.memory is None else self.memory.value()
+        return LayerState(trace=self.trace, eligibility=memory)
 
     def forward(
         self,
@@ -171,8 +253,9 @@ class HybridLinear(nn.Module):
         adapt: bool = True,
         store: bool | None = None,
         control: Control | None = None,
+        lengths: Tensor | None = None,
         batch_first: bool = False,
-    ) -> Window:
+    ) -> Window | Tensor:
         """Run a window of T steps.
 
         Args:
@@ -184,42 +267,66 @@ class HybridLinear(nn.Module):
             evaluation, adapt: see `run_window`.
             store: whether the final trace becomes the stored one; None means in training mode.
             control: see `run_window`; it comes before a normalisation.
+            lengths: steps of each sample [N], if they end at different steps, see `run_ragged`.
             batch_first: whether a tensor is [N, T, in], as of a DataLoader.
 
         Returns:
-            The window. Its `final.trace` is None where the layer has no use for it.
+            The window, or its spikes, see `returns`. Its `final.trace` is None where the layer has
+            no use for it: to go on from it, give a `start` from the first window on.
 
         Raises:
-            ValueError: if `store` is asked for where there is no single trace to store, or as
-                of `run_window`.
+            ValueError: if `store` is asked for where there is no single trace to store, `start`
+                lacks its trace, or as of `run_window`.
         """
         pool = pool or self.pool
         can_store = self._can_store(pool, adapt)
         if store and not can_store:
             raise ValueError(
-                "store=True needs a rule, lifetime='carry', pool='batch' and "
+                "store=True needs a rule, lifetime='carry', pool='batch' or 'ranks', and "
                 "adapt=True: nothing else leaves one trace for all samples"
             )
         store = can_store and (self.training if store is None else store)
+        if store and pool == "batch" and dist.is_initialized() and dist.get_world_size() > 1:
+            raise ValueError(
+                "pool = 'batch' would leave each process a trace of its own samples, of which only "
+                "one survives: use pool='ranks', which is the whole batch's, or lifetime='call'"
+            )
+        if self.rule is not None and start is not None and start.neuron and start.trace is None:
+            raise ValueError(
+                "start: a state without its trace, which its window did not build; begin with "
+                "start=layer.stored(), or network.stored(), and hand on what each window ends in"
+            )
         source = time_first(source) if batch_first else source
-        source = checked_source(source, self.weight.shape[1], once=False)
+        drive = as_drive(checked_source(source, self.in_features, once=False))
         sparse, dense = (mask, None) if isinstance(mask, SparseMask) else (None, mask)
-        window = run_window(
-            source,
-            self.synapse(dense),
-            self.neuron,
-            self.rule,
-            self.stored() if start is None else start,
-            pool=pool,
-            evaluation=evaluation,
-            adapt=adapt,
-            final_trace="graph" if start is not None else "values" if store else "none",
-            sparse_mask=sparse,
-            control=self._control(control),
-        )
+
+        def run(drive: Drive, start: LayerState, final_trace: FinalTrace = "graph") -> Window:
+            return self._window(
+                drive,
+                start,
+                synapse=self.synapse(dense),
+                pool=pool,
+                evaluation=evaluation,
+                adapt=adapt,
+                final_trace=final_trace,
+                sparse_mask=sparse,
+                control=self._control(control),
+            )
+
+        begin = self.stored() if start is None else start
+        if lengths is not None:
+            lengths = checked_lengths(lengths, drive.shape[0], drive.steps)
+            window = run_ragged(run, drive, lengths, begin)
+        else:
+            final: FinalTrace = "graph" if start is not None else "values" if store else "none"
+            window = run(drive, begin, final)
         if store:
-            self._store(window.final.trace)
-        return window
+            self._store(window.final)
+        return window if self.returns == "window" else window.z
+
+    def _window(self, drive: Drive, start: LayerState, *, synapse: Synapse, **how: Any) -> Window:
+        """Run a window, see `run_window`."""
+        return run_window(drive, synapse, self.neuron, self.rule, start, **how)
 
     def step(
         self, x: Tensor, state: LayerState, *, pool: Pool | None = None, adapt: bool = True
@@ -247,23 +354,83 @@ class HybridLinear(nn.Module):
     def finish(self, state: LayerState, *, pool: Pool | None = None, adapt: bool = True) -> None:
         """End a window of single steps: in training mode, keep its trace as `forward` would."""
         if self.training and self._can_store(pool or self.pool, adapt):
-            self._store(state.trace)
+            self._store(state)
 
     def _can_store(self, pool: Pool, adapt: bool) -> bool:
-        return self.rule is not None and self.lifetime != "call" and pool == "batch" and adapt
+        return self.rule is not None and self.lifetime != "call" and pool in SHARED and adapt
 
-    def _store(self, trace: Tensor | None) -> None:
-        if trace is not None:
-            # One memory layout, so that a run resumed from disk repeats the same bits; and the
-            # precision of the weights, whatever the window was computed in.
-            kept = trace.detach().to(self.weight.dtype).contiguous()
-            if kept.is_inference():  # could never be trained with
-                with torch.inference_mode(mode=False):
-                    kept = kept.clone()
-            self.trace = kept
+    def _store(self, state: LayerState, *, begun: bool = False) -> None:
+        assert self.rule is not None
+        if state.trace is not None:
+            self.trace = self._kept(state.trace)
+        if self.memory is None:
+            return
+        if begun:
+            self.memory.store(self.rule.begun(self.weight.detach()))
+        elif state.eligibility is not None:
+            self.memory.store(mapped(self._kept, self.rule.lasting(state.eligibility)))
+
+    def _kept(self, value: Tensor) -> Tensor:
+        # One memory layout, so that a run resumed from disk repeats the same bits; and the
+        # precision of the weights, whatever the window was computed in.
+        kept = value.detach().to(self.weight.dtype).contiguous()
+        if not without_values() and kept.is_inference():  # could never be trained with
+            with torch.inference_mode(mode=False):
+                kept = kept.clone()
+        return kept
 
 
-def uniform_parameter(fan_in: int, generator: torch.Generator, *shape: int) -> nn.Parameter:
+def _short(neuron: Neuron) -> str:
+    """Return a neuron in words, its tensors by their shape."""
+    tensors = {
+        name: f"{'trained' if isinstance(value, nn.Parameter) else 'given'} {list(value.shape)}"
+        for name, value in tensor_constants(neuron).items()
+    }
+    shown = copy(neuron)
+    for name, text in tensors.items():
+        object.__setattr__(shown, name, text)
+    return repr(shown)
+
+
+class Constants(_Named):
+    """A layer's own copies of those constants of its neurons that are tensors."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name, value in values.items():
+            own = value.detach().clone()
+            if isinstance(value, nn.Parameter):
+                self.register_parameter(name, nn.Parameter(own, value.requires_grad))
+            else:
+                self.register_buffer(name, own)
+
+    def now(self) -> dict[str, Tensor]:
+        """Return the present values by name."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
+
+class Kept(_Named):
+    """What a rule remembers from call to call, as buffers of its layer."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self._form = mapped(lambda _: torch.empty(0), memory)
+        self.store(memory)
+
+    def store(self, memory: Memory) -> None:
+        """Keep a memory of the form that it began with."""
+        found: list[Tensor] = []
+        mapped(lambda value: found.append(value) or value, memory)  # type: ignore[func-returns-value]
+        for number, value in enumerate(found):
+            self.register_buffer(f"part{number}", value)
+
+    def value(self) -> Memory:
+        """Return the memory."""
+        parts = iter(self.buffers(recurse=False))
+        return mapped(lambda _: next(parts), self._form)
+
+
+def uniform_parameter(fan_in: int, generator: torch.Generator | None, *shape: int) -> nn.Parameter:
     """Return a parameter drawn as those of torch's own linear layer."""
     bound = fan_in**-0.5
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))

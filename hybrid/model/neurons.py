@@ -7,13 +7,18 @@ A spike z = H(v - v_th) has derivative zero almost everywhere. In the backward p
 replaces dH/dv by a bump around the threshold (paper, Methods; Fig. 1).
 """
 
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from hybrid.checks import one_of, require
+from hybrid.checks import between, one_of, positive, require
+
+# A constant of neurons: a number, or a tensor, of one entry or one for each neuron [out]. Layers
+# train those that are parameters.
+Constant = float | Tensor
 
 Reset = Literal["subtract", "zero", "none"]
 
@@ -84,12 +89,44 @@ class _Spike(torch.autograd.Function):
         return ctx.surrogate.backward(grads[0], v, ctx.v_th), None, None
 
 
-def spike(v: Tensor, v_th: float, surrogate: Surrogate) -> Tensor:
+class _TransformedSpike(_Spike):
+    """The same in the form that `torch.func` and compilers ask for, and slower without them."""
+
+    @staticmethod
+    def forward(v: Tensor, v_th: float, surrogate: Surrogate) -> Tensor:  # type: ignore[override]
+        return (v > v_th).to(v.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, Surrogate], output: Tensor) -> None:
+        v, ctx.v_th, ctx.surrogate = inputs
+        ctx.save_for_backward(v)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Tensor, Any]:
+        return cast(Tensor, _TransformedSpike.apply(*inputs)), in_dims[0]
+
+
+def spike(v: Tensor, v_th: Constant, surrogate: Surrogate) -> Tensor:
     """Return z = H(v - v_th) as floats of `v`'s shape, with `surrogate` as its derivative.
 
     Source: paper Eq. 8, third line.
     """
-    return cast(Tensor, _Spike.apply(v, v_th, surrogate))
+    if isinstance(v_th, Tensor):  # has a gradient of its own
+        v, v_th = v - v_th, 0.0
+    function = _TransformedSpike if without_values() else _Spike
+    return cast(Tensor, function.apply(v, v_th, surrogate))
+
+
+def without_values() -> bool:
+    """Return whether a compiler or `torch.func` is at work, for whom tensors may have no values."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def plus(value: Tensor, factor: Constant, other: Tensor) -> Tensor:
+    """Return value + factor · other, in one pass if the factor is a number."""
+    if isinstance(factor, Tensor):
+        return value + factor * other
+    return torch.add(value, other, alpha=factor)
 
 
 class NeuronState(NamedTuple):
@@ -104,7 +141,7 @@ class Neuron(Protocol):
     """What layers ask of a neuron model."""
 
     @property
-    def v_th(self) -> float: ...
+    def v_th(self) -> Constant: ...
 
     def step(self, current: Tensor, state: NeuronState | None) -> NeuronState:
         """Advance one step under `current` [N, out]; a state of None means at rest."""
@@ -120,7 +157,8 @@ class LIF:
 
     Args:
         decay: membrane decay per step in [0, 1], 1 - k_u in the paper.
-        v_th: spike threshold, > 0.
+        v_th: spike threshold, > 0. Both may be tensors, of one entry or one for each neuron [out];
+            as `nn.Parameter`s they are trained, each layer its own copy.
         reset: what a spike does to the membrane. The authors' networks use "subtract" save for the
             convolutional Fashion-MNIST network and few-shot learning ("zero") and the CIFAR-10
             read-out ("none").
@@ -129,14 +167,14 @@ class LIF:
     Raises ValueError, naming the constant, if one makes no sense.
     """
 
-    decay: float
-    v_th: float
+    decay: Constant
+    v_th: Constant
     reset: Reset = "subtract"
     surrogate: Surrogate = field(default_factory=Rectangle)
 
     def __post_init__(self) -> None:
-        require(self, "decay", 0.0 <= self.decay <= 1.0, "in [0, 1]")
-        require(self, "v_th", self.v_th > 0.0, "> 0")
+        require(self, "decay", between(self.decay, 0.0, 1.0), "in [0, 1]")
+        require(self, "v_th", positive(self.v_th), "> 0")
         one_of(self, "reset", Reset)
 
     def step(self, current: Tensor, state: NeuronState | None) -> NeuronState:
@@ -144,12 +182,11 @@ class LIF:
         if state is None:
             v = current
         elif self.reset == "subtract":
-            spent = torch.sub(state.v, state.z, alpha=self.v_th)
-            v = torch.add(current, spent, alpha=self.decay)
+            v = plus(current, self.decay, plus(state.v, -self.v_th, state.z))
         elif self.reset == "zero":
-            v = torch.add(current, state.v * (1.0 - state.z), alpha=self.decay)
+            v = plus(current, self.decay, state.v * (1.0 - state.z))
         else:
-            v = torch.add(current, state.v, alpha=self.decay)
+            v = plus(current, self.decay, state.v)
         return NeuronState(v, spike(v, self.v_th, self.surrogate))
 
 
@@ -157,7 +194,7 @@ class LIF:
 class IF(LIF):
     """Integrate-and-fire neuron: a LIF neuron that does not leak, its decay is 1."""
 
-    decay: float = field(default=1.0, init=False)
+    decay: Constant = field(default=1.0, init=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,18 +206,18 @@ class AdaptiveLIF(LIF):
 
     Args:
         adaptation_decay: in [0, 1].
-        adaptation_gain: >= 0.
+        adaptation_gain: >= 0. Both may be tensors, see `LIF`.
 
     Source: Bellec et al., NeurIPS 2018 (adaptive threshold).
     """
 
-    adaptation_decay: float = 0.9
-    adaptation_gain: float = 0.1
+    adaptation_decay: Constant = 0.9
+    adaptation_gain: Constant = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "adaptation_decay", 0.0 <= self.adaptation_decay <= 1.0, "in [0, 1]")
-        require(self, "adaptation_gain", self.adaptation_gain >= 0.0, ">= 0")
+        require(self, "adaptation_decay", between(self.adaptation_decay, 0.0, 1.0), "in [0, 1]")
+        require(self, "adaptation_gain", between(self.adaptation_gain, 0.0), ">= 0")
 
     def step(self, current: Tensor, state: NeuronState | None) -> NeuronState:
         """See `LIF.step`."""
@@ -198,3 +235,34 @@ class AdaptiveLIF(LIF):
                 v = self.decay * state.v + current
         raised = v - self.adaptation_gain * adaptation
         return NeuronState(v, spike(raised, self.v_th, self.surrogate), adaptation)
+
+
+# Between what bounds a trained constant acts: outside, where no neuron model makes sense, its
+# gradient is zero.
+_BOUNDS = {"decay": (0.0, 1.0), "adaptation_decay": (0.0, 1.0), "adaptation_gain": (0.0, None)}
+
+
+def tensor_constants(neuron: Neuron) -> dict[str, Tensor]:
+    """Return the constants of a neuron that are tensors, by name."""
+    if not is_dataclass(neuron):
+        return {}
+    values = {f.name: getattr(neuron, f.name) for f in fields(neuron)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def with_constants(neuron: Neuron, constants: dict[str, Tensor]) -> Neuron:
+    """Return a neuron with other values of some constants, each within its bounds."""
+    other = copy(neuron)
+    for name, value in constants.items():  # without checks: they would wait for a GPU
+        low, high = _BOUNDS.get(name, (1e-3, None))
+        object.__setattr__(other, name, value.clamp(low, high))
+    return other
+
+
+def require_numbers(neuron: Neuron, owner: str) -> None:
+    """Raise ValueError if a neuron has constants that are tensors, which `owner` cannot use."""
+    if names := tensor_constants(neuron):
+        raise ValueError(
+            f"{type(neuron).__name__}.{', '.join(names)}: {owner} takes numbers, such as "
+            "LIF(decay=0.4, v_th=0.35); constants that are tensors are for fully connected layers"
+        )

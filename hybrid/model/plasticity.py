@@ -13,21 +13,23 @@ Traces are [in, out] (one for all samples) or [N, in, out] (one per sample); wei
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from hybrid.checks import one_of, require
-from hybrid.model.neurons import Neuron, NeuronState
+from hybrid.model.neurons import Constant, Neuron, NeuronState, plus
 
-Pool = Literal["batch", "sample", "stream"]
+Pool = Literal["batch", "ranks", "sample", "stream"]
 Post = Literal["tanh", "identity", "softmax", "constant"]
 # Signals (pre [N, in], post [N, out]) whose products drive a trace, to be summed over.
 Pairs = tuple[tuple[Tensor, Tensor], ...]
-POOLS: tuple[Pool, ...] = ("batch", "sample", "stream")
+POOLS: tuple[Pool, ...] = ("batch", "ranks", "sample", "stream")
 
 # Matrix products with fewer output columns than this run several times faster transposed.
 NARROW = 64
@@ -57,19 +59,35 @@ class Eligibility(NamedTuple):
     post: Tensor  # [N, out]
 
 
+# What a rule remembers from step to step: a named tuple of tensors, of other memories, and of
+# None. Each tensor begins with the samples, or with 1 where all of them share it.
+Memory = Any
+
+
 class LayerState(NamedTuple):
     """What a plastic layer carries from step to step."""
 
     neuron: NeuronState | None = None  # None: at rest
     trace: Tensor | None = None  # P, [in, out] or [N, in, out]; None: all zero
-    eligibility: Eligibility | None = None
+    eligibility: Memory = None  # of the rule; None: it has seen nothing yet
+
+    def detach(self) -> "LayerState":
+        """Return the state without its history, to go on from with another backward pass."""
+        return LayerState(*(mapped(Tensor.detach, part) for part in self))
 
 
-Memory = Eligibility | None
+def mapped(change: Callable[[Tensor], Tensor], part: Any) -> Any:
+    """Return a state, or a part of it, with each of its tensors changed."""
+    if isinstance(part, Tensor):
+        return change(part)
+    return part if part is None else type(part)(*(mapped(change, own) for own in part))
 
 
 class LocalRule(ABC):
     """What drives the trace: pairs of pre- and postsynaptic signals whose products are added.
+
+    A rule of one's own says which pairs (`correlate`); one that must see the trace moves it by
+    itself (`learn`); one whose memory outlives a call says what of it does (`begun`, `lasting`).
 
     Args:
         trace_decay: λ = e^{-dt/τ_w} in [0, 1], decay of the trace per step.
@@ -91,9 +109,34 @@ class LocalRule(ABC):
 
     @abstractmethod
     def correlate(
-        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: float
+        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: Constant
     ) -> tuple[Pairs, Memory]:
         """Return the signals of this step, from x [N, in] and what it evoked, and the memory."""
+
+    def learn(
+        self,
+        trace: Tensor | None,
+        x: Tensor,
+        state: NeuronState,
+        memory: Memory,
+        meta: MetaLocal,
+        v_th: Constant,
+        pooling: "Pooling",
+    ) -> tuple[Tensor, Memory]:
+        """Return P_{t+1} and the memory after this step; `update_trace` says in which shapes."""
+        pairs, memory = self.correlate(x, state, memory, meta, v_th)
+        return update_trace(trace, pairs, meta, self, pooling), memory
+
+    def begun(self, weight: Tensor) -> Memory:
+        """Return what a layer with weights [out, in] keeps from call to call, as it begins.
+
+        Its tensors start with 1: all samples share it. None for a rule that keeps nothing.
+        """
+        return None
+
+    def lasting(self, memory: Memory) -> Memory:
+        """Return what is kept of a memory that a call ends with, as `begun` has it."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,19 +162,19 @@ class Hebbian(LocalRule):
         one_of(self, "post", Post)
         require(self, "sign", self.sign in (1, -1), "1 (Hebbian) or -1 (anti-Hebbian)")
 
-    def post_signal(self, v: Tensor, sliding_threshold: Tensor, v_th: float) -> Tensor:
+    def post_signal(self, v: Tensor, sliding_threshold: Tensor, v_th: Constant) -> Tensor:
         """Return y = sign · post(v / v_th - sliding_threshold) [N, out]."""
         if self.post == "softmax":
             y = torch.softmax(v - sliding_threshold, dim=-1)
         elif self.post == "constant":
             y = (-sliding_threshold).expand_as(v)
         else:
-            y = torch.add(-sliding_threshold, v, alpha=1.0 / v_th)
+            y = plus(-sliding_threshold, 1.0 / v_th, v)
             y = torch.tanh(y) if self.post == "tanh" else y
         return y if self.sign == 1 else -y
 
     def correlate(
-        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: float
+        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: Constant
     ) -> tuple[Pairs, Memory]:
         return ((x, self.post_signal(state.v, meta.sliding_threshold, v_th)),), memory
 
@@ -169,7 +212,7 @@ class STDP(LocalRule):
             require(self, name, math.isfinite(getattr(self, name)), "finite")
 
     def correlate(
-        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: float
+        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: Constant
     ) -> tuple[Pairs, Memory]:
         earlier = memory or Eligibility(torch.zeros_like(x), torch.zeros_like(state.z))
         pre = self.pre_decay * earlier.pre + x
@@ -179,32 +222,64 @@ class STDP(LocalRule):
         return pairs, Eligibility(pre, post + state.z)
 
 
+class _SumOfRanks(torch.autograd.Function):
+    """The sum of a tensor over all processes; every process's loss depends on each part of it."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        total = own.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        return cast(Tensor, _SumOfRanks.apply(grads[0]))
+
+
 class Pooling(NamedTuple):
     """How the updates of N samples become one trace, or one trace each."""
 
     shared: bool  # one trace [in, out] for all samples
     weight: float  # factor of the summed (or own) update
     trace_decay: float  # λ per step
+    share: float = 1.0  # of a batch's step that a step of one sample is
+    ranks: bool = False  # whether the samples of all processes are one batch
+
+    def total(self, own: Tensor) -> Tensor:
+        """Return a sum over this process's samples, summed over all processes that share it."""
+        return cast(Tensor, _SumOfRanks.apply(own)) if self.ranks else own
+
+    def of_rule(self, rule: LocalRule) -> "Pooling":
+        """Return the same pooling with the decay of another rule."""
+        return self._replace(trace_decay=rule.trace_decay**self.share)
 
     @classmethod
     def of(cls, pool: Pool, rule: LocalRule, samples: int) -> "Pooling":
         """Return the pooling named `pool` for a batch of `samples`.
 
-        "batch": the mean over the batch moves one trace (the authors' code). "sample": each
+        "batch": the mean over the batch moves one trace (the authors' code). "ranks": the same,
+        over the samples of all processes of `torch.distributed` together, which must run the same
+        windows at the same time. "sample": each
         sample has its own trace. "stream": each sample has its own trace and moves it by 1/M of
         a batch update, while it decays by λ^{1/M}: M samples seen one after the other weigh as
         much as one batch of M.
 
         Raises:
-            ValueError: if `pool` is not one of the three.
+            ValueError: if `pool` is not one of the four, or there are no processes.
         """
         if pool == "batch":
             return cls(True, 1.0 / samples, rule.trace_decay)
+        if pool == "ranks":
+            if not dist.is_initialized():
+                raise ValueError("pool = 'ranks' needs torch.distributed.init_process_group first")
+            everyone = torch.tensor(samples)
+            dist.all_reduce(everyone)
+            return cls(True, 1.0 / everyone.item(), rule.trace_decay, ranks=True)
         if pool == "sample":
             return cls(False, 1.0, rule.trace_decay)
         if pool == "stream":
             m = rule.nominal_batch
-            return cls(False, 1.0 / m, rule.trace_decay ** (1.0 / m))
+            return cls(False, 1.0 / m, rule.trace_decay ** (1.0 / m), 1.0 / m)
         raise ValueError(f"pool = {pool!r}: choose one of {', '.join(POOLS)}")
 
 
@@ -276,7 +351,7 @@ def update_trace(
     decay, weight = pooling.trace_decay, pooling.weight
     if pooling.shared:
         first, *others = (post.mT @ pre for pre, post in pairs)
-        update = sum(others, first)
+        update = pooling.total(sum(others, first))
         if moved is None:
             moved = (weight * meta.local_rate) * update
         else:
@@ -291,9 +366,13 @@ def update_trace(
                 moved = torch.baddbmm(moved, column, row, beta=decay, alpha=weight)
             decay = 1.0
     assert moved is not None
-    if rule.trace_clip is not None:
-        moved = moved.clamp(-rule.trace_clip, rule.trace_clip)
-    return moved.mT
+    return clipped(moved, rule).mT
+
+
+def clipped(trace: Tensor, rule: LocalRule) -> Tensor:
+    """Return a trace within the rule's bounds."""
+    bound = rule.trace_clip
+    return trace if bound is None else trace.clamp(-bound, bound)
 
 
 def plastic_step(
@@ -324,7 +403,8 @@ def plastic_step(
     if rule is None or not len(x):
         return state._replace(neuron=spiking)
     assert synapse.meta is not None
-    pairs, memory = rule.correlate(x, spiking, state.eligibility, synapse.meta, neuron.v_th)
-    pooling = Pooling.of(pool, rule, x.shape[0])
-    trace = update_trace(state.trace, pairs, synapse.meta, rule, pooling)
+    meta, pooling = synapse.meta, Pooling.of(pool, rule, x.shape[0])
+    trace, memory = rule.learn(
+        state.trace, x, spiking, state.eligibility, meta, neuron.v_th, pooling
+    )
     return LayerState(spiking, trace, memory)

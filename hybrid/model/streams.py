@@ -152,6 +152,35 @@ class StreamedSteps(_Streamed):
         self._trace = _ended(self._memory)
 
 
+class _StreamedRule:
+    """A first layer of another rule, or of none, shown one sample of each stream at a time."""
+
+    def __init__(self, network: FullyConnected) -> None:
+        self._network = network
+        self._layer: HybridLinear = network.layers[0]  # type: ignore[assignment]
+        self._left = self._layer.stored()
+
+    def begin(self, values: Tensor) -> None:
+        self._values = values
+
+    def states(self, k: int) -> tuple[NeuronState, ...]:
+        drive = self._network.shown(self._values[:, k])
+        states, self._left = _shown(self._layer, drive, self._left)
+        return states
+
+    def end(self) -> None:
+        pass
+
+
+def _shown(
+    layer: HybridLinear, drive: Drive, left: LayerState
+) -> tuple[tuple[NeuronState, ...], LayerState]:
+    """Show a layer at rest one sample of each stream; return its states, and what is left."""
+    window = layer(drive, left, pool="stream")
+    memory = None if layer.rule is None else layer.rule.lasting(window.final.eligibility)
+    return window.states, LayerState(trace=window.final.trace, eligibility=memory)
+
+
 def _ended(memory: SynapticMemory) -> Tensor:
     """Return the trace after the last step."""
     trace, _ = memory.end()
@@ -186,22 +215,24 @@ def run_stream(
             Speed only: the result is the same up to rounding.
 
     Raises:
-        ValueError: if a layer is without a Hebbian rule, or shapes do not fit.
+        ValueError: if no layer has a local rule, or shapes do not fit.
     """
     if values.ndim != 3 or 0 in values.shape:
         shape = list(values.shape)
         raise ValueError(f"streams must have shape [S, L, in], none of them 0, got {shape}")
     layers: list[HybridLinear] = list(network.layers)  # type: ignore[arg-type]
-    if any(not isinstance(layer.rule, Hebbian) for layer in layers):
-        raise ValueError("a stream needs a Hebbian rule in every layer: nothing else would adapt")
+    if all(layer.rule is None for layer in layers):
+        raise ValueError("a stream needs a local rule: in this network nothing would adapt")
     gain, streams = network.gain, values.shape[0]
-    first: StreamedLayer | StreamedSteps
-    if network.encode is None:
+    first: StreamedLayer | StreamedSteps | _StreamedRule
+    if type(layers[0].rule) is not Hebbian:
+        first, usual = _StreamedRule(network), _CHUNK
+    elif network.encode is None:
         first, usual = StreamedLayer(layers[0], gain, streams), _CHUNK
     else:
         first = StreamedSteps(layers[0], gain, streams, network.encode)
         usual = max(_CHUNK_OF_STEPS // len(gain), 1)
-    traces = [layer.stored().trace for layer in layers]
+    left = [layer.stored() for layer in layers]
     outputs, spikes = [], layers[0].weight.new_zeros(streams, len(layers))
     for part in values.split(chunk or usual, dim=1):
         first.begin(part)
@@ -210,10 +241,9 @@ def run_stream(
             for i in range(len(layers)):
                 if i:
                     drive: Drive = fade([state.z for state in states], gain)
-                    states, final = layers[i](drive, LayerState(trace=traces[i]), pool="stream")
-                    traces[i] = final.trace
+                    states, left[i] = _shown(layers[i], drive, left[i])
                 spikes[:, i] += torch.stack([state.z.mean(-1) for state in states]).sum(0)
-            outputs.append(network.readout(states, network.neuron.v_th))
+            outputs.append(network.readout(states, network.v_th))
         first.end()
     steps = len(gain) * values.shape[1]
     return StreamActivity(torch.stack(outputs, dim=1), spikes / steps)

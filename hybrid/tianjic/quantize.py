@@ -16,7 +16,7 @@ from hybrid.checks import one_of, require
 from hybrid.model.coding import LastMembrane, Rate, ReadOut
 from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected
-from hybrid.model.neurons import IF, LIF, Neuron
+from hybrid.model.neurons import IF, LIF, Neuron, tensor_constants
 from hybrid.model.plasticity import Hebbian, MetaLocal
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Carried, Outcome, SpikingLayer
@@ -194,7 +194,7 @@ def integer_layer(
     bias = torch.zeros(weight.shape[1]) if module.bias is None else module.bias
     local = host = carried = None
     if meta is not None:
-        if not isinstance(rule, Hebbian) or rule.post in ("softmax", "constant"):
+        if type(rule) is not Hebbian or rule.post in ("softmax", "constant"):
             raise ValueError(f"{rule}: a history needs the Hebbian rule with tanh or identity")
         reach = len(gain) - 1 - options.delay
         lags = min(reach, options.lags or reach)
@@ -238,13 +238,16 @@ def integer_soma(neuron: Neuron, unit: float) -> Soma:
     """Return a neuron in whole numbers, of which one is worth `unit`.
 
     Raises:
-        ValueError: if it is neither LIF nor IF.
+        ValueError: if it is neither LIF nor IF, or has constants for each neuron.
     """
+    if any(value.numel() > 1 for value in tensor_constants(neuron).values()):
+        raise ValueError(f"{neuron}: on the chip, all neurons of a layer share their constants")
     if type(neuron) not in (LIF, IF):  # a subclass may do more than the chip can
         raise ValueError(f"{type(neuron).__name__} is no neuron of the chip: use LIF or IF")
     assert isinstance(neuron, LIF)
-    leak = LEAK_STEPS if isinstance(neuron, IF) else round(LEAK_STEPS * neuron.decay)
-    return Soma(threshold=round(neuron.v_th / unit), leak=leak, reset=_RESETS[neuron.reset])
+    leak = LEAK_STEPS if isinstance(neuron, IF) else round(LEAK_STEPS * float(neuron.decay))
+    threshold = round(float(neuron.v_th) / unit)
+    return Soma(threshold=threshold, leak=leak, reset=_RESETS[neuron.reset])
 
 
 def local_module(
@@ -281,7 +284,7 @@ def local_module(
         score_shift += 1  # so that a score always fits
     coincidence_shift = 7 if peak > 1 else 0
     table, worth = post_table(rule)
-    v_th = 1.0 if rule.post == "softmax" else neuron.v_th  # what potentials are measured in
+    v_th = 1.0 if rule.post == "softmax" else float(neuron.v_th)  # what potentials are measured in
     score = input_scale**2 * (1 << coincidence_shift) * scale * 2**score_shift
     return LocalModule(
         lags=static,

@@ -131,7 +131,7 @@ def test_streams_of_inputs_that_change_equal_one_after_the_other(
 
 
 def test_a_stream_needs_traces_and_three_axes() -> None:
-    with pytest.raises(ValueError, match="needs a Hebbian rule in every layer"):
+    with pytest.raises(ValueError, match="a stream needs a local rule"):
         run_stream(network("GP"), torch.zeros(1, 2, 12))
     with pytest.raises(ValueError, match=r"shape \[S, L, in\], none of them 0, got \[2, 12\]"):
         run_stream(network(), torch.zeros(2, 12))

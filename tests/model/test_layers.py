@@ -93,7 +93,8 @@ def test_traces_of_samples_cannot_outlive_a_call() -> None:
     [
         ({"sizes": (5,)}, "at least two sizes"),
         ({"sizes": (5, 0)}, "all >= 1"),
-        ({"plastic": (True,)}, "one entry per layer, here 2"),
+        ({"rule": [None]}, "1 of rule: give one for all layers, or one each, 2"),
+        ({"neuron": [LIF(decay=0.5, v_th=0.5)] * 3}, "3 of neuron: give one for all layers"),
         ({"steps": 0}, "steps = 0"),
         ({"tau": -1.0}, "tau = -1.0"),
     ],

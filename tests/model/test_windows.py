@@ -387,7 +387,7 @@ def test_masks_of_booleans_are_masks() -> None:
         ({"source": torch.zeros(0, N, IN)}, "no steps"),
         ({"start": LayerState(trace=torch.zeros(2, 3))}, r"trace must have shape \[7, 5\]"),
         ({"evaluation": "fast"}, "'fast' is unknown: choose one of auto, recurrent, factored"),
-        ({"pool": "mean"}, "'mean' is unknown: choose one of batch, sample, stream"),
+        ({"pool": "mean"}, "'mean' is unknown: choose one of batch, ranks, sample, stream"),
         ({"rule": STDP(trace_decay=0.9), "evaluation": "factored"}, "use 'auto' or 'recurrent'"),
         ({"teacher": torch.zeros(T - 1, N, OUT)}, "5 teacher currents for 6 steps"),
     ],

@@ -114,8 +114,8 @@ def build_network(
         )
     else:
         sizes = (int(np.prod(image)), *(layer.size for layer in settings.dense))
-        plastic = [layer.plastic for layer in settings.dense]
-        network = FullyConnected(sizes, plastic=plastic, **shared, **form)
+        shared["rule"] = [shared["rule"] if layer.plastic else None for layer in settings.dense]
+        network = FullyConnected(sizes, **shared, **form)
     if not method.hidden_trained:
         network.requires_grad_(False)
         network.layers[-1].requires_grad_(True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hybrid.checks import choose
 from hybrid.model.drive import Control, Source, as_drive
-from hybrid.model.neurons import Neuron, NeuronState
+from hybrid.model.neurons import Neuron, NeuronState, without_values
 from hybrid.model.plasticity import (
     POOLS,
     STDP,
@@ -97,7 +97,7 @@ def run_window(
         neuron: neuron model.
         rule: local rule; None for a layer that only has global weights.
         start: state to start from; None for rest and a zero trace.
-        pool: "batch", "sample" or "stream", see `Pooling.of`.
+        pool: "batch", "ranks", "sample" or "stream", see `Pooling.of`.
         evaluation: "recurrent", "factored", or "auto", which takes the one with fewer
             multiplications (`cheaper_evaluation`).
         adapt: False freezes the trace at its start: it is read, it neither moves nor decays.
@@ -157,12 +157,14 @@ def _has_sparse_form(start: LayerState, layer: Plastic | None) -> bool:
         return True
     if type(layer.rule) is not Hebbian or layer.pool != "batch" or layer.meta.local_gain.ndim:
         return False
-    return not bool(may_clip(layer).any())
+    if layer.rule.trace_clip is None:
+        return True
+    return not without_values() and not bool(may_clip(layer).any())
 
 
 def has_closed_form(layer: Plastic) -> bool:
     """Return whether factored synapses can stand in for the rule."""
-    if layer.meta.local_gain.ndim:
+    if layer.meta.local_gain.ndim or layer.pool == "ranks":
         return False
     if type(layer.rule) is STDP:
         return layer.drive.repeated and layer.start.eligibility is None
@@ -190,6 +192,10 @@ def factored(layer: Plastic, evaluation: Evaluation = "factored") -> SynapticMem
     if evaluation == "auto" and closed:
         evaluation = cheaper_evaluation(layer)
     if not closed or evaluation == "recurrent":
+        return None
+    if layer.rule.trace_clip is None:
+        return _closed_form(layer)
+    if without_values():  # nobody can tell where the clip may act
         return None
     risky = may_clip(layer)
     if not risky.any():
@@ -252,10 +258,10 @@ def _check_shapes(
                 f"the trace must have shape [{inputs}, {out}] or [{n}, {inputs}, {out}], "
                 f"got {list(own)}"
             )
-        if len(own) == 3 and pool == "batch":
+        if len(own) == 3 and pool in ("batch", "ranks"):
             raise ValueError(
-                "pool = 'batch' moves one trace for all samples, but the start has one per sample: "
-                f"give a trace of shape [{inputs}, {out}], or use pool 'sample' or 'stream'"
+                f"pool = {pool!r} moves one trace for all samples, but the start has one per "
+                f"sample: give a trace of shape [{inputs}, {out}], or use pool 'sample' or 'stream'"
             )
     for mask in (synapse.mask, sparse):
         if mask is not None and tuple(mask.shape) != (inputs, out):

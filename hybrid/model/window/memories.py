@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hybrid.model.drive import Control, Drive, scaled
-from hybrid.model.neurons import NeuronState
+from hybrid.model.neurons import Constant, NeuronState
 from hybrid.model.plasticity import (
     Hebbian,
     LayerState,
@@ -31,7 +31,6 @@ from hybrid.model.plasticity import (
     global_weight,
     hybrid_weight,
     synaptic_current,
-    update_trace,
 )
 from hybrid.model.window.signals import StaticRule, StaticSignal, signal_of
 
@@ -62,7 +61,7 @@ class Plastic(NamedTuple):
     drive: Drive
     synapse: Synapse
     rule: LocalRule
-    v_th: float
+    v_th: Constant
     pool: Pool
     start: LayerState
     final_trace: FinalTrace = "graph"
@@ -125,14 +124,14 @@ class RecurrentTrace:
 
     def learn(self, t: int, state: NeuronState) -> None:
         meta, rule, drive = self._layer.meta, self._layer.rule, self._layer.drive
-        pooling = self._pooling
+        pooling, v_th = self._pooling, self._layer.v_th
         if self._linear:
             x, weight = drive.value_at(t), pooling.weight * drive.gain[t]
             pooling = pooling._replace(weight=weight)
         else:
             x = drive.at(t)
-        pairs, self._memory = rule.correlate(x, state, self._memory, meta, self._layer.v_th)
-        self._trace = update_trace(self._trace, pairs, meta, rule, pooling)
+        moved = rule.learn(self._trace, x, state, self._memory, meta, v_th, pooling)
+        self._trace, self._memory = moved
 
     def end(self) -> Ending:
         return self._trace, self._memory

@@ -7,7 +7,7 @@ Whatever the rule, its presynaptic signals are then multiples of x, so that each
 import torch
 from torch import Tensor
 
-from hybrid.model.neurons import NeuronState
+from hybrid.model.neurons import Constant, NeuronState
 from hybrid.model.plasticity import STDP, Eligibility, Hebbian, LocalRule, Memory, MetaLocal
 
 StaticRule = Hebbian | STDP
@@ -17,7 +17,7 @@ Gains = tuple[float, ...]
 class HebbianSignal:
     """s_t = c_t · post(v_t), of one window."""
 
-    def __init__(self, rule: Hebbian, meta: MetaLocal, v_th: float, gain: Gains) -> None:
+    def __init__(self, rule: Hebbian, meta: MetaLocal, v_th: Constant, gain: Gains) -> None:
         self._rule, self._threshold = rule, meta.sliding_threshold
         self._v_th, self._gain = v_th, gain
 
@@ -57,7 +57,7 @@ class STDPSignal:
 StaticSignal = HebbianSignal | STDPSignal
 
 
-def signal_of(rule: StaticRule, meta: MetaLocal, v_th: float, gain: Gains) -> StaticSignal:
+def signal_of(rule: StaticRule, meta: MetaLocal, v_th: Constant, gain: Gains) -> StaticSignal:
     """Return the signal of a rule for a window that starts without a memory."""
     if isinstance(rule, STDP):
         return STDPSignal(rule, meta, gain)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hybrid.model.drive import Drive
-from hybrid.model.neurons import NeuronState
+from hybrid.model.neurons import Constant, NeuronState
 from hybrid.model.plasticity import Hebbian, LocalRule, Synapse
 from hybrid.model.window.memories import Ending, FinalTrace
 
@@ -125,8 +125,10 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, values: Tensor, mask: SparseMask) -> Tensor:
         ctx.save_for_backward(x, values)
         ctx.mask = mask
+        x, values, kept = _precise(x, values)
         # A sparse matrix on the left is several times faster than on the right.
-        return (mask.matrix(values) @ x.mT).mT
+        with torch.autocast(x.device.type, enabled=False):
+            return (mask.matrix(values) @ x.mT).mT.to(kept)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
@@ -143,8 +145,9 @@ class _Sample(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, mask: SparseMask) -> Tensor:
         ctx.save_for_backward(x, y)
         ctx.mask = mask
+        x, y, kept = _precise(x, y)
         into = mask.matrix(x.new_zeros(len(mask.inputs)))
-        return torch.sparse.sampled_addmm(into, y.mT, x, beta=0.0).values()
+        return torch.sparse.sampled_addmm(into, y.mT, x, beta=0.0).values().to(kept)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
@@ -152,6 +155,16 @@ class _Sample(torch.autograd.Function):
         need_x, need_y, _ = ctx.needs_input_grad
         of_x = mask.turned_product(y, grad) if need_x else None
         return of_x, mask.product(x, grad) if need_y else None, None
+
+
+def _precise(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
+    """Return two factors in the precision of their product, and that of its result.
+
+    torch has no sparse products of half precision: they are computed in single.
+    """
+    kept = torch.promote_types(one.dtype, other.dtype)
+    dtype = torch.float32 if kept in (torch.float16, torch.bfloat16) else kept
+    return one.to(dtype), other.to(dtype), kept
 
 
 class MaskedHistory:
@@ -173,7 +186,7 @@ class MaskedHistory:
         synapse: Synapse,
         mask: SparseMask,
         rule: LocalRule | None,
-        v_th: float,
+        v_th: Constant,
         final_trace: FinalTrace,
     ) -> None:
         self._drive, self._mask, self._bias = drive, mask, synapse.bias

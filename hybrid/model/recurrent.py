@@ -1,0 +1,52 @@
+"""A plastic layer whose neurons also see each other's spikes of the step before."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hybrid.model.drive import Drive
+from hybrid.model.layers import HybridLinear
+from hybrid.model.plasticity import LayerState, Pool, Synapse
+from hybrid.model.window.choice import Window
+
+
+class HybridRecurrent(HybridLinear):
+    """A `HybridLinear` with plastic synapses from its inputs and from its own neurons.
+
+        x_t = (input_t, z_{t-1}),   weights [out, in + out], trace [in + out, out]
+
+    Spikes of the step before are inputs like all others: they drive weight and trace alike, and θ
+    has a local rate for each of them. Windows run step by step.
+
+    Args:
+        in_features: inputs from outside.
+        out_features: neurons.
+        options: see `HybridLinear`.
+    """
+
+    def __init__(self, in_features: int, out_features: int, **options: Any) -> None:
+        super().__init__(in_features + out_features, out_features, **options)
+        if self.norm is not None:
+            raise ValueError("normalise = True is for layers without recurrence")
+        self.in_features = in_features
+
+    def step(
+        self, x: Tensor, state: LayerState, *, pool: Pool | None = None, adapt: bool = True
+    ) -> LayerState:
+        """See `HybridLinear.step`; x is the input from outside [N, in]."""
+        own = x.new_zeros(len(x), self.out_features) if state.neuron is None else state.neuron.z
+        return super().step(torch.cat([x, own], dim=-1), state, pool=pool, adapt=adapt)
+
+    def _window(self, drive: Drive, start: LayerState, *, synapse: Synapse, **how: Any) -> Window:
+        refused = ("sparse_mask", "control")
+        if synapse.mask is not None or any(how[name] is not None for name in refused):
+            raise ValueError("a recurrent layer takes no mask and no control")
+        if how["evaluation"] == "factored":
+            raise ValueError("evaluation = 'factored': recurrence runs step by step, use 'auto'")
+        state, states = start, []
+        for t in range(drive.steps):
+            state = self.step(drive.at(t), state, pool=how["pool"], adapt=how["adapt"])
+            assert state.neuron is not None
+            states.append(state.neuron)
+        return Window(tuple(states), state)
