@@ -71,8 +71,9 @@ def hash_of(settings: ClassificationSettings) -> str:
 
 def samples_of(settings: ClassificationSettings) -> Images:
     """Return the images that a trial learns from, or frames of events of one's own."""
-    events = isinstance(settings.encode, EventCounts)
-    return images_of(settings.dataset, settings.steps if events else None)
+    if isinstance(settings.encode, EventCounts):
+        return images_of(settings.dataset, settings.steps)
+    return images_of(settings.dataset)
 
 
 def on_own(settings: ClassificationSettings, dataset: str, label: str) -> ClassificationSettings:
