@@ -31,7 +31,7 @@ from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.network import Trained, images_of
 from hybrid.experiments.core.records import Records, gap, levels, samples
-from hybrid.experiments.core.settings import as_json, from_json
+from hybrid.described import as_json, from_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.learning.evaluation import SILENT, answer_curve, classes_of

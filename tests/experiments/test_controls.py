@@ -16,7 +16,7 @@ from hybrid.experiments.core import verification
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.network import images_of, split_numbers
 from hybrid.experiments.core.records import Records, compared, gap, levels, samples, select, usual
-from hybrid.experiments.core.settings import as_json
+from hybrid.described import as_json
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.fault_tolerance import EXPERIMENT, PLANS, mechanism
 from hybrid.experiments.fault_tolerance.arrivals import MIXED, arrivals

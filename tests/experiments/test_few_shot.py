@@ -19,7 +19,7 @@ from hybrid.data.characters import render_glyphs
 from hybrid.data.episodes import sample_episodes
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.records import Records, levels, samples, select
-from hybrid.experiments.core.settings import as_json, from_json
+from hybrid.described import as_json, from_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.experiments.few_shot import EXPERIMENT, episodes, plans, run
