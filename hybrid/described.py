@@ -21,17 +21,20 @@ def _described(owner: Any, own: Field[Any]) -> bool:
 def as_json(value: Any, kinds: Kinds | None = None) -> Any:
     """Return an object as JSON values: it keeps its kind beside its fields, tuples are lists.
 
-    What is not a field of its constructor is left out, and so is a default that is `LATER`.
+    What is not a field of its constructor is left out, and so is a default that is `LATER`. Of a
+    module that knows what it was `built_with`, this is what is described.
 
     Args:
-        value: numbers, names, tensors, data classes, named tuples, and lists of them.
+        value: numbers, names, tensors, data classes, named tuples, modules, and lists of them.
         kinds: classes that may be met; None for any, which nobody reads back.
 
     Raises:
         ValueError: if `kinds` lacks an object's class.
     """
     if isinstance(value, Tensor):
-        parts = {"values": value.tolist()}
+        parts = {"data": value.tolist()}
+    elif hasattr(value, "built_with"):
+        parts = value.built_with
     elif is_dataclass(value):
         parts = {f.name: getattr(value, f.name) for f in fields(value) if _described(value, f)}
     elif isinstance(value, tuple) and hasattr(value, "_asdict"):
@@ -66,7 +69,7 @@ def from_json(value: Any, kinds: Kinds) -> Any:
     if not isinstance(value, dict):
         return value
     rest = {name: from_json(entry, kinds) for name, entry in value.items() if name != "kind"}
-    kind = value.get("kind")
+    kind = value.get("kind", "")
     if kind not in kinds:
         raise ValueError(f"settings of kind {kind!r} are unknown: other code has made them")
     try:

@@ -1,8 +1,9 @@
 """Modules that know what they were built with, so that a file can say it."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 class Built(nn.Module):
     """A module that keeps the arguments of its constructor, all but sources of randomness."""
 
-    built_with: dict[str, Any]
+    built_with: Mapping[str, Any] = MappingProxyType({})
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from hybrid import cli
+from hybrid.described import as_json, from_json
 from hybrid.experiments.classification import EXPERIMENT, plans, run
 from hybrid.experiments.classification.claims import rows
 from hybrid.experiments.classification.figure import draw
@@ -31,7 +32,6 @@ from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.network import Trained, images_of
 from hybrid.experiments.core.records import Records, gap, levels, samples
-from hybrid.described import as_json, from_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.learning.evaluation import SILENT, answer_curve, classes_of

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from hybrid import __version__
-from hybrid.experiments.core.methods import Method
 from hybrid.described import as_json
+from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.settings import SettingsT
 from hybrid.paths import package_sources
 from hybrid.runs.cluster import on_cluster

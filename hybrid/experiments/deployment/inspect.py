@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.data.augment import Jitter
-from hybrid.experiments.continual.settings import ContinualSettings, Penalty
 from hybrid.described import from_json
+from hybrid.experiments.continual.settings import ContinualSettings, Penalty
 from hybrid.experiments.core.trials import Trial, with_weights
 from hybrid.experiments.deployment.chip import report
 from hybrid.experiments.deployment.run import BASES

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from hybrid.checks import require
 from hybrid.data.faults import FAULTS, check_level
-from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.described import LATER
+from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.settings import Levels, Settings, check_faults
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.experiments.few_shot.settings import FewShotSettings

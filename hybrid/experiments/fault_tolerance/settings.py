@@ -6,8 +6,8 @@ from typing import Literal
 from hybrid.checks import require
 from hybrid.data.faults import FAULTS, check_level
 from hybrid.data.images import GREY_NAMES
-from hybrid.experiments.core.network import NetworkSettings
 from hybrid.described import LATER
+from hybrid.experiments.core.network import NetworkSettings
 from hybrid.experiments.core.settings import Levels, check_faults
 from hybrid.learning.correction import CORRECTIONS, Correction, Rates
 
