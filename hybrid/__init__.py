@@ -38,6 +38,7 @@ _FACE = {
     "learning.training": "Split train",
     "learning.evaluation": "accuracy evaluate",
     "tianjic.quantize": "quantize",
+    "exchange.nir": "from_nir to_nir",
     "exchange.saved": "load save",
     "experiments.registry": "EXPERIMENTS experiment",
     "experiments.core.experiment": "Group",
