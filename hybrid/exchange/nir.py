@@ -5,9 +5,9 @@ the reader chooses (Euler's rule), with k = dt / τ and r = 1,
 
     v_t = (1 - k) v_{t-1} + k I_t,   a spike where v_t > k v_th
 
-is this package's LIF neuron with decay 1 - k and reset="zero", its potential in units of k. snnTorch
-1.0 reads graphs with dt = 1e-4, always; norse 1.1 with the dt that `norse.torch.from_nir` is given.
-The standard does not keep dt, the number of steps, or a read-out.
+is this package's LIF neuron with decay 1 - k and reset="zero", its potential in units of k.
+snnTorch 1.0 always reads graphs with dt = 1e-4, norse 1.1 with the dt that its `from_nir` is given.
+The standard keeps neither dt, nor the number of steps, nor a read-out.
 
 Source: Pedersen et al., Nat. Commun. 15:8122 (2024).
 """
@@ -87,7 +87,7 @@ def to_nir(network: HybridNetwork, *, frozen: bool = False, dt: float = DT) -> A
 
 
 def _arrays(stage: Stage, share: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return weights and bias of a stage whose inputs are sums, where a `share` of them is meant."""
+    """Return weights and bias of a stage that is given sums, where a `share` of them is meant."""
     weight = stage.connection.weight.detach().cpu()
     bias = stage.connection.bias
     bias = weight.new_zeros(len(weight)) if bias is None else bias.detach().cpu()
@@ -163,9 +163,9 @@ def from_nir(
     network: FullyConnected | Convolutional
     if convolutions:
         for name, node in connections[:convolutions]:
-            _check(name, node, stride=1, padding=1, dilation=1, groups=1)
             if node.weight.shape[2:] != (3, 3):
                 raise ValueError(f"{name}: weights {node.weight.shape}; here are 3 x 3 alone")
+            _check(name, node, stride=1, padding=1, dilation=1, groups=1)
         first = neurons[0]
         require_numbers(first, "Convolutional")
         if any(neuron != first for neuron in neurons[:convolutions]):
@@ -207,7 +207,7 @@ _CONNECTIONS = ("Conv2d", "Affine", "Linear")
 
 
 def _chain(graph: Any) -> list[tuple[str, Any]]:
-    """Return the nodes between input and output in their order, by name; refuse what is no chain."""
+    """Return names and nodes between input and output in their order; refuse what is no chain."""
     after = dict(graph.edges)
     names = [name for name in graph.inputs if len(graph.inputs) == 1]
     while names and names[-1] in after and len(names) < len(graph.nodes):
@@ -226,7 +226,7 @@ def _lif(name: str, node: Any, dt: float) -> LIF:
     if np.any(k > 1.0):
         raise ValueError(f"{name}: tau is shorter than dt = {dt} s: give the dt of the graph")
     constants = {"decay": 1.0 - k, "v_th": node.v_threshold / (node.r * k)}
-    values: dict[str, float | Tensor] = {
+    values: dict[str, Any] = {
         key: float(array.flat[0]) if np.unique(array).size == 1 else torch.as_tensor(array)
         for key, array in constants.items()
     }
