@@ -38,6 +38,8 @@ _FACE = {
     "learning.training": "Split train",
     "learning.evaluation": "accuracy evaluate",
     "tianjic.quantize": "quantize",
+    "exchange.frozen": "Frozen",
+    "exchange.neurobench": "neurobench_model",
     "exchange.nir": "from_nir to_nir",
     "exchange.saved": "load save",
     "experiments.registry": "EXPERIMENTS experiment",

@@ -9,7 +9,7 @@ from torch import nn
 from hybrid.model.convolutional import Convolutional
 from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected, HybridNetwork
-from hybrid.model.neurons import Neuron
+from hybrid.model.neurons import Neuron, tensor_constants, with_constants
 from hybrid.model.plasticity import global_weight, hybrid_weight
 
 
@@ -19,6 +19,7 @@ class Stage(NamedTuple):
     name: str  # of the layer in its network
     connection: nn.Linear | nn.Conv2d
     neuron: Neuron
+    faded: bool = True  # its inputs fade with the drive
     pooled: bool = False  # 2 x 2 mean of the spikes
 
 
@@ -47,7 +48,8 @@ def chain_of(network: HybridNetwork, *, frozen: bool) -> tuple[Stage, ...]:
         for number, (convolve, spec) in enumerate(pairs):
             assert isinstance(convolve, nn.Conv2d)
             name, own = f"convolutions.{number}", deepcopy(convolve)
-            stages.append(Stage(name, own, network.neuron, spec.pooled))
+            # The image is shown unfaded.
+            stages.append(Stage(name, own, network.neuron, number > 0, spec.pooled))
     for number, layer in enumerate(network.layers):
         assert isinstance(layer, HybridLinear)
         name = f"layers.{number}"
@@ -58,7 +60,10 @@ def chain_of(network: HybridNetwork, *, frozen: bool) -> tuple[Stage, ...]:
                 f"{name}: its trace learns while it answers, by {layer.rule}; say frozen=True to "
                 "keep it as it is stored, as part of the weights"
             )
-        stages.append(Stage(name, _linear(layer), layer.neuron))
+        constants = tensor_constants(layer.neuron).items()
+        neuron = with_constants(layer.neuron, {key: value.detach() for key, value in constants})
+        dense = network._dense[number] if isinstance(network, Convolutional) else None
+        stages.append(Stage(name, _linear(layer), neuron, dense is None or dense.faded))
     return tuple(stages)
 
 
