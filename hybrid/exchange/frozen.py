@@ -45,6 +45,7 @@ class Frozen(nn.Module):
         self.gain, self.readout, self.v_th = network.gain, network.readout, network.v_th
         self.connections = nn.ModuleList(stage.connection for stage in stages)
         self.neurons = nn.ModuleList(Neurons(stage.neuron) for stage in stages)
+        self.dims = stages[0].connection.weight.ndim  # of an input [N, *]
         self.faded = tuple(stage.faded for stage in stages)
         self.pooled = tuple(stage.pooled for stage in stages)
         self.requires_grad_(False).eval()
@@ -59,21 +60,17 @@ class Frozen(nn.Module):
         Raises:
             ValueError: if there are not T inputs.
         """
-        dims = 2 if isinstance(self.connections[0], nn.Linear) else 4
+        dims, steps = self.dims, len(self.gain)
         if inputs.ndim not in (dims, dims + 1):
-            raise ValueError(
-                f"inputs of {inputs.ndim} dimensions: give {dims}, or steps and {dims}"
-            )
-        steps = len(self.gain)
+            raise ValueError(f"{inputs.ndim} dimensions: give inputs of {dims}, or T before them")
         if inputs.ndim > dims and len(inputs) != steps:
             raise ValueError(f"{len(inputs)} inputs for {steps} steps: give [T, N, *]")
         states: list[list[NeuronState]] = [[] for _ in self.neurons]
         for t, gain in enumerate(self.gain):
             z = inputs[t] if inputs.ndim > dims else inputs
-            for i, (connect, neurons) in enumerate(
-                zip(self.connections, self.neurons, strict=True)
-            ):
+            for i, connect in enumerate(self.connections):
                 z = z.flatten(1) if isinstance(connect, nn.Linear) else z
-                z = neurons(connect(gain * z if self.faded[i] else z), states[i])
+                current = connect(gain * z if self.faded[i] else z)
+                z = self.neurons[i](current, states[i])
                 z = F.avg_pool2d(z, 2) if self.pooled[i] else z
         return self.readout(states[-1], self.v_th)

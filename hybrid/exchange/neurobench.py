@@ -6,7 +6,7 @@ Source: Yik et al., Nat. Commun. 16:1545 (2025).
 from importlib import import_module
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybrid.exchange.frozen import Frozen, Neurons
 from hybrid.model.networks import HybridNetwork
@@ -34,7 +34,6 @@ def neurobench_model(network: HybridNetwork) -> Any:
     except ImportError as error:
         raise ImportError("the harness is a package: pip install neurobench") from error
     frozen = Frozen(network)
-    dims = 2 if isinstance(frozen.connections[0], nn.Linear) else 4
 
     class Model(base):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -42,7 +41,7 @@ def neurobench_model(network: HybridNetwork) -> Any:
             self.add_activation_module(Neurons)
 
         def __call__(self, batch: Tensor) -> Tensor:
-            output: Tensor = frozen(batch if batch.ndim == dims else batch.transpose(0, 1))
+            output: Tensor = frozen(batch if batch.ndim == frozen.dims else batch.transpose(0, 1))
             return output
 
         def __net__(self) -> Frozen:

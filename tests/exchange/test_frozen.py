@@ -137,7 +137,7 @@ def test_what_cannot_be_frozen_is_refused() -> None:
         with pytest.raises(ValueError, match=words):
             hybrid.Frozen(fully(**options))
     frozen = hybrid.Frozen(fully())
-    with pytest.raises(ValueError, match="inputs of 4 dimensions: give 2, or steps and 2"):
+    with pytest.raises(ValueError, match="4 dimensions: give inputs of 2, or T before them"):
         frozen(torch.zeros(1, 1, 3, 4))
     with pytest.raises(ValueError, match="5 inputs for 6 steps"):
         frozen(torch.zeros(5, 2, 12))
