@@ -69,7 +69,7 @@ def from_json(value: Any, kinds: Kinds) -> Any:
     if not isinstance(value, dict):
         return value
     rest = {name: from_json(entry, kinds) for name, entry in value.items() if name != "kind"}
-    kind = value.get("kind", "")
+    kind: Any = value.get("kind")
     if kind not in kinds:
         raise ValueError(f"settings of kind {kind!r} are unknown: other code has made them")
     try:
