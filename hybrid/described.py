@@ -44,7 +44,10 @@ def as_json(value: Any, kinds: Kinds | None = None) -> Any:
     elif kinds is None or value is None or isinstance(value, bool | int | float | str):
         return value
     else:
-        raise ValueError(f"{value!r} cannot be written down: make its class a frozen dataclass")
+        raise ValueError(
+            f"{value!r} cannot be written down: give a plain number or name, or an object of a "
+            "frozen dataclass"
+        )
     kind = type(value)
     if kinds is not None and kinds.get(kind.__name__) is not kind and not isinstance(value, Tensor):
         raise ValueError(

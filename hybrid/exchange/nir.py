@@ -15,7 +15,7 @@ Source: Pedersen et al., Nat. Commun. 15:8122 (2024).
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from torch import Tensor
 
 from hybrid.exchange.chain import Stage, chain_of
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
-from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import IF, LIF, require_numbers
 from hybrid.model.plasticity import LocalRule
@@ -127,6 +126,16 @@ _LETTERS |= {"Affine": "d", "Linear": "d"}
 _CHAINS = re.compile(r"(cnp?)+f(dn)+|f?(dn)+")
 
 
+class _Layer(NamedTuple):
+    """Nodes that are one layer here."""
+
+    name: str
+    node: Any  # the connections
+    weight: Tensor  # of inputs that are means where they were pooled
+    neuron: Any = None  # the LIF neurons that follow
+    pooled: bool = False
+
+
 def from_nir(
     graph: Any, *, dt: float = DT, rule: LocalRule | None = None, **options: Any
 ) -> FullyConnected | Convolutional:
@@ -136,7 +145,7 @@ def from_nir(
         graph: a `nir.NIRGraph`, or the path of a file: linear layers with LIF neurons, or padded
             3 x 3 convolutions with them, each pooled or not by 2 x 2, and then linear ones.
         dt: step in seconds that the graph was written for: 1e-4 by snnTorch.
-        rule: local rule for the layers to begin to learn with; None for none.
+        rule: local rule for the linear layers to begin to learn with; None for none.
         options: of `FullyConnected` or `Convolutional`: `readout` and `steps`, which a graph lacks,
             and what else they take.
 
@@ -145,69 +154,42 @@ def from_nir(
         ValueError: if the graph holds what this package has no network for.
     """
     graph = _nir().read(graph) if isinstance(graph, str | Path) else graph
-    chain = _chain(graph)
-    kinds = [type(node).__name__ for _, node in chain]
-    if not _CHAINS.fullmatch("".join(_LETTERS.get(kind, "?") for kind in kinds)):
-        raise ValueError(
-            f"{' - '.join(kinds)}: networks here are Affine - LIF, over and over, or Conv2d - LIF, "
-            "each with or without a pool, before a Flatten and such layers"
-        )
-    connections = [(n, node) for n, node in chain if type(node).__name__ in _CONNECTIONS]
-    neurons = [_lif(name, node, dt) for name, node in chain if type(node).__name__ == "LIF"]
-    pooled, factors = _pooled(chain)
-    weights = [
-        factor * torch.as_tensor(np.asarray(node.weight))
-        for (_, node), factor in zip(connections, factors, strict=True)
-    ]
-    convolutions = kinds.count("Conv2d")
+    layers = _layers(_chain(graph), dt)
+    convolved = [layer for layer in layers if layer.weight.ndim == 4]
     network: FullyConnected | Convolutional
-    if convolutions:
-        for name, node in connections[:convolutions]:
-            if node.weight.shape[2:] != (3, 3):
-                raise ValueError(f"{name}: weights {node.weight.shape}; here are 3 x 3 alone")
-            _check(name, node, stride=1, padding=1, dilation=1, groups=1)
-        first = neurons[0]
-        require_numbers(first, "Convolutional")
-        if any(neuron != first for neuron in neurons[:convolutions]):
-            raise ValueError("convolutional layers share one neuron model here, and these do not")
-        (image,) = (tuple(map(int, node.input_type["input"])) for node in graph.inputs.values())
+    if convolved:
+        (shape,) = (node.input_type["input"] for node in graph.inputs.values())
+        channels, height, width = map(int, shape)
+        dense = [
+            Dense(size=len(layer.weight), neuron=layer.neuron, plastic=rule is not None)
+            for layer in layers[len(convolved) :]
+        ]
         network = Convolutional(
-            (image[0], image[1], image[2]),
-            [
-                Convolution(channels=len(weight), pooled=after)
-                for weight, after in zip(weights[:convolutions], pooled, strict=False)
-            ],
-            [
-                Dense(size=len(weight), neuron=neuron, plastic=rule is not None)
-                for weight, neuron in zip(
-                    weights[convolutions:], neurons[convolutions:], strict=True
-                )
-            ],
-            neuron=first,
+            (channels, height, width),
+            [_convolution(layer) for layer in convolved],
+            dense,
+            neuron=_shared([layer.neuron for layer in convolved]),
             rule=rule,
             **options,
         )
         modules = [*network.convolutions, *network.layers]
     else:
-        sizes = [weights[0].shape[1], *map(len, weights)]
+        sizes = [layers[0].weight.shape[1], *(len(layer.weight) for layer in layers)]
+        neurons = [layer.neuron for layer in layers]
         network = FullyConnected(sizes, neuron=neurons, rule=rule, **options)
         modules = [*network.layers]
-    network.to(weights[0].dtype)
-    for module, weight, (_, node) in zip(modules, weights, connections, strict=True):
-        assert isinstance(module, HybridLinear | torch.nn.Conv2d)
-        assert module.bias is not None
-        bias = getattr(node, "bias", None)
+    network.to(layers[0].weight.dtype)
+    for module, layer in zip(modules, layers, strict=True):
+        bias = getattr(layer.node, "bias", None)
+        values = torch.zeros(len(layer.weight)) if bias is None else torch.as_tensor(bias)
         with torch.no_grad():
-            module.weight.copy_(weight)
-            module.bias.copy_(torch.as_tensor(0.0 if bias is None else np.asarray(bias)))
+            module.get_parameter("weight").copy_(layer.weight)
+            module.get_parameter("bias").copy_(values)
     return network
 
 
-_CONNECTIONS = ("Conv2d", "Affine", "Linear")
-
-
 def _chain(graph: Any) -> list[tuple[str, Any]]:
-    """Return names and nodes between input and output in their order; refuse what is no chain."""
+    """Return names and nodes between input and output in their order; refuse other graphs."""
     after = dict(graph.edges)
     names = [name for name in graph.inputs if len(graph.inputs) == 1]
     while names and names[-1] in after and len(names) < len(graph.nodes):
@@ -215,7 +197,35 @@ def _chain(graph: Any) -> list[tuple[str, Any]]:
     whole = len(names) == len(graph.nodes) == len(set(graph.edges)) + 1
     if not whole or names[-1] not in graph.outputs:
         raise ValueError("the graph is no chain from one input to one output: it cannot be read")
-    return [(name, graph.nodes[name]) for name in names[1:-1]]
+    chain = [(name, graph.nodes[name]) for name in names[1:-1]]
+    kinds = [type(node).__name__ for _, node in chain]
+    if not _CHAINS.fullmatch("".join(_LETTERS.get(kind, "?") for kind in kinds)):
+        raise ValueError(
+            f"{' - '.join(kinds)}: networks here are Affine - LIF, over and over, or Conv2d - LIF, "
+            "each with or without a pool, before a Flatten and such layers"
+        )
+    return chain
+
+
+def _layers(chain: list[tuple[str, Any]], dt: float) -> list[_Layer]:
+    """Return a chain layer by layer.
+
+    Pools here are means: what expects sums has weights four times as large.
+    """
+    layers: list[_Layer] = []
+    factor = 1.0
+    for name, node in chain:
+        kind = type(node).__name__
+        if kind == "LIF":
+            layers[-1] = layers[-1]._replace(neuron=_lif(name, node, dt))
+        elif kind in ("SumPool2d", "AvgPool2d"):
+            _check(name, node, kernel_size=2, stride=2, padding=0)
+            layers[-1] = layers[-1]._replace(pooled=True)
+            factor = 4.0 if kind == "SumPool2d" else 1.0
+        elif kind != "Flatten":
+            layers.append(_Layer(name, node, factor * torch.as_tensor(node.weight)))
+            factor = 1.0
+    return layers
 
 
 def _lif(name: str, node: Any, dt: float) -> LIF:
@@ -223,8 +233,9 @@ def _lif(name: str, node: Any, dt: float) -> LIF:
     if np.any(node.v_leak) or np.any(node.v_reset):
         raise ValueError(f"{name}: v_leak and v_reset must be zero, as they are here")
     k = dt / np.asarray(node.tau, dtype=np.float64)
-    if np.any(k > 1.0):
-        raise ValueError(f"{name}: tau is shorter than dt = {dt} s: give the dt of the graph")
+    if not np.all((k > 0.0) & (k < 1.0 + 1e-6)):  # more than 1 by the rounding of tau
+        raise ValueError(f"{name}: tau is not finite, or shorter than dt = {dt} s: is it this dt?")
+    k = np.minimum(k, 1.0)
     constants = {"decay": 1.0 - k, "v_th": node.v_threshold / (node.r * k)}
     values: dict[str, Any] = {
         key: float(array.flat[0]) if np.unique(array).size == 1 else torch.as_tensor(array)
@@ -233,23 +244,22 @@ def _lif(name: str, node: Any, dt: float) -> LIF:
     return LIF(reset="zero", **values)
 
 
-def _pooled(chain: list[tuple[str, Any]]) -> tuple[list[bool], list[float]]:
-    """Return which convolutions are pooled, and what each connection's weights are multiplied by.
+def _convolution(layer: _Layer) -> Convolution:
+    """Return what a layer's convolution is here; refuse others."""
+    if layer.weight.shape[2:] != (3, 3):
+        shape = list(layer.weight.shape)
+        raise ValueError(f"{layer.name}: weights {shape}; here are 3 x 3 alone")
+    _check(layer.name, layer.node, stride=1, padding=1, dilation=1, groups=1)
+    return Convolution(channels=len(layer.weight), pooled=layer.pooled)
 
-    Pools here are means: what expects sums has weights four times as large.
-    """
-    pooled: list[bool] = []
-    factors, factor = [], 1.0
-    for name, node in chain:
-        kind = type(node).__name__
-        if kind in _CONNECTIONS:
-            pooled.append(False)
-            factors.append(factor)
-            factor = 1.0
-        elif kind in ("SumPool2d", "AvgPool2d"):
-            _check(name, node, kernel_size=2, stride=2, padding=0)
-            pooled[-1], factor = True, 4.0 if kind == "SumPool2d" else 1.0
-    return pooled, factors
+
+def _shared(neurons: list[LIF]) -> LIF:
+    """Return the neuron model of all convolutional layers; refuse several."""
+    for neuron in neurons:
+        require_numbers(neuron, "Convolutional")
+        if neuron != neurons[0]:
+            raise ValueError(f"convolutional layers share one neuron model here: {neurons}")
+    return neurons[0]
 
 
 def _check(name: str, node: Any, **wanted: int) -> None:

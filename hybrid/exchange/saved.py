@@ -92,7 +92,8 @@ def load(path: str | Path, *, kinds: Sequence[type] = ()) -> Any:
 
 def _built(tensors: dict[str, Tensor], described: Any, kinds: Kinds) -> nn.Module:
     """Return a network as it is described, with what it has learned."""
-    network: nn.Module = from_json(described, kinds)
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn for nothing
+        network: nn.Module = from_json(described, kinds)
     for name, own in network.state_dict(keep_vars=True).items():
         if name in tensors:  # the precision of the file, in the network's layout of memory
             own.data = own.data.to(tensors[name].dtype)

@@ -173,7 +173,8 @@ def test_networks_come_back(name: str, tmp_path: Path) -> None:
     assert any(layer.rule is RULE for layer in learning.layers)
 
 
-def test_networks_of_snntorch_come_in() -> None:
+@pytest.mark.parametrize("beta", [0.8, 0.0])
+def test_networks_of_snntorch_come_in(beta: float) -> None:
     """By its own export; its neurons are reset a step later, which is the same."""
     torch.manual_seed(0)
 
@@ -183,7 +184,7 @@ def test_networks_of_snntorch_come_in() -> None:
         return module
 
     second = nn.Linear(30, 6, bias=False)
-    module = nn.Sequential(nn.Linear(20, 30), leaky(30, 0.8, 0.4), second, leaky(6, 0.7, 0.2))
+    module = nn.Sequential(nn.Linear(20, 30), leaky(30, beta, 0.4), second, leaky(6, 0.7, 0.2))
     graph = export_to_nir(module, torch.zeros(20))
     network = hybrid.from_nir(graph, readout=Rate(), steps=STEPS).eval()
     x = 2 * torch.rand(16, 20)
@@ -244,6 +245,12 @@ def convolution(size: int = 3, padding: int = 1) -> list[Any]:
     return [convolve, lif((2, 8, 8))]  # type: ignore[arg-type]
 
 
+def after_convolution(**changed: Any) -> list[Any]:
+    weight = np.ones((2, 2, 3, 3), dtype=np.float32)
+    convolve = nir.Conv2d((8, 8), weight, 1, 1, 1, 1, np.zeros(2, dtype=np.float32))
+    return [convolve, lif((2, 8, 8), **changed)]  # type: ignore[arg-type]
+
+
 def pooled(kernel: int) -> list[Any]:
     side = 8 // kernel
     pool = nir.SumPool2d(*(np.array([n, n]) for n in (kernel, kernel, 0)))
@@ -260,10 +267,18 @@ FOREIGN: dict[str, tuple[Callable[[], list[Any]], str]] = {
     ),
     "leak": (lambda: [dense(), lif(v_leak=0.1)], "lif: v_leak and v_reset must be zero"),
     "reset": (lambda: [dense(), lif(v_reset=0.1)], "lif: v_leak and v_reset must be zero"),
-    "step": (lambda: [dense(), lif(tau=5e-5)], r"lif: tau is shorter than dt = 0\.0001 s"),
+    "step": (
+        lambda: [dense(), lif(tau=5e-5)],
+        r"lif: tau is not finite, or shorter than dt = 0\.0",
+    ),
+    "endless": (lambda: [dense(), lif(tau=np.inf)], "lif: tau is not finite"),
+    "several neurons": (
+        lambda: [*convolution(), *after_convolution(tau=4e-4), *pooled(1)[-3:]],
+        "convolutional layers share one neuron model here",
+    ),
     "kernel": (
         lambda: [*convolution(5, 2), nir.Flatten(np.array((2, 8, 8)), 0, -1), dense(128), lif()],
-        r"conv2d: weights \(2, 1, 5, 5\); here are 3 x 3 alone",
+        r"conv2d: weights \[2, 1, 5, 5\]; here are 3 x 3 alone",
     ),
     "pool": (lambda: pooled(4), r"sumpool2d: kernel_size = \[4, 4\].*here are kernel_size = 2"),
 }
