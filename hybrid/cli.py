@@ -19,7 +19,7 @@ from hybrid.experiments.deployment.inspect import inspect
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.experiments.registry import experiment as experiment_of
 from hybrid.experiments.scoreboard.rows import rows as scoreboard_rows
-from hybrid.paths import project_root, results_folder
+from hybrid.paths import named_object, project_root, results_folder
 from hybrid.report import scoreboard as claims
 from hybrid.report.book import write as write_book
 from hybrid.runs.cluster import connected
@@ -124,6 +124,14 @@ def run(
         bool, typer.Option("--fast", help="This processor's instructions: not the same bits.")
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data of your own: a function in a file, my_data.py:make."),
+    ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option(help="Settings of your own: a name in a file, my_sweep.py:points."),
+    ] = None,
 ) -> None:
     """Run an experiment, or what is left of it, and keep its records.
 
@@ -132,20 +140,29 @@ def run(
 
     Examples: `hybrid run continual` (smoke, seconds); `hybrid run fault_tolerance --profile laptop
     --label mnist --method HP --seeds 1`; the same with `--dry-run` to see how long that takes.
+
+    With `--data` or `--settings` all else is the profile's. Records then are kept in ./results,
+    with the figures drawn of them; a table of accuracies is printed.
     """
     try:
         chosen = experiment_of(experiment)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    folder = store or results_folder(profile)
+    own = data is not None or settings is not None
+    folder = store or (Path("results") if own else results_folder(profile))
     kept = Store(folder, recompute=recompute)
     with _plainly():
+        if settings is not None:
+            given = named_object(settings)
+            chosen = chosen.with_settings(profile, given() if callable(given) else given)
+        if data is not None:
+            chosen = chosen.with_data(profile, data)
         if dry_run:
             trials = chosen.trials(profile, seed=seed, seeds=seeds, methods=method, labels=label)
             typer.echo(preview.as_text(preview.planned(trials, kept), jobs))
             return
         with connected(cluster, source_sha256):
-            chosen.run(
+            records = chosen.run(
                 profile,
                 seed=seed,
                 seeds=seeds,
@@ -157,6 +174,11 @@ def run(
                 fast=fast,
             )
     typer.echo(f"records are in {folder}")
+    if own:
+        with _plainly():
+            typer.echo(records.table())
+            for path in records.figures(profile, folder / "figures", seed):
+                typer.echo(f"drawn: {path}")
 
 
 @app.command(name="verify")

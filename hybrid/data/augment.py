@@ -46,18 +46,21 @@ def add_noise(images: Tensor, generator: torch.Generator, *, variance: float = 0
 
 
 def erase(images: Tensor, generator: torch.Generator, *, largest: int = 18) -> Tensor:
-    """Blank a rectangle of each image [N, H, W]; its sides are from U{0, …, `largest`} pixels.
+    """Blank a rectangle of each image [N, H, W] or [N, C, H, W].
+
+    Its sides are from U{0, …, `largest`} pixels.
 
     Source: random erasing, Zhong et al., AAAI 2020, with black as the value and sides of our own.
     """
-    n, *shape = images.shape
+    n, *shape = len(images), *images.shape[-2:]
     hidden = torch.ones(n, *shape, dtype=torch.bool)
     for axis, length in enumerate(shape, start=1):
-        side = torch.randint(largest + 1, (n, 1), generator=generator)
+        side = torch.randint(min(largest, length) + 1, (n, 1), generator=generator)
         first = (torch.rand(n, 1, generator=generator) * (length - side + 1)).long()
         places = torch.arange(length)
         inside = (places >= first) & (places < first + side)  # [N, length]
         hidden &= inside.unsqueeze(3 - axis)
+    hidden = hidden if images.ndim == 3 else hidden.unsqueeze(1)
     return images.masked_fill(hidden.to(images.device), 0.0)
 
 

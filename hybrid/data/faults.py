@@ -1,6 +1,6 @@
 """Faults of a visual input: a blanked centre, and kinds of pixel noise.
 
-Every fault takes images in [0, 1], [N, H, W], a level on its own axis, and a seeded generator.
+Every fault takes images in [0, 1], [N, *, H, W], a level on its own axis, and a seeded generator.
 Level 0 is the clean image. Noise comes from scikit-image and is clipped to [0, 1], as in the
 authors' test scripts. Clipping moves the mean: where most pixels are black, noise makes an image
 brighter. Two more kinds tell noise from that shift: "gaussian_unclipped", and "gaussian_centred",
@@ -49,19 +49,20 @@ def corrupt(images: Pictures, name: str, level: float, rng: np.random.Generator)
     """Return a corrupted copy of images.
 
     Args:
-        images: [N, H, W] in [0, 1].
+        images: [N, H, W], or [N, C, H, W] of colours, in [0, 1].
         name: a key of `FAULTS`.
         level: variance, fraction of pixels, or half-width in pixels of the blanked square.
         rng: source of the noise.
 
     Raises:
-        ValueError: if the name is unknown, the level out of range, or images are not [N, H, W]
-            in [0, 1].
+        ValueError: if the name is unknown, the level out of range, or images are of another
+            shape or range.
     """
     check_level(name, level)
-    if images.ndim != 3 or images.min(initial=0.0) < 0.0 or images.max(initial=0.0) > 1.0:
+    if images.ndim not in (3, 4) or images.min(initial=0.0) < 0.0 or images.max(initial=0.0) > 1.0:
         raise ValueError(
-            f"images must be [N, H, W] with values in [0, 1], got shape {list(images.shape)}"
+            "images must be [N, H, W] or [N, C, H, W] with values in [0, 1], got shape "
+            f"{list(images.shape)}"
         )
     return FAULTS[name].change(images, level, rng) if level else images.copy()
 
@@ -89,11 +90,11 @@ def _centred(images: Pictures, variance: float, rng: np.random.Generator) -> Pic
 def _blank_centre(images: Pictures, half_width: float, _: np.random.Generator) -> Pictures:
     """Set the central square of side 2 · half_width to 0 (all of the image if it is wider)."""
     blanked = images.copy()
-    height, width = images.shape[1:]
+    height, width = images.shape[-2:]
     reach = int(half_width)
     rows = slice(max(height // 2 - reach, 0), height // 2 + reach)
     columns = slice(max(width // 2 - reach, 0), width // 2 + reach)
-    blanked[:, rows, columns] = 0.0
+    blanked[..., rows, columns] = 0.0
     return blanked
 
 

@@ -4,7 +4,8 @@ Both descend the same loss on the same batches, at different rates: the scheme o
 classification and fault-tolerance scripts. The network's traces live by their own rule meanwhile.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from hybrid.learning.evaluation import accuracy, checked_labels
 from hybrid.learning.fitting import EpochLog, fit
 from hybrid.learning.schedule import Schedule
 from hybrid.model.layers import meta_parameters, weight_parameters
+from hybrid.runs.seeds import torch_stream
 
 # Changes a batch of training inputs at random, from a generator.
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -48,12 +50,20 @@ def one_hot_mse(output: Tensor, labels: Tensor) -> Tensor:
     return F.mse_loss(output, target)
 
 
+# Samples with labels: all of them at once, or batch by batch, as a `DataLoader` gives them.
+Data = Split | Iterable[tuple[Tensor, Tensor]]
+
+
+def _default_order(epoch: int) -> torch.Generator:
+    return torch_stream(0, "order", epoch)
+
+
 def train(
     network: nn.Module,
-    data: Split,
-    validation: Split,
+    data: Data,
+    validation: Data,
     schedule: Schedule,
-    order: Callable[[int], torch.Generator],
+    order: Callable[[int], torch.Generator] = _default_order,
     *,
     checkpoint: Path | None = None,
     title: str = "training",
@@ -64,9 +74,9 @@ def train(
     """Train a network in place and return one log per epoch.
 
     Args:
-        network: a module whose call returns an `Activity`; its weights and its θ are trained at
-            rates of their own.
-        data: training samples.
+        network: a module whose call returns an `Activity`, or its output [N, C] alone; its weights
+            and its θ are trained at rates of their own.
+        data: training samples; of a `DataLoader` the size and order of the batches are its own.
         validation: held-out training samples, looked at once per epoch, never learned from.
         schedule: epochs, batch size and learning rates.
         order: gives the generator of epoch e: it shuffles, augments, and seeds what dropout and
@@ -77,13 +87,15 @@ def train(
 
     Raises:
         NonFiniteLossError: see `fit`.
-        ValueError: if samples and labels do not pair up.
+        ValueError: if samples and labels do not pair up, or data can be gone through only once.
     """
-    for inputs, labels in (data, validation):
-        if labels.shape != (len(inputs),):
-            raise ValueError(
-                f"{len(inputs)} samples but {list(labels.shape)} labels: give one each"
-            )
+    for given in (data, validation):
+        if not isinstance(given, Split):
+            if isinstance(given, Iterator):
+                raise ValueError("an iterator is used up after one epoch: give a DataLoader")
+        elif given.labels.shape != (len(given.inputs),):
+            shape = list(given.labels.shape)
+            raise ValueError(f"{len(given.inputs)} samples but {shape} labels: give one each")
     optimisers = schedule.optimisers(weight_parameters(network), meta_parameters(network))
 
     def steps(generator: torch.Generator) -> Iterator[float]:
@@ -92,9 +104,11 @@ def train(
 
     def validate() -> float:
         network.eval()
-        return accuracy(
-            lambda inputs: network(inputs).output.argmax(-1), *validation, schedule.batch_size
-        )
+        answered, size = partial(_answered, network), schedule.batch_size
+        if isinstance(validation, Split):
+            return accuracy(answered, *validation, size)
+        parts = [(accuracy(answered, *part, size), len(part[1])) for part in validation]
+        return sum(share * count for share, count in parts) / sum(count for _, count in parts)
 
     return fit(
         network,
@@ -109,14 +123,30 @@ def train(
     )
 
 
+def _output(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the output [N, C] of a network, or of a plain module."""
+    found = network(inputs)
+    output: Tensor = found if isinstance(found, Tensor) else found.output
+    return output
+
+
+def _answered(network: nn.Module, inputs: Tensor) -> Tensor:
+    return _output(network, inputs).argmax(-1)
+
+
 def _batches(
-    data: Split, size: int, generator: torch.Generator, augment: Augment | None
+    data: Data, size: int, generator: torch.Generator, augment: Augment | None
 ) -> Iterator[Split]:
     """Return the batches of one epoch in random order; all seeds are drawn at once."""
-    shuffled = torch.randperm(len(data.labels), generator=generator).to(data.labels.device)
+    batches: Iterator[Split]
+    if isinstance(data, Split):
+        inputs, labels = data
+        shuffled = torch.randperm(len(labels), generator=generator).to(labels.device)
+        batches = (Split(inputs[batch], labels[batch]) for batch in shuffled.split(size))
+    else:
+        batches = (Split(*pair) for pair in data)
     # A stream of its own, so that what the network draws does not depend on the augmentation.
     changes = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
-    batches = (Split(data.inputs[batch], data.labels[batch]) for batch in shuffled.split(size))
     if augment is None:
         return batches
     return (Split(augment(inputs, changes), labels) for inputs, labels in batches)
@@ -136,7 +166,7 @@ def _steps(
             optimiser.zero_grad()
         device = batch.inputs.device.type
         with torch.autocast(device, torch.bfloat16, enabled=schedule.mixed_precision):
-            output = network(batch.inputs).output
+            output = _output(network, batch.inputs)
         value = loss(output.float() if schedule.mixed_precision else output, batch.labels)
         yield value.item()
         value.backward()

@@ -1,5 +1,6 @@
 """Plastic layers as thin modules over `run_window`: parameters, a stored trace and its lifetime."""
 
+from collections.abc import Callable
 from copy import copy
 from typing import Any, Literal, NamedTuple
 
@@ -122,6 +123,8 @@ class HybridLinear(Built):
     stored (authors' code).
     """
 
+    # Is told of each window: its drive, the state it starts from, itself, pool and adapt.
+    observer: Callable[[Drive, LayerState, Window, Pool, bool], None] | None = None
     trace: Tensor
     memory: "Kept | None"  # None: the rule keeps nothing
 
@@ -321,6 +324,8 @@ class HybridLinear(Built):
         else:
             final: FinalTrace = "graph" if start is not None else "values" if store else "none"
             window = run(drive, begin, final)
+        if self.observer is not None:
+            self.observer(drive, begin, window, pool, adapt)
         if store:
             self._store(window.final)
         return window if self.returns == "window" else window.z

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from hybrid.data.images import Images, load_images
-from hybrid.experiments.core import network
+from hybrid.experiments.core import samples
 
 TRAIN, TEST = 2_000, 250
 
@@ -18,8 +18,8 @@ def few_digits() -> Iterator[None]:
     few = Images(
         whole.train[:TRAIN], whole.train_labels[:TRAIN], whole.test[:TEST], whole.test_labels[:TEST]
     )
-    network.images_of.cache_clear()
+    samples.images_of.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "load_images", lambda name: {"digits": few}[name])
+        patch.setattr(samples, "load_images", lambda name: {"digits": few}[name])
         yield
-    network.images_of.cache_clear()
+    samples.images_of.cache_clear()

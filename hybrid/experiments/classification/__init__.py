@@ -4,20 +4,20 @@ from hybrid.experiments.classification.claims import claims, rows
 from hybrid.experiments.classification.figure import draw_all
 from hybrid.experiments.classification.plans import METHODS, PLANS
 from hybrid.experiments.classification.run import TRAINING, build
-from hybrid.experiments.classification.settings import ClassificationSettings
+from hybrid.experiments.classification.settings import ClassificationSettings, hash_of, on_own
 from hybrid.experiments.core.experiment import Experiment
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.network import hash_of_images
 
 EXPERIMENT: Experiment[ClassificationSettings, Method] = Experiment(
     name="classification",
     notebook="02_classification",
     methods=METHODS,
     plans=PLANS,
-    data_sha256=hash_of_images,
+    data_sha256=hash_of,
     build=build,
     compute=TRAINING.compute,
     rows=rows,
     claims=claims,
     draw=draw_all,
+    on_own=on_own,
 )

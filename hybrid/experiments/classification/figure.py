@@ -44,6 +44,7 @@ def draw(records: Records[Any, Any]) -> Figure:
         for label in labels
         if {"GP", "HP"} <= set(records.methods(label)) and not _is_variant(label, labels)
     }
+    main = main or {_name(first): (_accuracies(records, first), None)}  # of a part of a profile
     _table(axes["a"], main, title="Networks and data sets")
     own = select(frame, label=first)
     learned = {m: samples(own, method=m, condition="learning") for m in records.methods(first)}

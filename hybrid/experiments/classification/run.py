@@ -9,9 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.data.augment import crop_and_flip
-from hybrid.experiments.classification.settings import ClassificationSettings
+from hybrid.experiments.classification.settings import ClassificationSettings, samples_of
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.network import Labelled, Trained, build_network, flat, plastic_layers
+from hybrid.experiments.core.network import (
+    Labelled,
+    Trained,
+    build_network,
+    plastic_layers,
+)
+from hybrid.experiments.core.samples import (
+    flat,
+)
 from hybrid.experiments.core.trials import Trial
 from hybrid.learning.evaluation import AnswerCurve, answer_curve
 from hybrid.learning.fitting import seeded
@@ -110,6 +118,7 @@ def as_json(curve: AnswerCurve) -> Json:
 
 
 TRAINING: Labelled[ClassificationSettings, Method] = Labelled(
+    samples=samples_of,
     test=score_answers,
     examine=examine,
     selects=True,

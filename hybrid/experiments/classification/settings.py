@@ -1,11 +1,26 @@
 """Constants of a classification network."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from hybrid.checks import require
-from hybrid.data.images import CLASSES, DATA_NAMES
-from hybrid.experiments.core.network import NetworkSettings
-from hybrid.model.coding import InParts
+from hybrid.data.events.sets import EventSet
+from hybrid.data.images import CLASSES, DATA_NAMES, Images
+from hybrid.data.own import is_own, own_data
+from hybrid.experiments.core.network import (
+    NetworkSettings,
+)
+from hybrid.experiments.core.samples import (
+    checked_dataset,
+    images_of,
+    on_samples,
+    shape_of,
+)
+from hybrid.model.coding import EventCounts, InParts
+
+_SHARE = 99  # per cent of the pixels with events whose counts are not cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +37,14 @@ class ClassificationSettings(NetworkSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "dataset", self.dataset in DATA_NAMES, f"one of {', '.join(DATA_NAMES)}")
-        outputs, classes = self.dense[-1].size, len(CLASSES[self.dataset])
-        require(self, "dense", outputs == classes, f"layers that end in {classes} classes")
-        parts = self.encode != InParts() or (28 * 28) % self.steps == 0
-        require(self, "steps", parts, "a divisor of the 784 pixels that are shown in parts")
+        checked_dataset(self, DATA_NAMES)
+        if not is_own(self.dataset):
+            outputs, classes = self.dense[-1].size, len(CLASSES[self.dataset])
+            require(self, "dense", outputs == classes, f"layers that end in {classes} classes")
+            parts = self.encode != InParts() or (28 * 28) % self.steps == 0
+            require(self, "steps", parts, "a divisor of the 784 pixels that are shown in parts")
+            events = isinstance(self.encode, EventCounts)
+            require(self, "encode", not events, "no EventCounts: these are images")
         if self.colour:
             require(self, "convolutions", bool(self.convolutions), "there, for colour images")
         require(
@@ -42,6 +60,27 @@ class ClassificationSettings(NetworkSettings):
     @property
     def image(self) -> tuple[int, int, int]:
         """Shape of what is shown at each step (channels, height, width)."""
-        if self.colour:
-            return 3, 32, 32
-        return (1, 1, 28 * 28 // self.steps) if self.encode == InParts() else (1, 28, 28)
+        shape = shape_of(self.dataset)
+        return (1, 1, math.prod(shape) // self.steps) if self.encode == InParts() else shape
+
+
+def hash_of(settings: ClassificationSettings) -> str:
+    """Return a hash of what a trial learns from, after fetching it."""
+    return samples_of(settings).sha256()
+
+
+def samples_of(settings: ClassificationSettings) -> Images:
+    """Return the images that a trial learns from, or frames of events of one's own."""
+    if isinstance(settings.encode, EventCounts):
+        return images_of(settings.dataset, settings.steps)
+    return images_of(settings.dataset)
+
+
+def on_own(settings: ClassificationSettings, dataset: str, label: str) -> ClassificationSettings:
+    """Return settings for data of one's own; events are counted in windows and shown in order."""
+    own = on_samples(settings, dataset, label)
+    if isinstance(own_data(dataset), EventSet):
+        counts = images_of(dataset, own.steps).train
+        ceiling = max(round(float(np.percentile(counts[counts > 0], _SHARE))), 1)
+        own = replace(own, encode=EventCounts(ceiling=ceiling), tau=None)
+    return own

@@ -7,7 +7,10 @@ from hybrid.experiments.continual.plans import PLANS
 from hybrid.experiments.continual.run import build_learner, compute
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.experiment import Experiment
-from hybrid.experiments.core.network import hash_of_images
+from hybrid.experiments.core.samples import (
+    hash_of_images,
+    on_images,
+)
 
 EXPERIMENT: Experiment[ContinualSettings, ContinualMethod] = Experiment(
     name="continual",
@@ -20,4 +23,5 @@ EXPERIMENT: Experiment[ContinualSettings, ContinualMethod] = Experiment(
     rows=rows,
     claims=claims,
     draw=draw_all,
+    on_own=on_images,
 )

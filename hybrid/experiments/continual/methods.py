@@ -1,5 +1,6 @@
 """The ways to learn one task after the other."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from hybrid.described import LATER
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.methods import Method
+from hybrid.experiments.core.samples import shape_of
 from hybrid.learning.consolidation import Consolidation, Importance
 from hybrid.learning.continual import Learner, MetaEpoch
 from hybrid.model.networks import ContextGated, Masks
@@ -95,7 +97,7 @@ METHODS: tuple[ContinualMethod, ...] = (
 
 def build(settings: ContinualSettings, method: ContinualMethod, seed: int, outputs: int) -> Learner:
     """Return the untrained learner of a trial; all methods of a seed start from the same draws."""
-    sizes = (28 * 28, *settings.hidden, outputs)
+    sizes = (math.prod(shape_of(settings.dataset)), *settings.hidden, outputs)
     network = ContextGated(
         sizes,
         neuron=settings.neuron,

@@ -1,5 +1,6 @@
 """Continual learning (paper Fig. 5): tasks one after the other, and what is left of the first."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -7,11 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybrid.data.images import CLASSES
 from hybrid.data.tasks import Task, permuted, split
 from hybrid.experiments.continual.methods import ContinualMethod, build
 from hybrid.experiments.continual.settings import ContinualSettings
-from hybrid.experiments.core.network import images_for, split_numbers
+from hybrid.experiments.core.network import (
+    split_numbers,
+)
+from hybrid.experiments.core.samples import (
+    images_for,
+    number_of_classes,
+    shape_of,
+)
 from hybrid.experiments.core.trials import Place, Trial, learned_theta
 from hybrid.learning.continual import (
     Learner,
@@ -80,11 +87,11 @@ def compute(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> t
 
 def tasks_of(settings: ContinualSettings, seed: int) -> tuple[Task, ...]:
     """Return the tasks of a trial."""
-    classes = len(CLASSES[settings.dataset])
+    classes = number_of_classes(settings.dataset)
     if settings.stream != "permuted":
         return split(settings.stream, classes)
     source = None if settings.authors_permutations else numpy_stream(seed, "permutations")
-    return permuted(settings.tasks, 28 * 28, classes, source)
+    return permuted(settings.tasks, math.prod(shape_of(settings.dataset)), classes, source)
 
 
 def stream_of(settings: ContinualSettings, seed: int, device: torch.device) -> Stream:

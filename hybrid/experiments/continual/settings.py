@@ -7,6 +7,7 @@ from hybrid.checks import one_of, require
 from hybrid.data.images import GREY_NAMES
 from hybrid.data.tasks import SCENARIOS, Scenario
 from hybrid.described import LATER
+from hybrid.experiments.core.samples import checked_dataset
 from hybrid.experiments.core.settings import Settings
 from hybrid.learning.consolidation import Importance
 from hybrid.model.layers import InitialMeta
@@ -88,7 +89,7 @@ class ContinualSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of(self, "dataset", GREY_NAMES)
+        checked_dataset(self, GREY_NAMES)
         one_of(self, "stream", ("permuted", *SCENARIOS))
         for name in ("steps", "epochs"):
             value = getattr(self, name)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, cast
 
@@ -53,6 +53,8 @@ class Experiment(Generic[SettingsT, MethodT]):
         rows: what a record says, one row for each protocol, condition and level.
         claims: values [seeds] for claims, by what follows the experiment's name in their ids.
         draw: (records, seed of examples) to all figures of a profile.
+        on_own: (settings, data of one's own, label) to settings for these; None where the
+            experiment is about data of its own.
     """
 
     name: str
@@ -65,11 +67,82 @@ class Experiment(Generic[SettingsT, MethodT]):
     rows: Rows
     claims: Callable[[pd.DataFrame], Mapping[str, Floats]]
     draw: Callable[[Records[Any, Any], int], Drawn]
+    on_own: Callable[[SettingsT, str, str], SettingsT] | None = None
 
     def method(self, name: str) -> MethodT:
         """Return a method by name; ValueError names the methods there are."""
         known = {method.name: method for method in self.methods}
         return known[choose("method", name, known)]
+
+    def with_data(
+        self, profile: str, data: str | Callable[[], Any]
+    ) -> "Experiment[SettingsT, MethodT]":
+        """Return the experiment with data of one's own in the plan of a profile.
+
+        Size, channels and classes are those of the data; all other constants are the plan's.
+
+        Args:
+            profile: whose settings, methods and seeds are taken.
+            data: the place of a function that returns them, `my_data.py:make`, or the function
+                itself, if a file defines it; see `own_data` for what it may return.
+
+        Raises:
+            ValueError: if the experiment takes no other data, or see `own_data`.
+        """
+        if self.on_own is None:
+            raise ValueError(f"{self.name} has data of its own, which cannot be exchanged")
+        place = data if isinstance(data, str) else _place_of(data)
+        own, plan = Path(place.rpartition(":")[0]).stem, self._plan(profile)
+        alone = len({s.label for group in plan for s in group.settings}) == 1
+        groups, refused = [], ""
+        for group in plan:
+            found: dict[str, SettingsT] = {}
+            for settings in group.settings:
+                label = own if alone else f"{own}-{settings.label}"
+                if settings.dataset in settings.label:
+                    label = settings.label.replace(settings.dataset, own)
+                try:
+                    found.setdefault(label, self.on_own(settings, place, label))
+                except ValueError as error:  # settings for colours, for example
+                    refused = str(error)
+            if found:
+                groups.append(replace(group, settings=tuple(found.values())))
+        if not groups:
+            raise ValueError(refused)
+        return self._planned(profile, tuple(groups))
+
+    def with_settings(
+        self, profile: str, given: "SettingsT | Sequence[SettingsT] | Plan[SettingsT]"
+    ) -> "Experiment[SettingsT, MethodT]":
+        """Return the experiment with settings of one's own in the place of a profile's plan.
+
+        Args:
+            profile: whose methods and number of seeds are taken, unless groups say otherwise.
+            given: settings, such as `vary` returns, or groups of them.
+
+        Raises:
+            ValueError: if they are none of this experiment.
+        """
+        several = tuple(given) if isinstance(given, list | tuple) else (given,)
+        own = tuple(entry for entry in several if not isinstance(entry, Group))
+        groups = tuple(entry for entry in several if isinstance(entry, Group))
+        plan = self._plan(profile)
+        if own:
+            methods = tuple(dict.fromkeys(name for group in plan for name in group.methods))
+            seeds = max(group.seeds for group in plan)
+            groups = (*groups, Group(settings=own, methods=methods, seeds=seeds))
+        kind = type(plan[0].settings[0])
+        if not groups or not all(isinstance(s, kind) for group in groups for s in group.settings):
+            raise ValueError(
+                f"{self.name} takes settings of kind {kind.__name__}, or Groups of them"
+            )
+        return self._planned(profile, groups)
+
+    def _plan(self, profile: str) -> Plan[SettingsT]:
+        return self.plans[cast("Profile", choose("profile", profile, self.plans))]
+
+    def _planned(self, profile: str, plan: Plan[SettingsT]) -> "Experiment[SettingsT, MethodT]":
+        return replace(self, plans={**self.plans, cast("Profile", profile): plan})
 
     def trials(
         self,
@@ -86,7 +159,7 @@ class Experiment(Generic[SettingsT, MethodT]):
             ValueError: if a profile, method or label is unknown, nothing is left, or one label is
                 given to two different settings.
         """
-        plan = self.plans[cast("Profile", choose("profile", profile, self.plans))]
+        plan = self._plan(profile)
         known: dict[str, SettingsT] = {}
         for settings in (settings for group in plan for settings in group.settings):
             if known.setdefault(settings.label, settings) != settings:
@@ -224,3 +297,15 @@ class Experiment(Generic[SettingsT, MethodT]):
             own[place] = record
         planned = {trial.settings.label: trial.settings for trial in trials}
         return Records(self, planned, tuple(own[place] for place in sorted(own)))
+
+
+def _place_of(function: Callable[[], Any]) -> str:
+    """Return the place of a function, by which other processes find it."""
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__qualname__", "")
+    if code is None or not Path(code.co_filename).is_file() or "." in name:
+        raise ValueError(
+            f"{name or function!r} cannot be found by other processes: define it at the top of a "
+            "file, and give that or its place, my_data.py:make"
+        )
+    return f"{code.co_filename}:{name}"

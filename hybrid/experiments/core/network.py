@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Generic, Literal, NamedTuple, Protocol
+from typing import Any, Generic, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +10,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from hybrid.checks import require
-from hybrid.data.images import Images, load_images
 from hybrid.experiments.core.methods import Method
+from hybrid.experiments.core.samples import Samples, flat, images_for
 from hybrid.experiments.core.settings import Levels, Settings, SettingsT
 from hybrid.experiments.core.trials import MethodT, Place, Trial, learned_theta
 from hybrid.learning.checkpoint import BestState
@@ -138,46 +137,9 @@ def plastic_layers(network: HybridNetwork) -> list[HybridLinear]:
     ]
 
 
-class Samples(Protocol):
-    """What is learned from and tested on: `Images`, or whatever `inputs` makes inputs of."""
-
-    @property
-    def train(self) -> Any: ...
-
-    @property
-    def train_labels(self) -> np.ndarray: ...
-
-    @property
-    def test(self) -> Any: ...
-
-    @property
-    def test_labels(self) -> np.ndarray: ...
-
-
-def flat(settings: Settings, pixels: np.ndarray) -> Tensor:
-    """Return images as inputs [N, in], in [0, 1]."""
-    return torch.from_numpy(pixels).flatten(1)
-
-
 def unchanged(trial: Trial[Any, Any]) -> Augment | None:
     """Train on samples as they are."""
     return None
-
-
-@lru_cache(maxsize=2)
-def images_of(dataset: str) -> Images:
-    """Return an image set, kept in memory for the trials that follow."""
-    return load_images(dataset)
-
-
-def images_for(settings: Settings) -> Images:
-    """Return the images that a trial learns from."""
-    return images_of(settings.dataset)
-
-
-def hash_of_images(settings: Settings) -> str:
-    """Return a hash of an image set, after fetching it."""
-    return images_for(settings).sha256()
 
 
 class Trained(NamedTuple, Generic[SettingsT, MethodT]):

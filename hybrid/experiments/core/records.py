@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from hybrid.experiments.core.settings import SettingsT
 from hybrid.experiments.core.trials import MethodT
 from hybrid.learning.evaluation import unpacked
-from hybrid.report.estimate import Floats
+from hybrid.report.estimate import Estimate, Floats
 from hybrid.report.figures import provenance, save
 from hybrid.report.scoreboard import as_text, load_claims, scoreboard, waiting
 from hybrid.runs.store import Json
@@ -97,6 +97,17 @@ class Records(Generic[SettingsT, MethodT]):
             for row in self.experiment.rows(record)
         ]
         return pd.DataFrame(rows)
+
+    def table(self) -> str:
+        """Return the accuracy of each method, protocol, condition and level, over seeds."""
+        tested = self.frame[self.frame["protocol"] != ""]
+        if tested.empty or "accuracy" not in tested:
+            return "no accuracies in these records"
+        by = ["label", "method", "protocol", "condition", "level"]
+        means = tested.groupby(by, sort=False)["accuracy"].agg(
+            lambda values: str(Estimate.of(values.to_numpy()))
+        )
+        return means.reset_index().to_string(index=False)
 
     def figures(self, profile: str, out_dir: str | Path, seed: int = 0) -> list[Path]:
         """Draw and save all figures below `out_dir`/`profile`; return the paths of the pictures.

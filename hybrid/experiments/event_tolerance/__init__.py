@@ -4,7 +4,7 @@ from hybrid.experiments.core.experiment import Experiment
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.event_tolerance.claims import claims, rows
 from hybrid.experiments.event_tolerance.figure import draw_all
-from hybrid.experiments.event_tolerance.frames import hash_of_events
+from hybrid.experiments.event_tolerance.frames import hash_of_events, on_own
 from hybrid.experiments.event_tolerance.plans import METHODS, PLANS
 from hybrid.experiments.event_tolerance.run import TRAINING, build
 from hybrid.experiments.event_tolerance.settings import EventSettings
@@ -20,4 +20,5 @@ EXPERIMENT: Experiment[EventSettings, Method] = Experiment(
     rows=rows,
     claims=claims,
     draw=draw_all,
+    on_own=on_own,
 )

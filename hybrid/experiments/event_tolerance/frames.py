@@ -22,6 +22,10 @@ from hybrid.data.events import camera, frames, recordings, sets
 from hybrid.data.events.frames import to_frames
 from hybrid.data.events.recordings import Recordings
 from hybrid.data.events.sets import EventSet, EventSource, load_events
+from hybrid.data.own import is_own, own_data
+from hybrid.experiments.core.samples import (
+    on_samples,
+)
 from hybrid.experiments.event_tolerance.settings import EventSettings
 from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
 
@@ -51,7 +55,20 @@ class EventData:
 @lru_cache(maxsize=2)
 def event_set(dataset: str) -> EventSet:
     """Return a set of recordings, kept in memory for the trials that follow."""
-    return load_events(dataset)
+    if not is_own(dataset):
+        return load_events(dataset)
+    data = own_data(dataset)
+    if not isinstance(data, EventSet):
+        raise ValueError(
+            f"{dataset} holds images: `fault_tolerance` and `classification` take them"
+        )
+    return data
+
+
+def on_own(settings: EventSettings, dataset: str, label: str) -> EventSettings:
+    """Return settings for recordings of one's own: all of them, in their own time."""
+    event_set(dataset)
+    return on_samples(replace(settings, recordings=None, tested=None, span=None), dataset, label)
 
 
 def hash_of_events(settings: EventSettings) -> str:

@@ -7,7 +7,12 @@ from hybrid.checks import require
 from hybrid.data.events.faults import SENSOR_FAULTS, check_sensor_level
 from hybrid.data.events.sets import EVENT_NAMES
 from hybrid.described import LATER
-from hybrid.experiments.core.network import NetworkSettings
+from hybrid.experiments.core.network import (
+    NetworkSettings,
+)
+from hybrid.experiments.core.samples import (
+    checked_dataset,
+)
 from hybrid.experiments.core.settings import Levels, check_faults
 from hybrid.learning.correction import Correction, Rates
 from hybrid.model.coding import EventCounts
@@ -43,8 +48,7 @@ class EventSettings(NetworkSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = ", ".join(EVENT_NAMES)
-        require(self, "dataset", self.dataset in EVENT_NAMES, f"one of {known}")
+        checked_dataset(self, EVENT_NAMES)
         for name in ("recordings", "tested"):
             value = getattr(self, name)
             require(self, name, value is None or value >= 1, ">= 1, or None for all")

@@ -2,7 +2,10 @@
 
 from hybrid.experiments.core.experiment import Experiment
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.network import hash_of_images
+from hybrid.experiments.core.samples import (
+    hash_of_images,
+    on_images,
+)
 from hybrid.experiments.fault_tolerance.claims import claims, rows
 from hybrid.experiments.fault_tolerance.figure import draw_all
 from hybrid.experiments.fault_tolerance.methods import METHODS, build
@@ -21,4 +24,5 @@ EXPERIMENT: Experiment[FaultSettings, Method] = Experiment(
     rows=rows,
     claims=claims,
     draw=draw_all,
+    on_own=on_images,
 )

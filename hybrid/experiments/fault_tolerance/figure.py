@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybrid.data.faults import FAULTS, corrupt
-from hybrid.data.images import CLASSES, load_images
+from hybrid.data.images import load_images
 from hybrid.experiments.core.records import (
     Drawn,
     Records,
@@ -17,6 +17,9 @@ from hybrid.experiments.core.records import (
     samples,
     select,
     shared_seeds,
+)
+from hybrid.experiments.core.samples import (
+    class_names,
 )
 from hybrid.experiments.fault_tolerance.claims import MAIN, reported_gaps
 from hybrid.experiments.fault_tolerance.controls import draw_controls
@@ -93,7 +96,7 @@ def draw(records: Records[Any, Any], label: str, seed: int = 0) -> Figure:
         ],
         axis=0,
     )
-    classes = CLASSES[settings["dataset"]]
+    classes = class_names(settings["dataset"], len(counts))
     matrix(
         panels["i"],
         100.0 * counts / counts.sum(-1, keepdims=True),

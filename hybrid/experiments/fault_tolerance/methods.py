@@ -8,15 +8,16 @@ from torch import Tensor
 
 from hybrid.data.augment import add_noise, erase
 from hybrid.experiments.core.methods import GP, HP, HP_SAMPLE, LP, Method
-from hybrid.experiments.core.network import build_network
+from hybrid.experiments.core.network import (
+    build_network,
+)
+from hybrid.experiments.core.samples import shape_of
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.learning.training import Augment
 from hybrid.model.layers import ThetaForm
 from hybrid.model.networks import HybridNetwork
 from hybrid.model.plasticity import Post
-
-IMAGE = (1, 28, 28)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +69,15 @@ def build(trial: Trial[FaultSettings, Method]) -> HybridNetwork:
         changes: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
         settings = replace(settings, rule=replace(settings.rule, **changes))  # type: ignore[type-var]
         form = {"normalise": method.normalise, "theta_form": method.theta_form}
-    return build_network(settings, method, trial.seed, IMAGE, **form)
+    return build_network(settings, method, trial.seed, shape_of(settings.dataset), **form)
 
 
 def augmentation(trial: Trial[FaultSettings, Method]) -> Augment | None:
     """Return the random change of training images, or None."""
     kind = trial.method.augment if isinstance(trial.method, Control) else "none"
-    return {"none": None, "noise": add_noise, "erasing": _erase}[kind]
+    shape = shape_of(trial.settings.dataset)
 
+    def erased(inputs: Tensor, generator: torch.Generator) -> Tensor:
+        return erase(inputs.unflatten(1, shape), generator).flatten(1)
 
-def _erase(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    return erase(inputs.unflatten(1, IMAGE[1:]), generator).flatten(1)
+    return {"none": None, "noise": add_noise, "erasing": erased}[kind]

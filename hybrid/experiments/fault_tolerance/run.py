@@ -96,7 +96,7 @@ def score_arrivals(
 
 
 def faulty_images(images: Images, faults: Levels, seed: int) -> Tensor:
-    """Return every faulty version of the test set [versions, N, 784], in the order of the faults.
+    """Return every faulty version of the test set [versions, N, in], in the order of the faults.
 
     The noise depends on the seed, the fault and the level, not on the method: methods of one seed
     are compared on the very same pixels.

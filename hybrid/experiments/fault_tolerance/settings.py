@@ -7,7 +7,12 @@ from hybrid.checks import require
 from hybrid.data.faults import FAULTS, check_level
 from hybrid.data.images import GREY_NAMES
 from hybrid.described import LATER
-from hybrid.experiments.core.network import NetworkSettings
+from hybrid.experiments.core.network import (
+    NetworkSettings,
+)
+from hybrid.experiments.core.samples import (
+    checked_dataset,
+)
 from hybrid.experiments.core.settings import Levels, check_faults
 from hybrid.learning.correction import CORRECTIONS, Correction, Rates
 
@@ -33,7 +38,7 @@ class FaultSettings(NetworkSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "dataset", self.dataset in GREY_NAMES, f"one of {', '.join(GREY_NAMES)}")
+        checked_dataset(self, GREY_NAMES)
         require(self, "convolutions", not self.convolutions, "(): layers are fully connected here")
         require(self, "encode", self.encode is None, "None: images are shown as they are")
         check_faults(self, self.faults, FAULTS, check_level)
