@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from hybrid import __version__
 from hybrid.data import files
 from hybrid.experiments.core import dry_run as preview
 from hybrid.experiments.core.experiment import PROFILES
@@ -26,6 +25,7 @@ from hybrid.runs.cluster import connected
 from hybrid.runs.files import DamagedFileError, write_atomically
 from hybrid.runs.notebooks import Page, execute_all
 from hybrid.runs.store import Store
+from hybrid.version import __version__
 
 app = typer.Typer(
     help="""Brain-inspired global-local learning: the paper's experiments.

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hybrid import __version__
 from hybrid.described import Kinds, as_json, from_json
 from hybrid.model import coding, convolutional, embedding, few_shot, networks, neurons
 from hybrid.model.built import Built
@@ -16,6 +15,7 @@ from hybrid.model.plasticity import STDP, Hebbian
 from hybrid.model.recurrent import HybridRecurrent
 from hybrid.model.rules import BCM, Oja, Rewarded
 from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
+from hybrid.version import __version__
 
 # What the networks of this package are made of.
 PARTS: tuple[type, ...] = (

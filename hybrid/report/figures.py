@@ -14,8 +14,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hybrid import __version__
 from hybrid.runs.files import canonical_json, sha256, write_atomically
+from hybrid.version import __version__
 
 # Wong, Nat. Methods 8 (2011), safe for colour-blind readers; two of Tol's muted ones; and greys.
 BLACK, BLUE, GREEN, VERMILION = "#000000", "#0072B2", "#009E73", "#D55E00"

@@ -9,7 +9,6 @@ from typing import Any, Generic, Literal, cast
 import pandas as pd
 from torch import nn
 
-from hybrid import __version__
 from hybrid.checks import choose
 from hybrid.experiments.core.records import Drawn, Records, Rows
 from hybrid.experiments.core.settings import SettingsT
@@ -18,6 +17,7 @@ from hybrid.paths import results_folder
 from hybrid.report.estimate import Floats
 from hybrid.runs.files import canonical_json
 from hybrid.runs.store import Json, Store, read_record
+from hybrid.version import __version__
 
 # "controls" sets the laptop's networks against others; constants were chosen by "search", on
 # validation data.

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from hybrid import __version__
 from hybrid.described import as_json
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.settings import SettingsT
@@ -32,6 +31,7 @@ from hybrid.runs.files import (
 )
 from hybrid.runs.instructions import processor
 from hybrid.runs.store import Json, Store
+from hybrid.version import __version__
 
 if TYPE_CHECKING:
     from hybrid.experiments.core.experiment import Experiment

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from hybrid import __version__
 from hybrid.experiments.core.experiment import Experiment
 from hybrid.experiments.core.trials import Trial, run_all
 from hybrid.runs.instructions import FIXED
 from hybrid.runs.store import Json, read_record
+from hybrid.version import __version__
 
 
 def verify(
