@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
 from hybrid.model.convolutional import Convolutional
 from hybrid.model.layers import HybridLinear
@@ -73,7 +74,7 @@ def _linear(layer: HybridLinear) -> nn.Linear:
     synapse, trace = layer.synapse(), layer.stored().trace
     weight, bias = global_weight(synapse), synapse.bias
     weight = weight if trace is None else hybrid_weight(weight, trace, synapse)
-    made = nn.Linear(layer.in_features, layer.out_features, bias is not None)
+    made = skip_init(nn.Linear, layer.in_features, layer.out_features, bias is not None)
     made.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
         made.bias = nn.Parameter(bias.detach().clone())

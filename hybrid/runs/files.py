@@ -12,6 +12,9 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+# What stands in the place of a checksum while it is computed, over all other bytes of a file.
+UNSIGNED = 64 * "0"
+
 
 class DamagedFileError(RuntimeError):
     """A file that exists but is not what was written; the message names it."""
@@ -72,10 +75,6 @@ def tensor_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> byt
     inside = canonical_json({"checksum": UNSIGNED, "content": dict(about)})
     payload = safetensors.torch.save(whole, metadata={"about": inside})
     return payload.replace(UNSIGNED.encode(), _checksum(payload, UNSIGNED).encode(), 1)
-
-
-# What stands in the place of a checksum while it is computed, over all other bytes of a file.
-UNSIGNED = 64 * "0"
 
 
 def _checksum(content: bytes, given: str) -> str:

@@ -79,7 +79,9 @@ def test_frozen_networks_answer_alike(name: str) -> None:
     network, x = trained(name)
     expected = network(x, adapt=False)
     assert all(window.z.mean() > 0.02 for window in expected.windows)
+    drawn = torch.get_rng_state()
     frozen = hybrid.Frozen(network)
+    assert torch.equal(torch.get_rng_state(), drawn), "nothing is drawn"
     assert not any(p.requires_grad for p in frozen.parameters())
     assert torch.allclose(frozen(x), expected.output, atol=1e-5)
     assert torch.equal(frozen(x.expand(STEPS, *x.shape)), frozen(x))
