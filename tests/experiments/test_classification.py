@@ -459,7 +459,7 @@ def test_impossible_settings_are_named(change: Callable[[], dict], message: str)
         ("encode", "Morse"),
         ("readout", "Loudest"),
         ("neuron", "HH"),
-        ("rule", "BCM"),
+        ("rule", "Covariance"),
     ],
 )
 def test_objects_of_unknown_kinds_are_named(field: str, kind: str) -> None:
