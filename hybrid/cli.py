@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import hybrid
 from hybrid.data import files
 from hybrid.experiments.core import dry_run as preview
 from hybrid.experiments.core.experiment import PROFILES
@@ -21,6 +22,7 @@ from hybrid.experiments.scoreboard.rows import rows as scoreboard_rows
 from hybrid.paths import named_object, project_root, results_folder
 from hybrid.report import scoreboard as claims
 from hybrid.report.book import write as write_book
+from hybrid.report.reference import page as reference_page
 from hybrid.runs.cluster import connected
 from hybrid.runs.files import DamagedFileError, write_atomically
 from hybrid.runs.notebooks import Page, execute_all
@@ -271,11 +273,18 @@ def book(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default: build/book.")] = None,
 ) -> None:
-    """Make a static HTML book of executed notebooks, for readers without Jupyter."""
+    """Make a static HTML book of executed notebooks, for readers without Jupyter.
+
+    With the pages of docs/, and a reference of everything that the package offers.
+    """
     root = project_root()
     folder = root / "notebooks" if profile is None else root / "build" / "notebooks" / profile
+    offered = {name: getattr(hybrid, name) for name in hybrid.__all__}
     with _plainly():
-        pages = write_book(sorted(folder.glob("*.ipynb")), out or root / "build" / "book")
+        chapters = sorted(folder.glob("*.ipynb"))
+        chapters += sorted((root / "docs").glob("*.md")) if chapters else []
+        reference = reference_page(offered, __version__)
+        pages = write_book(chapters, out or root / "build" / "book", reference)
     typer.echo(f"{len(pages)} pages, begin with {pages[0]}")
 
 
@@ -291,6 +300,12 @@ def scoreboard(
     Verdicts are computed: `data/paper.toml` says what counts as reproducing a claim.
     """
     with _plainly():
+        if not any(_has_records(profile, known) for profile in PROFILES for known in EXPERIMENTS):
+            raise ValueError(
+                f"there are no records below {project_root()}: they are committed beside the "
+                "package, in a checkout of the project, and not in a wheel; run the command there, "
+                "or compute records by `hybrid run`"
+            )
         rows = scoreboard_rows()
         table = claims.as_markdown(rows, claims.load_unavailable())
         if not write and not check:

@@ -129,6 +129,16 @@ def test_data_are_listed_verified_and_fetched(
     assert "data set 'absent' is unknown" in text
 
 
+def test_a_wheel_says_that_it_has_no_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that nothing was reproduced."""
+    monkeypatch.setattr(cli, "_has_records", lambda profile, name: False)
+    code, text = call("scoreboard")
+    assert code == 1
+    assert "committed beside the package, in a checkout of the project, and not in a wheel" in (
+        " ".join(text.split())
+    )
+
+
 def test_the_scoreboard_is_printed_and_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

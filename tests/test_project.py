@@ -1,7 +1,9 @@
 """The project itself: pins, notebooks, and what lies at its top."""
 
 import ast
+import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -73,7 +75,7 @@ def test_the_top_level_holds_what_the_design_says() -> None:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     names = {line.split("/")[0] for line in listed.stdout.splitlines()}
-    folders = {"notebooks", "hybrid", "data", "figures", "tests", ".ci", ".github"}
+    folders = {"notebooks", "hybrid", "data", "figures", "tests", "docs", ".ci", ".github"}
     files = {"environment.yml", "README.md", "pyproject.toml", "requirements.lock", "Makefile"}
     files |= {"LICENSE", "CITATION.cff", ".gitignore", ".pre-commit-config.yaml"}
     assert names == folders | files
@@ -219,6 +221,56 @@ def test_the_face_offers_what_it_names() -> None:
     assert {"LIF", "Hebbian", "HybridLinear", "quantize", "figures"} <= set(dir(hybrid))
     with pytest.raises(AttributeError, match="No hybrid attribute LFI"):
         hybrid.LFI  # noqa: B018 (the access is what fails)
+
+
+def test_everything_offered_says_what_it_is() -> None:
+    """Each name of the face, and each public method of its classes, has a docstring of its own."""
+    for name in hybrid.__all__:
+        offered = getattr(hybrid, name)
+        if isinstance(offered, type) or inspect.isfunction(offered) or inspect.ismodule(offered):
+            assert (offered.__doc__ or "").strip(), name
+        if not isinstance(offered, type):
+            continue
+        for method, own in vars(offered).items():
+            if method.startswith("_") or not inspect.isfunction(own):
+                continue
+            assert inspect.getdoc(getattr(offered, method)), f"{name}.{method}"
+
+
+USER = """
+import torch
+from hybrid import LIF, FullyConnected, Hebbian, LastMembrane, Monitor, Oja, experiment
+
+network = FullyConnected(
+    (20, 30, 2),
+    neuron=LIF(decay=0.4, v_th=0.35),
+    rule=[Hebbian(trace_decay=0.95), Oja(trace_decay=0.9)],
+    readout=LastMembrane(),
+    steps=10,
+)
+with Monitor(network) as seen:
+    output: torch.Tensor = network(torch.rand(3, 20)).output
+z: torch.Tensor = seen["layers.0"].z
+label: str = experiment("fault_tolerance").plans["smoke"][0].settings[0].label
+"""
+
+
+def test_a_users_file_passes_strict_type_checks(tmp_path: Path) -> None:
+    """And a wrong one does not: the face has types."""
+    (tmp_path / "right.py").write_text(USER)
+    (tmp_path / "wrong.py").write_text(USER + "decay: str = LIF(decay='no', v_th=1.0).reset\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "right.py", "wrong.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    errors = [line for line in done.stdout.splitlines() if ": error:" in line]
+    assert len(errors) == 1, done.stdout
+    assert errors[0].startswith("wrong.py")
+    assert 'to "LIF" has incompatible type "str"' in errors[0]
 
 
 def test_a_clone_that_was_not_installed_imports(tmp_path: Path) -> None:

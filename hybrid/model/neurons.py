@@ -44,6 +44,7 @@ class Rectangle:
         require(self, "half_width", self.half_width >= 0.0, ">= 0")
 
     def backward(self, grad: Tensor, v: Tensor, v_th: float) -> Tensor:
+        """See `Surrogate.backward`."""
         # The derivative of a hard tanh is this very window: one fused pass instead of four.
         low, high = v_th - self.half_width, v_th + self.half_width
         return torch.ops.aten.hardtanh_backward(grad, v, low, high)
@@ -59,6 +60,7 @@ class FastSigmoid:
         require(self, "slope", self.slope > 0.0, "> 0")
 
     def backward(self, grad: Tensor, v: Tensor, v_th: float) -> Tensor:
+        """See `Surrogate.backward`."""
         return grad / (1.0 + self.slope * (v - v_th).abs()).square()
 
 
@@ -72,6 +74,7 @@ class ArcTan:
         require(self, "slope", self.slope > 0.0, "> 0")
 
     def backward(self, grad: Tensor, v: Tensor, v_th: float) -> Tensor:
+        """See `Surrogate.backward`."""
         return grad / (1.0 + (torch.pi / 2 * self.slope * (v - v_th)).square())
 
 

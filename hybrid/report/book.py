@@ -21,12 +21,13 @@ class Chapter(NamedTuple):
     title: str
 
 
-def write(notebooks: Sequence[Path], out: Path) -> list[Path]:
+def write(notebooks: Sequence[Path], out: Path, reference: str | None = None) -> list[Path]:
     """Write one page for each executed notebook, figures included, and an index.
 
     Args:
-        notebooks: with their outputs, in the order of chapters.
+        notebooks: with their outputs, in the order of chapters; files of Markdown among them.
         out: folder of the pages.
+        reference: a page of HTML that the index names last, see `hybrid.report.reference`.
 
     Returns:
         All pages, the index first.
@@ -39,7 +40,12 @@ def write(notebooks: Sequence[Path], out: Path) -> list[Path]:
     from hybrid.report.pages import as_html  # needs Jupyter
 
     chapters = [_chapter(path) for path in notebooks]
-    pages = {"index.html": _index(chapters)}
+    named = [(chapter.file, chapter.title) for chapter in chapters]
+    pages = {}
+    if reference is not None:
+        named.append(("reference.html", "Reference: everything that the package offers"))
+        pages["reference.html"] = reference
+    pages = {"index.html": _index(named), **pages}
     for number, chapter in enumerate(chapters):
         around = chapters[max(number - 1, 0) : number + 2]
         links = [("index.html", "Contents"), *((c.file, c.title) for c in around if c != chapter)]
@@ -52,7 +58,11 @@ def write(notebooks: Sequence[Path], out: Path) -> list[Path]:
 def _chapter(path: Path) -> Chapter:
     import nbformat  # part of Jupyter, which only notebooks need
 
-    notebook = nbformat.read(path, as_version=4)
+    if path.suffix == ".md":
+        cell = nbformat.v4.new_markdown_cell(path.read_text("utf-8"))
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+    else:
+        notebook = nbformat.read(path, as_version=4)
     heading = f"# {path.stem}"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -68,10 +78,9 @@ def _chapter(path: Path) -> Chapter:
     return Chapter(notebook, f"{path.stem}.html", heading[2:])
 
 
-def _index(chapters: Sequence[Chapter]) -> str:
+def _index(named: Sequence[tuple[str, str]]) -> str:
     items = "\n".join(
-        f'<li><a href="{chapter.file}">{html.escape(chapter.title)}</a></li>'
-        for chapter in chapters
+        f'<li><a href="{file}">{html.escape(title)}</a></li>' for file, title in named
     )
     return f"""<!DOCTYPE html>
 <html lang="en">

@@ -7,7 +7,10 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
+import hybrid
+from hybrid.paths import project_root
 from hybrid.report.book import write
+from hybrid.report.reference import page
 from notebooks import NOTEBOOKS
 
 
@@ -27,6 +30,26 @@ def test_a_page_for_each_notebook_with_figures_and_links(tmp_path: Path) -> None
         assert links[0] == "index.html"
         assert all((tmp_path / link).exists() for link in links)
         assert f"{notebook.stem}.html" not in links
+
+
+def test_pages_of_text_and_the_reference_are_chapters(tmp_path: Path) -> None:
+    """Of Markdown a page like the others; of the package each name with signature and docstring."""
+    text = project_root() / "docs" / "own.md"
+    offered = {name: getattr(hybrid, name) for name in hybrid.__all__}
+    pages = write([text], tmp_path, page(offered, hybrid.__version__))
+    index, own, reference = [
+        BeautifulSoup(p.read_text("utf-8"), "html.parser")
+        for p in [*pages[:1], tmp_path / "own.html", tmp_path / "reference.html"]
+    ]
+    assert [a["href"] for a in index.select("li a")] == ["own.html", "reference.html"]
+    assert own.find("h1").get_text().startswith("Your own data")  # type: ignore[union-attr]
+    assert "hybrid run fault_tolerance --data my_data.py:make" in own.get_text()
+    assert {a["href"][1:] for a in reference.select("p a")} == set(offered)
+    anchors = {heading["id"]: heading.get_text() for heading in reference.select("h2, h3")}
+    assert set(offered) <= set(anchors)
+    assert "LIF(*, decay: " in anchors["LIF"]
+    assert "HybridLinear.forward" in anchors
+    assert "Leaky integrate-and-fire neuron" in reference.get_text()
 
 
 def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
