@@ -9,6 +9,10 @@ from .data.faults import FAULTS, corrupt
 from .data.images import load_images
 from .data.own import own_events, own_images
 from .data.tasks import permuted
+from .exchange.frozen import Frozen
+from .exchange.neurobench import neurobench_model
+from .exchange.nir import from_nir, to_nir
+from .exchange.saved import load, save
 from .experiments.core.experiment import Group
 from .experiments.core.records import gap, levels, samples, select
 from .experiments.core.settings import vary
@@ -66,6 +70,7 @@ __all__ = [
     "EventCounts",
     "FastSigmoid",
     "FewShotReadOut",
+    "Frozen",
     "FullyConnected",
     "Group",
     "Hebbian",
@@ -100,11 +105,14 @@ __all__ = [
     "evaluate",
     "experiment",
     "figures",
+    "from_nir",
     "gap",
     "levels",
+    "load",
     "load_characters",
     "load_events",
     "load_images",
+    "neurobench_model",
     "numpy_stream",
     "own_events",
     "own_images",
@@ -117,10 +125,12 @@ __all__ = [
     "run_window",
     "sample_episodes",
     "samples",
+    "save",
     "scoreboard",
     "select",
     "synaptic_current",
     "to_frames",
+    "to_nir",
     "torch_stream",
     "train",
     "vary",

@@ -332,7 +332,8 @@ def tianjic(
     """Bring a trained network to the simulated chip: accuracy, cores, time, energy.
 
     CHECKPOINT is a .safetensors file beside its record, as `hybrid run` leaves them: of
-    fault_tolerance, few_shot or continual.
+    fault_tolerance, few_shot or continual. Or a fully connected network that hybrid.save has
+    written: without data, there is no accuracy to tell.
     """
     with _plainly():
         typer.echo(inspect(checkpoint, tested))

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybrid.checks import choose
+from hybrid.model.built import Built
 
 Activation = Literal["tanh", "relu"]
 
 
-class Embedding(nn.Module):
+class Embedding(Built):
     """Convolutions of 3 x 3 with stride 2, each with an activation; the last one's is the feature.
 
     The authors' network has four of 128 channels, tanh, and neither `normalised` layers nor a
@@ -75,7 +76,7 @@ class Embedding(nn.Module):
         return x if self.length is None else self.length * F.normalize(x, dim=1)
 
 
-class Pixels(nn.Module):
+class Pixels(Built):
     """No embedding at all: the features of an image are its pixels."""
 
     def forward(self, images: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybrid.model.built import Built
 from hybrid.model.embedding import Embedding, Pixels
 from hybrid.model.layers import Theta, uniform_parameter
 from hybrid.model.networks import MetaLearner
@@ -46,7 +47,7 @@ class InitialBinding(NamedTuple):
     sliding_threshold: tuple[float, float] = (0.0, 0.1)
 
 
-class FewShotReadOut(nn.Module):
+class FewShotReadOut(Built):
     """Spiking neurons, one per class of an episode, that bind features to labels after one example.
 
     Args:
@@ -173,7 +174,7 @@ class FewShotReadOut(nn.Module):
         return ways
 
 
-class Prototypes(nn.Module):
+class Prototypes(Built):
     """Minus the squared distance to the mean of each class (Snell et al., NeurIPS 2017).
 
     A class without an example scores minus infinity.
@@ -195,7 +196,7 @@ class Prototypes(nn.Module):
         return scores.masked_fill((counts == 0.0).mT, float("-inf"))
 
 
-class Matching(nn.Module):
+class Matching(Built):
     """Attention over the examples by cosine, summed by class (Vinyals et al., NeurIPS 2016).
 
     Scores are log probabilities. Without the full-context embeddings of that paper.

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hybrid.checks import choose
+from hybrid.model.built import Built
 from hybrid.model.drive import (
     Control,
     Drive,
@@ -91,7 +92,7 @@ class InitialMeta(NamedTuple):
         return cls((0.0, high), (0.0, high), (0.0, high))
 
 
-class HybridLinear(nn.Module):
+class HybridLinear(Built):
     """A fully connected spiking layer with a global weight and a local trace at each synapse.
 
     Args:

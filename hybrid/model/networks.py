@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hybrid.model.built import Built
 from hybrid.model.coding import Encode, ReadOut
 from hybrid.model.drive import (
     Control,
@@ -66,7 +67,7 @@ class Activity(NamedTuple):
         return torch.stack([window.z.flatten(2).sum(-1) for window in self.windows])
 
 
-class MetaLearner(nn.Module):
+class MetaLearner(Built):
     """A network whose parameters are of two kinds: global ones, and meta-local ones θ."""
 
     weight_parameters = weight_parameters

@@ -12,6 +12,9 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+# What stands in the place of a checksum while it is computed, over all other bytes of a file.
+UNSIGNED = 64 * "0"
+
 
 class DamagedFileError(RuntimeError):
     """A file that exists but is not what was written; the message names it."""
@@ -68,20 +71,35 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
 def tensor_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
     """Return what `save_tensors` writes."""
     whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    payload = safetensors.torch.save(whole, metadata={"about": canonical_json(dict(about))})
-    return payload + hashlib.sha256(payload).digest()
+    # One entry, as the library keeps several in no certain order; the checksum comes first in it.
+    inside = canonical_json({"checksum": UNSIGNED, "content": dict(about)})
+    payload = safetensors.torch.save(whole, metadata={"about": inside})
+    return payload.replace(UNSIGNED.encode(), _checksum(payload, UNSIGNED).encode(), 1)
+
+
+def _checksum(content: bytes, given: str) -> str:
+    """Return the SHA-256 of a file in which a checksum is `given`."""
+    before, _, after = content.partition(given.encode())
+    digest = hashlib.sha256(before)
+    digest.update(UNSIGNED.encode())
+    digest.update(after)
+    return digest.hexdigest()
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote.
 
     Raises:
-        DamagedFileError: if the file was cut short or changed since.
+        DamagedFileError: if the file was cut short or changed since, or others wrote it.
     """
     content = path.read_bytes()
-    payload, digest = content[:-32], content[-32:]
-    if len(content) < 40 or hashlib.sha256(payload).digest() != digest:
+    header = int.from_bytes(content[:8], "little")
+    try:
+        inside = json.loads(json.loads(content[8 : 8 + header])["__metadata__"]["about"])
+        given, about = inside["checksum"], inside["content"]
+        sound = len(given) == len(UNSIGNED) and _checksum(content, given) == given
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
         raise DamagedFileError(f"{path} is damaged (checksum does not match): delete it")
-    header = int.from_bytes(payload[:8], "little")
-    about = json.loads(json.loads(payload[8 : 8 + header])["__metadata__"]["about"])
-    return safetensors.torch.load(payload), about
+    return safetensors.torch.load(content), about

@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from hybrid import cli
+from hybrid.described import as_json, from_json
 from hybrid.experiments.classification import EXPERIMENT, plans, run
 from hybrid.experiments.classification.claims import rows
 from hybrid.experiments.classification.figure import draw
@@ -36,7 +37,6 @@ from hybrid.experiments.core.records import Records, gap, levels, samples
 from hybrid.experiments.core.samples import (
     images_of,
 )
-from hybrid.experiments.core.settings import as_json, from_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.learning.evaluation import SILENT, answer_curve, classes_of
@@ -459,7 +459,7 @@ def test_impossible_settings_are_named(change: Callable[[], dict], message: str)
         ("encode", "Morse"),
         ("readout", "Loudest"),
         ("neuron", "HH"),
-        ("rule", "BCM"),
+        ("rule", "Covariance"),
     ],
 )
 def test_objects_of_unknown_kinds_are_named(field: str, kind: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from hybrid import cli
+from hybrid.described import as_json, from_json
 from hybrid.experiments.continual import EXPERIMENT, plans
 from hybrid.experiments.continual.claims import accuracy_table
 from hybrid.experiments.continual.figure import densities, draw, mean_overlap
@@ -30,7 +31,6 @@ from hybrid.experiments.continual.run import representations, stream_of
 from hybrid.experiments.continual.settings import ContinualSettings, Penalty
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.records import Records, samples
-from hybrid.experiments.core.settings import as_json, from_json
 from hybrid.experiments.core.trials import Place, Trial, load_network
 from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.learning.schedule import Schedule

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from hybrid import cli
 from hybrid.data.augment import add_noise, erase
+from hybrid.described import as_json
 from hybrid.experiments.core import verification
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.network import (
@@ -21,7 +22,6 @@ from hybrid.experiments.core.records import Records, compared, gap, levels, samp
 from hybrid.experiments.core.samples import (
     images_of,
 )
-from hybrid.experiments.core.settings import as_json
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.fault_tolerance import EXPERIMENT, PLANS, mechanism
 from hybrid.experiments.fault_tolerance.arrivals import MIXED, arrivals

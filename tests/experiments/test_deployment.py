@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from hybrid.data.characters import render_glyphs
+from hybrid.described import as_json
 from hybrid.experiments.continual import plans as continual
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.methods import GP, HP, Method
 from hybrid.experiments.core.records import Records, levels, samples, select
-from hybrid.experiments.core.settings import as_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment import EXPERIMENT, chip, plans
 from hybrid.experiments.deployment.claims import forms_in, histories, parts_in

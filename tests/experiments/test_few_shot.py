@@ -17,9 +17,9 @@ from hybrid import cli
 from hybrid.data.augment import Jitter
 from hybrid.data.characters import render_glyphs
 from hybrid.data.episodes import sample_episodes
+from hybrid.described import as_json, from_json
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.records import Records, levels, samples, select
-from hybrid.experiments.core.settings import as_json, from_json
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.experiments.few_shot import EXPERIMENT, episodes, plans, run

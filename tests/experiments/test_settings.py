@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from hybrid.described import as_json, from_json
 from hybrid.experiments.continual import plans as continual
 from hybrid.experiments.core.experiment import Group
-from hybrid.experiments.core.settings import Settings, as_json, from_json, vary
+from hybrid.experiments.core.settings import Settings, vary
 from hybrid.experiments.core.trials import Trial, run_all
 from hybrid.experiments.deployment import plans as deployment
 from hybrid.experiments.deployment.inspect import KINDS

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -23,6 +24,7 @@ from hybrid.runs.files import (
     DamagedFileError,
     load_tensors,
     save_tensors,
+    tensor_bytes,
     write_atomically,
 )
 from hybrid.runs.seeds import numpy_stream, torch_stream
@@ -164,6 +166,35 @@ def test_tensors_come_back_bit_for_bit_and_damage_is_seen(tmp_path: Path) -> Non
         path.write_bytes(content)
         with pytest.raises(DamagedFileError, match="delete it"):
             load_tensors(path)
+
+
+def test_every_flipped_bit_of_a_tensor_file_is_seen(tmp_path: Path) -> None:
+    """Of the header, its padding, the checksum itself, and the data; and every byte too many."""
+    path = tmp_path / "t.safetensors"
+    save_tensors(path, {"a": torch.arange(5.0), "b": torch.ones(2, dtype=torch.bfloat16)}, {"n": 1})
+    sound = path.read_bytes()
+    for place in range(8 * len(sound)):
+        changed = bytearray(sound)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(DamagedFileError, match="delete it"):
+            load_tensors(path)
+    for changed in (sound + b"\0", b"", sound[:20], json.dumps([]).encode()):
+        path.write_bytes(changed)
+        with pytest.raises(DamagedFileError, match="delete it"):
+            load_tensors(path)
+
+
+def test_the_library_of_the_format_opens_tensor_files(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    tensors = {"a": torch.randn(3, 4), "none": torch.zeros(0, 2), "flags": torch.tensor([True])}
+    save_tensors(path, tensors, {"epochs": [1, 2], "name": "ä"})
+    loaded = safetensors.torch.load_file(path)
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    with safetensors.safe_open(path, "pt") as opened:
+        assert json.loads(opened.metadata()["about"])["content"]["epochs"] == [1, 2]
+    assert tensor_bytes(tensors, {"epochs": [1, 2], "name": "ä"}) == path.read_bytes()
 
 
 def test_streams_depend_on_their_name_alone() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from hybrid.described import LATER
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.samples import shape_of
-from hybrid.experiments.core.settings import LATER
 from hybrid.learning.consolidation import Consolidation, Importance
 from hybrid.learning.continual import Learner, MetaEpoch
 from hybrid.model.networks import ContextGated, Masks

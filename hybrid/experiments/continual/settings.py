@@ -6,8 +6,9 @@ from typing import Literal
 from hybrid.checks import one_of, require
 from hybrid.data.images import GREY_NAMES
 from hybrid.data.tasks import SCENARIOS, Scenario
+from hybrid.described import LATER
 from hybrid.experiments.core.samples import checked_dataset
-from hybrid.experiments.core.settings import LATER, Settings
+from hybrid.experiments.core.settings import Settings
 from hybrid.learning.consolidation import Importance
 from hybrid.model.layers import InitialMeta
 from hybrid.model.neurons import Neuron

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from hybrid.experiments.core.settings import as_json
+from hybrid.described import as_json
 from hybrid.learning.evaluation import PROTOCOLS, Protocol
 from hybrid.runs.store import Json
 

@@ -1,7 +1,7 @@
-"""Settings: frozen constants of a trial that hold the model's own objects, as JSON and back."""
+"""Settings: frozen constants of a trial that hold the model's own objects."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import Field, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from hybrid.checks import require
@@ -22,15 +22,6 @@ class Settings:
     def __post_init__(self) -> None:
         require(self, "label", bool(self.label) and "/" not in self.label, "a name without /")
         require(self, "validation", self.validation >= 1, ">= 1")
-
-
-# Of a field that came later: at its default, it leaves descriptions as they were before.
-LATER = {"later": True}
-
-
-def _described(owner: Any, own: Field[Any]) -> bool:
-    """Return whether a field belongs to the description of its owner."""
-    return own.init and not ("later" in own.metadata and getattr(owner, own.name) == own.default)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -57,46 +48,6 @@ def check_faults(
         require(owner, "faults", once, f"with levels of {name}, each once")
         for level in levels:
             check(name, level)
-
-
-def as_json(value: Any) -> Any:
-    """Return settings as JSON values: an object keeps its kind beside its fields, tuples are lists.
-
-    What is not a field of its constructor is left out, and so is a default that is `LATER`.
-    """
-    if is_dataclass(value):
-        known = [f.name for f in fields(value) if _described(value, f)]
-        own = {name: as_json(getattr(value, name)) for name in known}
-        return {"kind": type(value).__name__, **own}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {"kind": type(value).__name__, **{k: as_json(v) for k, v in value._asdict().items()}}
-    if isinstance(value, tuple):
-        return [as_json(entry) for entry in value]
-    return value
-
-
-def from_json(value: Any, kinds: dict[str, type]) -> Any:
-    """Return what `as_json` took apart.
-
-    Args:
-        value: JSON values.
-        kinds: classes of the objects by name.
-
-    Raises:
-        ValueError: if an object is of an unknown kind, or has other fields.
-    """
-    if isinstance(value, list):
-        return tuple(from_json(entry, kinds) for entry in value)
-    if not isinstance(value, dict):
-        return value
-    rest = {name: from_json(entry, kinds) for name, entry in value.items() if name != "kind"}
-    kind = value.get("kind")
-    if kind not in kinds:
-        raise ValueError(f"settings of kind {kind!r} are unknown: other code has made them")
-    try:
-        return kinds[kind](**rest)
-    except TypeError as error:
-        raise ValueError(f"{kind} has other fields in this state of the code: {error}") from error
 
 
 def vary(settings: SettingsT, name: str, *values: Any) -> tuple[SettingsT, ...]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import nn
 
+from hybrid.described import as_json
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.settings import SettingsT, as_json
+from hybrid.experiments.core.settings import SettingsT
 from hybrid.paths import package_sources
 from hybrid.runs.cluster import on_cluster
 from hybrid.runs.fanout import fan_out

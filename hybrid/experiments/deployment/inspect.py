@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hybrid.data.augment import Jitter
+from hybrid.described import from_json
+from hybrid.exchange.saved import PARTS, load
 from hybrid.experiments.continual.settings import ContinualSettings, Penalty
-from hybrid.experiments.core.settings import from_json
+from hybrid.experiments.core.network import plastic_layers
 from hybrid.experiments.core.trials import Trial, with_weights
-from hybrid.experiments.deployment.chip import report
+from hybrid.experiments.deployment.chip import count_lost, layer_rates, report, shapes_as_json
 from hybrid.experiments.deployment.run import BASES
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
@@ -16,34 +20,31 @@ from hybrid.learning.bilevel import Bilevel
 from hybrid.learning.correction import Rates
 from hybrid.learning.episodic import Objective
 from hybrid.learning.schedule import Schedule
-from hybrid.model import coding, neurons
-from hybrid.model.convolutional import Dense
-from hybrid.model.few_shot import InitialBinding
-from hybrid.model.layers import InitialMeta
-from hybrid.model.plasticity import STDP, Hebbian
-from hybrid.runs.store import read_record
+from hybrid.runs.seeds import torch_stream
+from hybrid.runs.store import Json, read_record
+from hybrid.tianjic.cores import Local, run
 from hybrid.tianjic.cost import HEADER
+from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
 
 # What the settings of a deployable network are made of.
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(FaultSettings, FewShotSettings, ContinualSettings, Penalty),
-        *(neurons.LIF, neurons.IF, neurons.AdaptiveLIF),
-        *(neurons.Rectangle, neurons.FastSigmoid, neurons.ArcTan),
-        *(Hebbian, STDP, InitialMeta, InitialBinding, Dense),
-        *(coding.Rate, coding.LastMembrane, coding.Rank),
-        *(Schedule, Objective, Bilevel, Jitter, Rates),
+        *(*PARTS, Schedule, Objective, Bilevel, Jitter, Rates),
     )
 }
+# Of a network that came without data: how many inputs tell how active it is.
+_INPUTS = 500
 
 
 def inspect(checkpoint: Path, tested: int) -> str:
-    """Return in words what a network that a run has kept does on the chip, and what it takes.
+    """Return in words what a trained network does on the chip, and what it takes.
 
     Args:
-        checkpoint: its weights, beside its record, in the store of a run.
-        tested: test images, episodes, or images of each task.
+        checkpoint: its weights, beside its record, in the store of a run; or a fully connected
+            network of your own, as `hybrid.save` leaves it.
+        tested: test images, episodes, or images of each task, of a run.
 
     Raises:
         FileNotFoundError: if weights or record are not there.
@@ -55,8 +56,10 @@ def inspect(checkpoint: Path, tested: int) -> str:
         raise FileNotFoundError(
             f"{checkpoint} is not there. Records are committed without weights: `hybrid run` an "
             "experiment with `--store` and a folder of your own, and give a .safetensors file that "
-            "it leaves there beside its record."
+            "it leaves there beside its record, or one that hybrid.save has written."
         )
+    if not checkpoint.with_suffix(".json").exists():
+        return _of_ones_own(checkpoint)
     request = read_record(checkpoint.with_suffix(".json"))["request"]
     bases = {base.experiment.name: base for base in BASES.values()}
     if request["experiment"] not in bases:
@@ -86,5 +89,36 @@ def inspect(checkpoint: Path, tested: int) -> str:
             lines.append(f"{form}, {part}: {100 * sum(shares) / len(shares):.1f} % right")
     for form in result["shapes"]:
         lines.append(f"{form}; did not fit: {result['overflows'].get(form) or 'none'}")
+        lines.append(report(result, form))
+    return "\n".join(lines)
+
+
+@torch.no_grad()
+def _of_ones_own(checkpoint: Path) -> str:
+    """Return in words what a saved network takes, on inputs that are made up."""
+    network = load(checkpoint)
+    chips: dict[str, tuple[ChipNetwork, Local]] = {
+        "chip, frozen": (quantize(network).frozen(), "off")
+    }
+    if plastic_layers(network):
+        chips["chip, own trace"] = (quantize(network, Options(carried="separate")), "history")
+    source = torch_stream(0, "made-up inputs")
+    x = torch.rand(_INPUTS, network.layers[0].in_features, generator=source)
+    result: Json = {"steps": network.steps, "rates": {}, "shapes": {}}
+    lines = [
+        *(HEADER, "", str(checkpoint)),
+        f"no data are known: activity, and with it energy, is that of {_INPUTS} inputs drawn "
+        "evenly from 0 to 1",
+    ]
+    for form, (chip, local) in chips.items():
+        outcome = run(chip.layers, chip.encode(x), local=local)
+        lost: Json = {}
+        count_lost(lost, outcome)
+        result["rates"][form] = layer_rates(outcome)
+        result["shapes"][form] = shapes_as_json(chip.shapes())
+        plainly = network(x, adapt=False) if local == "off" else network(x, pool="sample")
+        same = (chip.answers(outcome) == plainly.output.argmax(-1)).float().mean()
+        lines.append(f"{form}: {100 * same:.1f} % of the answers are those of floating point")
+        lines.append(f"{form}; did not fit: {lost or 'none'}")
         lines.append(report(result, form))
     return "\n".join(lines)

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 from hybrid.checks import require
 from hybrid.data.faults import FAULTS, check_level
+from hybrid.described import LATER
 from hybrid.experiments.continual.settings import ContinualSettings
-from hybrid.experiments.core.settings import LATER, Levels, Settings, check_faults
+from hybrid.experiments.core.settings import Levels, Settings, check_faults
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.experiments.few_shot.settings import FewShotSettings
 from hybrid.learning.schedule import Schedule

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from hybrid.described import as_json
 from hybrid.experiments.classification import plans as classification
 from hybrid.experiments.continual import plans as continual
 from hybrid.experiments.core.experiment import Profile
-from hybrid.experiments.core.settings import Settings, as_json
+from hybrid.experiments.core.settings import Settings
 from hybrid.experiments.fault_tolerance import plans as fault_tolerance
 from hybrid.experiments.few_shot import plans as few_shot
 from hybrid.experiments.registry import EXPERIMENTS

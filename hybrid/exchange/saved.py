@@ -1,0 +1,111 @@
+"""Networks as files: weights, traces, and all it takes to build the network again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hybrid.described import Kinds, as_json, from_json
+from hybrid.model import coding, convolutional, embedding, few_shot, networks, neurons
+from hybrid.model.built import Built
+from hybrid.model.layers import HybridLinear, InitialMeta
+from hybrid.model.plasticity import STDP, Hebbian
+from hybrid.model.recurrent import HybridRecurrent
+from hybrid.model.rules import BCM, Oja, Rewarded
+from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
+from hybrid.version import __version__
+
+# What the networks of this package are made of.
+PARTS: tuple[type, ...] = (
+    *(networks.FullyConnected, convolutional.Convolutional, networks.ContextGated),
+    *(few_shot.FewShot, few_shot.FewShotReadOut, few_shot.Prototypes, few_shot.Matching),
+    *(embedding.Embedding, embedding.Pixels, HybridLinear, HybridRecurrent),
+    *(neurons.LIF, neurons.IF, neurons.AdaptiveLIF),
+    *(neurons.Rectangle, neurons.FastSigmoid, neurons.ArcTan),
+    *(Hebbian, STDP, Oja, BCM, Rewarded, InitialMeta, few_shot.InitialBinding),
+    *(convolutional.Convolution, convolutional.Dense),
+    *(coding.Rate, coding.LastMembrane, coding.Rank),
+    *(coding.Poisson, coding.InParts, coding.EventCounts),
+)
+
+
+def save(network: Built, path: str | Path, *, kinds: Sequence[type] = ()) -> None:
+    """Write a network to one safetensors file, from which `load` builds it again.
+
+    The file holds weights, θ, traces and what rules remember, with the constants that the network
+    was built with. Other programs find the weights in it by their names, as in `state_dict()`.
+
+    Args:
+        network: of this package, or of a class of your own that inherits from one of its classes.
+        path: of the file; `.safetensors` is its usual ending.
+        kinds: your own classes that it is made of, rules or encoders for example: data classes, or
+            subclasses of the package's networks and layers.
+
+    Raises:
+        ValueError: if it is made of what a file cannot say, or no longer what was built.
+        OSError: if the file cannot be written; an older one is then left as it was.
+    """
+    known, tensors = _known(kinds), network.state_dict()
+    if not isinstance(network, Built):
+        raise ValueError(
+            f"{type(network).__name__} does not know what it was built with: save the networks and "
+            "layers of hybrid that it is made of, or let it inherit from one of them"
+        )
+    about = {"hybrid": __version__, "network": as_json(network, known)}
+    if repr(_built(tensors, about["network"], known)) != repr(network):
+        raise ValueError(
+            f"this {type(network).__name__} was changed after it was built: the file would say "
+            "something else; build one with these parts and give it the weights"
+        )
+    save_tensors(Path(path), tensors, about)
+
+
+def load(path: str | Path, *, kinds: Sequence[type] = ()) -> Any:
+    """Return the network of a file that `save` wrote, on the CPU and in evaluation mode.
+
+    All parameters are trained if the network is trained again: call `train()` first.
+
+    Args:
+        path: of the file.
+        kinds: your own classes that it is made of.
+
+    Raises:
+        DamagedFileError: if the file was cut short or changed since, or others wrote it.
+        ValueError: if it holds no network, comes from another version of the package, or is made of
+            classes that are not given.
+    """
+    try:
+        tensors, about = load_tensors(Path(path))
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{path} is damaged, or hybrid.save has not written it") from error
+    if "network" not in about:
+        raise ValueError(f"{path} holds tensors alone: give a file that hybrid.save has written")
+    if _series(about["hybrid"]) != _series(__version__):
+        raise ValueError(
+            f"{path} was written by hybrid {about['hybrid']}, and this is {__version__}: install "
+            f"hybrid {_series(about['hybrid'])}, or train and save the network anew"
+        )
+    return _built(tensors, about["network"], _known(kinds)).eval()
+
+
+def _built(tensors: dict[str, Tensor], described: Any, kinds: Kinds) -> nn.Module:
+    """Return a network as it is described, with what it has learned."""
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn for nothing
+        network: nn.Module = from_json(described, kinds)
+    for name, own in network.state_dict(keep_vars=True).items():
+        if name in tensors:  # the precision of the file, in the network's layout of memory
+            own.data = own.data.to(tensors[name].dtype)
+    network.load_state_dict(tensors)
+    return network
+
+
+def _known(own: Sequence[type]) -> dict[str, Any]:
+    made = {"Tensor": torch.tensor, "Parameter": lambda data: nn.Parameter(torch.tensor(data))}
+    return {kind.__name__: kind for kind in (*PARTS, *own)} | made
+
+
+def _series(version: str) -> str:
+    """Return the part of a version in which files stay the same: 0.2 of 0.2.1."""
+    return ".".join(version.split(".")[:2])
