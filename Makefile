@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+QUIETLY := --quiet --disable-pip-version-check -c requirements.lock
+# The extra `peers` and what it needs, but for torchvision and torchaudio.
+PEERS  := nirtorch snntorch norse neurobench onnx onnx-ir onnxscript onnxruntime \
+	ml-dtypes protobuf flatbuffers
 
 .DEFAULT_GOAL := help
 .PHONY: help figures test notebooks faults bench book lab laptop lint lock clean
@@ -14,7 +18,8 @@ help: ## list the targets
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python >= 3.11 is needed, {v.major}.{v.minor} found: set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[notebooks,events,cluster,dev]'
+	$(BIN)/python -m pip install $(QUIETLY) -e '.[notebooks,events,cluster,nir,dev]'
+	$(BIN)/python -m pip install $(QUIETLY) --no-deps $(PEERS)
 	@touch $@
 
 figures: $(READY) ## run the notebooks: figures/smoke computed here, figures/laptop from records

@@ -1,18 +1,17 @@
-"""Other libraries of the field, as far as they are installed: the extra `peers`."""
+"""Other libraries of the field, which networks are compared with: `make` installs them."""
 
-import os
 import warnings
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
-
-import pytest
 
 
 def peer(name: str) -> Any:
-    """Return a module of another library; a test file without it is skipped, save on CI."""
-    library = name.split(".")[0]
-    if find_spec(library) is None and "CI" not in os.environ:
-        pytest.skip(f"{library} is not here: pip install '.[peers]'", allow_module_level=True)
-    with warnings.catch_warnings(action="ignore"):  # their own, of torch and of each other
-        return import_module(name)
+    """Return a module of another library, without what it warns of when it is imported."""
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            return import_module(name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"{error.name} is not here: the tests of hybrid/exchange need the extra `peers`, "
+                "see PEERS in the Makefile"
+            ) from error
