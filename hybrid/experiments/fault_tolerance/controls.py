@@ -116,9 +116,10 @@ def _variants(axes: Axes, own: Any) -> None:
     """Draw what HP's variants and GP's trainings gain over GP under the strongest noise."""
     present = set(own["method"])
     names = [m.name for m in METHODS if m.name in present and m.name not in ("GP", "LP")]
+    gains = [gap(own, name, "GP", condition="gaussian")[:, -1] for name in names]
     marks = [
-        Dot.with_interval(row, gap(own, name, "GP", condition="gaussian")[:, -1], COLOURS[name])
-        for row, name in enumerate(names)
+        Dot.with_interval(row, gain, COLOURS[name])
+        for row, (name, gain) in enumerate(zip(names, gains, strict=True))
     ]
     if names == ["HP"]:
         absent(axes, "no records of controls that are trained")
@@ -126,7 +127,9 @@ def _variants(axes: Axes, own: Any) -> None:
     axes.axvline(0, color=GREY, linewidth=0.7)
     title = "Gain over GP, noise 0.06: trained otherwise"
     dots(axes, marks, horizontal=True, title=title, xlabel="points")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(
+        range(len(names)), [f"{m} (n = {len(g)})" for m, g in zip(names, gains, strict=True)]
+    )
     axes.invert_yaxis()
 
 
