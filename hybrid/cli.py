@@ -179,7 +179,12 @@ def run(
     if own:
         with _plainly():
             typer.echo(records.table())
-            for path in records.figures(profile, folder / "figures", seed):
+            try:
+                drawn = records.figures(profile, folder / "figures", seed)
+            except KeyError as missing:  # of a part of the methods
+                typer.echo(f"no figure: {missing.args[0]}")
+                return
+            for path in drawn:
                 typer.echo(f"drawn: {path}")
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -80,6 +81,8 @@ def test_the_top_level_holds_what_the_design_says() -> None:
     files |= {"LICENSE", "CITATION.cff", ".gitignore", ".pre-commit-config.yaml"}
     assert names == folders | files
 
+
+MAKEFILE = (ROOT / "Makefile").read_text()
 
 # Each room of the house and its floor; a module may import from its own room and from below.
 FLOORS = {
@@ -221,6 +224,15 @@ def test_the_face_offers_what_it_names() -> None:
     assert {"LIF", "Hebbian", "HybridLinear", "quantize", "figures"} <= set(dir(hybrid))
     with pytest.raises(AttributeError, match="No hybrid attribute LFI"):
         hybrid.LFI  # noqa: B018 (the access is what fails)
+
+
+def test_make_installs_all_peers() -> None:
+    """Those of the extra, but for nir, which has one of its own."""
+    listed = re.search(r"^PEERS\s*:= (.*?[^\\])$", MAKEFILE, re.DOTALL | re.MULTILINE)
+    assert listed is not None
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = {re.split(r"[<>=]", name)[0] for name in extra["peers"]} - {"nir"}
+    assert wanted <= set(listed[1].replace("\\", " ").split())
 
 
 def test_everything_offered_says_what_it_is() -> None:

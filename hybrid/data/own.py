@@ -7,17 +7,20 @@ processes too. The function is called once in each process; records keep a hash 
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from torch import Tensor
 
 from hybrid.data.events.recordings import Recordings, Sensor
 from hybrid.data.events.sets import EventSet, EventSource
 from hybrid.data.images import Images
 from hybrid.paths import named_object
 
+_NUMBERED = "number the classes 0, 1, 2, ..."
 _KINDS = """four arrays (train, labels, test, labels), two data sets (train, test) of samples with \
 their labels, hybrid.own_images(...) or hybrid.own_events(...)"""
 
@@ -27,7 +30,6 @@ def is_own(name: str) -> bool:
     return ":" in name
 
 
-@lru_cache(maxsize=2)
 def own_data(name: str) -> Images | EventSet:
     """Return the data that a function of one's own makes.
 
@@ -41,12 +43,24 @@ def own_data(name: str) -> Images | EventSet:
         ValueError: if there is no such function, or what it returns is nothing of the kind; the
             message says what is wrong with it.
     """
-    made = named_object(name)
+    return made_at(place_of(name))
+
+
+def place_of(name: str) -> str:
+    """Return the name of data with the whole path of its file, whatever the working folder."""
+    file, _, function = name.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{function}"
+
+
+@lru_cache(maxsize=2)
+def made_at(place: str) -> Images | EventSet:
+    """Return what `own_data` does, kept in memory."""
+    made = named_object(place)
     given = made() if callable(made) else made
     try:
         return _as_data(given)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{place}: {error}") from error
 
 
 def images_in(name: str) -> Images:
@@ -96,6 +110,7 @@ def own_images(
             (("train", train_labels), ("test", test_labels)), pictures, strict=True
         )
     ]
+    _check_classes(*labels)
     return Images(pictures[0], labels[0], pictures[1], labels[1])
 
 
@@ -119,7 +134,8 @@ def own_events(
     """
     own = {"train": (train, train_labels), "test": (test, test_labels)}
     first, second = (_source(name, *given, sensor) for name, given in own.items())
-    count = 1 + int(max(first.labels.max(), second.labels.max()))
+    _check_classes(first.labels, second.labels)
+    count = 1 + int(first.labels.max())
     return EventSet("own", first, second, tuple(map(str, range(count))))
 
 
@@ -142,10 +158,12 @@ def _of_sets(train: Any, test: Any) -> Images | EventSet:
             samples, labels = zip(*((sample, label) for sample, label in pairs), strict=True)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} has no samples (sample, label): return {_KINDS}") from error
-        parts += [[_of_pillow(sample) for sample in samples], [int(label) for label in labels]]
+        parts += [[_of_pillow(sample) for sample in samples], [np.asarray(n) for n in labels]]
     if getattr(parts[0][0], "dtype", None) is None or not parts[0][0].dtype.names:
         return own_images(*(np.stack(part) if i % 2 == 0 else part for i, part in enumerate(parts)))
     sensor = getattr(train, "sensor_size", None)
+    if sensor is not None and getattr(test, "sensor_size", sensor) != sensor:
+        raise ValueError(f"sensors of {sensor} and {test.sensor_size}: they must agree")
     if sensor is None:
         raise ValueError(
             "events of a data set without sensor_size: give it one (width, height, polarities), or "
@@ -157,10 +175,11 @@ def _of_sets(train: Any, test: Any) -> Images | EventSet:
 
 def _of_pillow(sample: Any) -> Any:
     """Return a sample as an array; colours of a picture first."""
-    array = np.asarray(sample)
-    return (
-        np.moveaxis(array, -1, 0) if isinstance(sample, Image.Image) and array.ndim == 3 else array
-    )
+    if isinstance(sample, Image.Image) and sample.mode == "P":
+        sample = sample.convert("RGB")  # not the numbers of a palette
+    array = np.asarray(sample.detach() if isinstance(sample, Tensor) else sample)
+    coloured = isinstance(sample, Image.Image) and array.ndim == 3
+    return np.moveaxis(array, -1, 0) if coloured else array
 
 
 def _pixels(name: str, given: ArrayLike) -> NDArray[np.float32]:
@@ -177,6 +196,10 @@ def _pixels(name: str, given: ArrayLike) -> NDArray[np.float32]:
     if images.ndim == 4 and shape[1] > 4 and shape[-1] <= 4:
         raise ValueError(
             f"{name} images {shape}: give channels first, images.transpose(0, 3, 1, 2)"
+        )
+    if images.dtype == np.uint8 and images.max() <= 1:
+        raise ValueError(
+            f"{name} images of bytes up to {images.max()}: give booleans, or bytes up to 255"
         )
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
@@ -195,8 +218,20 @@ def _labels(name: str, given: ArrayLike, count: int) -> NDArray[np.int64]:
     if labels.shape != (count,):
         raise ValueError(f"{name} labels {list(labels.shape)} for {count} samples: give one each")
     if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise ValueError(f"{name} labels of {labels.dtype}: number the classes 0, 1, 2, ...")
+        lowest = f" from {labels.min()}" if labels.dtype.kind in "iuf" else ""
+        raise ValueError(
+            f"{name} labels of {labels.dtype}{lowest}: number the classes 0, 1, 2, ..."
+        )
     return labels.astype(np.int64)
+
+
+def _check_classes(train: NDArray[np.int64], test: NDArray[np.int64]) -> None:
+    """Refuse classes that nobody can learn: each up to the highest must be there to learn from."""
+    missing = sorted(set(range(1 + int(max(train.max(), test.max())))) - set(train.tolist()))
+    if missing:
+        raise ValueError(
+            f"no training samples of class {missing[0]}: number the classes 0, 1, 2, ..."
+        )
 
 
 def _source(name: str, parts: Sequence[Any], given: ArrayLike, sensor: Sensor) -> EventSource:

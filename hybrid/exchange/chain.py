@@ -32,8 +32,8 @@ def chain_of(network: HybridNetwork, *, frozen: bool) -> tuple[Stage, ...]:
         frozen: whether traces stay as they are stored, as part of the weights.
 
     Raises:
-        ValueError: if it is another network, learns while it answers (unless `frozen`), encodes its
-            inputs, or normalises them.
+        ValueError: if it is another network, learns while it answers (unless `frozen`), keeps no
+            trace that could be frozen, encodes its inputs, or normalises them.
     """
     kind = type(network).__name__
     if not isinstance(network, FullyConnected | Convolutional):
@@ -60,6 +60,11 @@ def chain_of(network: HybridNetwork, *, frozen: bool) -> tuple[Stage, ...]:
             raise ValueError(
                 f"{name}: its trace learns while it answers, by {layer.rule}; say frozen=True to "
                 "keep it as it is stored, as part of the weights"
+            )
+        if layer.rule is not None and layer.lifetime == "call":
+            raise ValueError(
+                f"{name}: its traces live for one call, so none is stored that could be frozen; "
+                "weights alone are another network, of rule=None"
             )
         constants = tensor_constants(layer.neuron).items()
         neuron = with_constants(layer.neuron, {key: value.detach() for key, value in constants})

@@ -4,9 +4,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybrid.exchange.chain import chain_of
-from hybrid.model.layers import Constants
 from hybrid.model.networks import HybridNetwork
 from hybrid.model.neurons import Neuron, NeuronState, tensor_constants, with_constants
+from hybrid.model.parameters import Constants
 
 
 class Neurons(nn.Module):
@@ -18,9 +18,12 @@ class Neurons(nn.Module):
 
     def forward(self, current: Tensor, states: list[NeuronState]) -> Tensor:
         """Return the spikes of the next step under a current [N, *]."""
-        neuron = with_constants(self.neuron, self.constants.now())
-        states.append(neuron.step(current, states[-1] if states else None))
+        states.append(self.now().step(current, states[-1] if states else None))
         return states[-1].z
+
+    def now(self) -> Neuron:
+        """Return the neuron model, its constants where the module is."""
+        return with_constants(self.neuron, self.constants.now())
 
 
 class Frozen(nn.Module):
@@ -42,7 +45,7 @@ class Frozen(nn.Module):
     def __init__(self, network: HybridNetwork) -> None:
         super().__init__()
         stages = chain_of(network, frozen=True)
-        self.gain, self.readout, self.v_th = network.gain, network.readout, network.v_th
+        self.gain, self.readout = network.gain, network.readout
         self.connections = nn.ModuleList(stage.connection for stage in stages)
         self.neurons = nn.ModuleList(Neurons(stage.neuron) for stage in stages)
         self.dims = stages[0].connection.weight.ndim  # of an input [N, *]
@@ -73,4 +76,5 @@ class Frozen(nn.Module):
                 current = connect(gain * z if self.faded[i] else z)
                 z = self.neurons[i](current, states[i])
                 z = F.avg_pool2d(z, 2) if self.pooled[i] else z
-        return self.readout(states[-1], self.v_th)
+        last: Neurons = self.neurons[-1]  # type: ignore[assignment]
+        return self.readout(states[-1], last.now().v_th)

@@ -90,6 +90,8 @@ def _arrays(stage: Stage, share: float) -> tuple[NDArray[Any], NDArray[Any]]:
     weight = stage.connection.weight.detach().cpu()
     bias = stage.connection.bias
     bias = weight.new_zeros(len(weight)) if bias is None else bias.detach().cpu()
+    if weight.dtype in (torch.bfloat16, torch.float16):  # numpy has no such
+        weight, bias = weight.float(), bias.float()
     return (share * weight).contiguous().numpy(), bias.numpy()
 
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from hybrid.described import Kinds, as_json, from_json
 from hybrid.model import coding, convolutional, embedding, few_shot, networks, neurons
 from hybrid.model.built import Built
+from hybrid.model.drive import drive_decay
 from hybrid.model.layers import HybridLinear, InitialMeta
+from hybrid.model.networks import HybridNetwork
 from hybrid.model.plasticity import STDP, Hebbian
 from hybrid.model.recurrent import HybridRecurrent
 from hybrid.model.rules import BCM, Oja, Rewarded
@@ -54,10 +56,13 @@ def save(network: Built, path: str | Path, *, kinds: Sequence[type] = ()) -> Non
             "layers of hybrid that it is made of, or let it inherit from one of them"
         )
     about = {"hybrid": __version__, "network": as_json(network, known)}
-    if repr(_built(tensors, about["network"], known)) != repr(network):
+    changed = _changed(network)
+    if not changed and repr(_built(tensors, about["network"], known)) != repr(network):
+        changed = "its parts"
+    if changed:
         raise ValueError(
-            f"this {type(network).__name__} was changed after it was built: the file would say "
-            "something else; build one with these parts and give it the weights"
+            f"{changed} of this {type(network).__name__} changed after it was built: the file "
+            "would say something else; build one with these parts and give it the weights"
         )
     save_tensors(Path(path), tensors, about)
 
@@ -65,7 +70,8 @@ def save(network: Built, path: str | Path, *, kinds: Sequence[type] = ()) -> Non
 def load(path: str | Path, *, kinds: Sequence[type] = ()) -> Any:
     """Return the network of a file that `save` wrote, on the CPU and in evaluation mode.
 
-    All parameters are trained if the network is trained again: call `train()` first.
+    To train it again, call `train()` first; all parameters are then trained, those too that were
+    held (`requires_grad`) when the file was written.
 
     Args:
         path: of the file.
@@ -88,6 +94,22 @@ def load(path: str | Path, *, kinds: Sequence[type] = ()) -> Any:
             f"hybrid {_series(about['hybrid'])}, or train and save the network anew"
         )
     return _built(tensors, about["network"], _known(kinds)).eval()
+
+
+def _changed(network: nn.Module) -> str:
+    """Return what is no longer as a network, or a part of it, was built with; "" for nothing."""
+    for module in network.modules():
+        built = module.built_with if isinstance(module, Built) else {}
+        for name, value in built.items():
+            now = getattr(module, name, value)
+            if isinstance(now, nn.Module) or name == "neuron":
+                continue  # made of it; neurons show in the repr
+            if (now is not None) != bool(value) if name == "bias" else now != value:
+                return name
+        known = isinstance(module, HybridNetwork) and {"steps", "tau"} <= set(built)
+        if known and module.gain != drive_decay(built["steps"], built["tau"]):
+            return "gain"
+    return ""
 
 
 def _built(tensors: dict[str, Tensor], described: Any, kinds: Kinds) -> nn.Module:

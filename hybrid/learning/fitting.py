@@ -81,6 +81,10 @@ def fit(
                 if not math.isfinite(loss):
                     what = f"the loss became {loss} in epoch {epoch + 1}, batch {len(losses)}"
                     raise _not_finite(what, epoch, schedule, checkpoint)
+            if not losses:
+                raise ValueError(
+                    f"no samples in epoch {epoch + 1}: give data that can be read anew"
+                )
             # A spike of a potential that is NaN is 0: the loss alone does not tell.
             for name, values in _learned(network):
                 if not bool(values.isfinite().all()):

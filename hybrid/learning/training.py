@@ -89,13 +89,7 @@ def train(
         NonFiniteLossError: see `fit`.
         ValueError: if samples and labels do not pair up, or data can be gone through only once.
     """
-    for given in (data, validation):
-        if not isinstance(given, Split):
-            if isinstance(given, Iterator):
-                raise ValueError("an iterator is used up after one epoch: give a DataLoader")
-        elif given.labels.shape != (len(given.inputs),):
-            shape = list(given.labels.shape)
-            raise ValueError(f"{len(given.inputs)} samples but {shape} labels: give one each")
+    data, validation = _checked(data), _checked(validation)
     optimisers = schedule.optimisers(weight_parameters(network), meta_parameters(network))
 
     def steps(generator: torch.Generator) -> Iterator[float]:
@@ -107,7 +101,9 @@ def train(
         answered, size = partial(_answered, network), schedule.batch_size
         if isinstance(validation, Split):
             return accuracy(answered, *validation, size)
-        parts = [(accuracy(answered, *part, size), len(part[1])) for part in validation]
+        parts = [(accuracy(answered, *part, size), len(part.labels)) for part in _pairs(validation)]
+        if not parts:
+            raise ValueError("no samples to validate with: give at least one")
         return sum(share * count for share, count in parts) / sum(count for _, count in parts)
 
     return fit(
@@ -121,6 +117,32 @@ def train(
         title=title,
         best=best,
     )
+
+
+def _checked(given: Data) -> Data:
+    """Return samples as a `Split`, or batch by batch; see `train` for what is refused."""
+    pair = isinstance(given, tuple) and len(given) == 2
+    if pair and all(isinstance(part, Tensor) for part in given):
+        given = Split(*given)
+    if isinstance(given, Iterator):
+        raise ValueError("an iterator is used up after one epoch: give a DataLoader")
+    if isinstance(given, Split) and given.labels.shape != (len(given.inputs),):
+        shape = list(given.labels.shape)
+        raise ValueError(f"{len(given.inputs)} samples but {shape} labels: give one each")
+    if isinstance(given, Split) and not len(given.labels):
+        raise ValueError("no samples: give at least one")
+    return given
+
+
+def _pairs(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Split]:
+    """Yield batches that are not empty; the first is asked for when somebody wants it."""
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise ValueError(
+                f"a batch is a {type(batch).__name__}: give pairs (inputs, labels), of tensors"
+            )
+        if len(batch[1]):
+            yield Split(*batch)
 
 
 def _output(network: nn.Module, inputs: Tensor) -> Tensor:
@@ -144,7 +166,7 @@ def _batches(
         shuffled = torch.randperm(len(labels), generator=generator).to(labels.device)
         batches = (Split(inputs[batch], labels[batch]) for batch in shuffled.split(size))
     else:
-        batches = (Split(*pair) for pair in data)
+        batches = _pairs(data)
     # A stream of its own, so that what the network draws does not depend on the augmentation.
     changes = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
     if augment is None:

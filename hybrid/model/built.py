@@ -29,7 +29,15 @@ def _remembering(build: Callable[..., None]) -> Callable[..., None]:
         build(self, *args, **options)
         given = signature.bind(self, *args, **options)
         given.apply_defaults()
-        parts = dict(zip(signature.parameters, given.args, strict=False)) | given.kwargs
+        parts: dict[str, Any] = {}
+        for name, value in given.arguments.items():
+            kind = signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                parts |= value
+            elif kind is not inspect.Parameter.VAR_POSITIONAL:
+                parts[name] = value
+            elif value:
+                raise TypeError(f"{type(self).__name__}: name the arguments, none of *{name}")
         # A subclass ends after its parents: what it was given is what counts.
         self.built_with = {
             name: value

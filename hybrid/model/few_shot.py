@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from hybrid.model.built import Built
 from hybrid.model.embedding import Embedding, Pixels
-from hybrid.model.layers import Theta, uniform_parameter
+from hybrid.model.layers import uniform_parameter
 from hybrid.model.networks import MetaLearner
 from hybrid.model.neurons import LIF, NeuronState, require_numbers
+from hybrid.model.parameters import Theta
 from hybrid.model.plasticity import (
     Hebbian,
     LayerState,

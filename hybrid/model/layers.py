@@ -18,11 +18,18 @@ from hybrid.model.drive import (
     checked_source,
     time_first,
 )
-from hybrid.model.neurons import Neuron, tensor_constants, with_constants, without_values
+from hybrid.model.neurons import (
+    Neuron,
+    is_batched,
+    tensor_constants,
+    with_constants,
+    without_values,
+)
+from hybrid.model.parameters import Constants, Kept, Theta, renew_buffers
 from hybrid.model.plasticity import (
+    POOLS,
     LayerState,
     LocalRule,
-    Memory,
     MetaLocal,
     Pool,
     Synapse,
@@ -42,29 +49,6 @@ LIFETIMES: tuple[Lifetime, ...] = ("call", "carry")
 SHARED: tuple[Pool, ...] = ("batch", "ranks")  # poolings that leave one trace for all
 Answer = Literal["window", "spikes"]
 ANSWERS: tuple[Answer, ...] = ("window", "spikes")
-
-
-class _Named(nn.Module):
-    """A few tensors by name."""
-
-    def extra_repr(self) -> str:
-        """Return names and shapes."""
-        own = [*self.named_parameters(recurse=False), *self.named_buffers(recurse=False)]
-        return ", ".join(f"{name} {list(value.shape)}" for name, value in own)
-
-
-class Theta(_Named):
-    """θ, the meta-local parameters of a layer, by name: what training tells from weights."""
-
-    local_gain: nn.Parameter
-    local_rate: nn.Parameter
-    sliding_threshold: nn.Parameter
-    mixing: nn.Parameter  # of the few-shot read-out, in the place of the local gain
-
-    def __init__(self, **values: Tensor) -> None:
-        super().__init__()
-        for name, value in values.items():
-            self.register_parameter(name, nn.Parameter(value))
 
 
 def meta_parameters(network: nn.Module) -> list[nn.Parameter]:
@@ -119,12 +103,12 @@ class HybridLinear(Built):
             [T, N, out] alone, for `nn.Sequential` and the like.
 
     The stored trace, and what the rule remembers beside it, change only in training mode, or in
-    `forward(..., store=True)`: evaluation leaves no mark. Gradients never flow through what is
-    stored (authors' code).
+    `forward(..., store=True)`, and by `reset`: evaluation leaves no mark. Gradients never flow
+    through what is stored (authors' code).
     """
 
-    # Is told of each window: its drive, the state it starts from, itself, pool and adapt.
-    observer: Callable[[Drive, LayerState, Window, Pool, bool], None] | None = None
+    # Is told of each window: its drive, the state it starts from, itself, pool, adapt and lengths.
+    observer: Callable[[Drive, LayerState, Window, Pool, bool, Tensor | None], None] | None = None
     trace: Tensor
     memory: "Kept | None"  # None: the rule keeps nothing
 
@@ -150,6 +134,7 @@ class HybridLinear(Built):
         choose("lifetime", lifetime, LIFETIMES)
         choose("theta_form", theta_form, THETA_FORMS)
         choose("returns", returns, ANSWERS)
+        choose("pool", pool, POOLS)
         if not all(low <= high for low, high in initial_meta):
             raise ValueError(f"{initial_meta}: give pairs (low, high) with low <= high")
         if pool not in SHARED and lifetime != "call":
@@ -193,6 +178,7 @@ class HybridLinear(Built):
                 sliding_threshold=drawn(initial_meta.sliding_threshold, out_features),
             )
             self.register_buffer("trace", torch.zeros(in_features, out_features))
+            self.register_load_state_dict_pre_hook(renew_buffers)
             begun = rule.begun(self.weight.detach())
             self.memory = None if begun is None else Kept(begun)
 
@@ -216,12 +202,18 @@ class HybridLinear(Built):
             self._store(LayerState(trace=torch.zeros_like(self.trace)), begun=True)
 
     def reward(self, reward: float) -> None:
-        """Turn what the stored tags hold into trace, see `Rewarded`; of other rules an error."""
+        """Turn what the stored tags hold into trace, see `Rewarded`.
+
+        Raises:
+            ValueError: in evaluation, which leaves no tags; before any tag; or for another rule.
+        """
         if not isinstance(self.rule, Rewarded) or self.lifetime == "call":
             raise ValueError(
                 "a reward needs a rule Rewarded(rule=...) and lifetime='carry'; of states that are "
                 "handed on by hand, Rewarded.reward"
             )
+        if not self.training:
+            raise ValueError("a reward in evaluation, which leaves no tags: call train() first")
         self._store(self.rule.reward(self.stored(), reward))
 
     def synapse(self, mask: Tensor | None = None) -> Synapse:
@@ -289,6 +281,8 @@ class HybridLinear(Built):
                 "store=True needs a rule, lifetime='carry', pool='batch' or 'ranks', and "
                 "adapt=True: nothing else leaves one trace for all samples"
             )
+        if pool == "ranks" and lengths is not None:
+            raise ValueError("lengths: processes whose samples end at other steps would not meet")
         store = can_store and (self.training if store is None else store)
         if store and pool == "batch" and dist.is_initialized() and dist.get_world_size() > 1:
             raise ValueError(
@@ -300,6 +294,8 @@ class HybridLinear(Built):
                 "start: a state without its trace, which its window did not build; begin with "
                 "start=layer.stored(), or network.stored(), and hand on what each window ends in"
             )
+        if lengths is not None and self.norm is not None:
+            raise ValueError("lengths: a normalised layer needs all samples at every step")
         source = time_first(source) if batch_first else source
         drive = as_drive(checked_source(source, self.in_features, once=False))
         sparse, dense = (mask, None) if isinstance(mask, SparseMask) else (None, mask)
@@ -318,14 +314,16 @@ class HybridLinear(Built):
             )
 
         begin = self.stored() if start is None else start
+        samples = drive.shape[0]
         if lengths is not None:
-            lengths = checked_lengths(lengths, drive.shape[0], drive.steps)
+            lengths = checked_lengths(torch.as_tensor(lengths), samples, drive.steps)
+        if lengths is not None and samples:
             window = run_ragged(run, drive, lengths, begin)
         else:
             final: FinalTrace = "graph" if start is not None else "values" if store else "none"
             window = run(drive, begin, final)
         if self.observer is not None:
-            self.observer(drive, begin, window, pool, adapt)
+            self.observer(drive, begin, window, pool, adapt, lengths)
         if store:
             self._store(window.final)
         return window if self.returns == "window" else window.z
@@ -380,6 +378,11 @@ class HybridLinear(Built):
         # One memory layout, so that a run resumed from disk repeats the same bits; and the
         # precision of the weights, whatever the window was computed in.
         kept = value.detach().to(self.weight.dtype).contiguous()
+        if without_values() and is_batched(kept) and not is_batched(self.trace):
+            raise ValueError(
+                "training under vmap would leave a trace of each call in one layer: give "
+                "functional_call the buffers of each, or call eval(), or use lifetime='call'"
+            )
         if not without_values() and kept.is_inference():  # could never be trained with
             with torch.inference_mode(mode=False):
                 kept = kept.clone()
@@ -396,44 +399,6 @@ def _short(neuron: Neuron) -> str:
     for name, text in tensors.items():
         object.__setattr__(shown, name, text)
     return repr(shown)
-
-
-class Constants(_Named):
-    """A layer's own copies of those constants of its neurons that are tensors."""
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        super().__init__()
-        for name, value in values.items():
-            own = value.detach().clone()
-            if isinstance(value, nn.Parameter):
-                self.register_parameter(name, nn.Parameter(own, value.requires_grad))
-            else:
-                self.register_buffer(name, own)
-
-    def now(self) -> dict[str, Tensor]:
-        """Return the present values by name."""
-        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
-
-
-class Kept(_Named):
-    """What a rule remembers from call to call, as buffers of its layer."""
-
-    def __init__(self, memory: Memory) -> None:
-        super().__init__()
-        self._form = mapped(lambda _: torch.empty(0), memory)
-        self.store(memory)
-
-    def store(self, memory: Memory) -> None:
-        """Keep a memory of the form that it began with."""
-        found: list[Tensor] = []
-        mapped(lambda value: found.append(value) or value, memory)  # type: ignore[func-returns-value]
-        for number, value in enumerate(found):
-            self.register_buffer(f"part{number}", value)
-
-    def value(self) -> Memory:
-        """Return the memory."""
-        parts = iter(self.buffers(recurse=False))
-        return mapped(lambda _: next(parts), self._form)
 
 
 def uniform_parameter(fan_in: int, generator: torch.Generator | None, *shape: int) -> nn.Parameter:

@@ -232,6 +232,7 @@ class FullyConnected(HybridNetwork):
         source = time_first(source) if batch_first else source
         drive = self.shown(source, any_length=lengths is not None)
         gain = drive_decay(drive.steps, self.tau)
+        lengths = None if lengths is None else torch.as_tensor(lengths)
         windows: list[Window] = []
         for i, layer in enumerate(self.layers):
             if windows:

@@ -120,6 +120,12 @@ def spike(v: Tensor, v_th: Constant, surrogate: Surrogate) -> Tensor:
     return cast(Tensor, function.apply(v, v_th, surrogate))
 
 
+def is_batched(value: Tensor) -> bool:
+    """Return whether a tensor stands for several, under `torch.func.vmap`."""
+    batched: bool = torch._C._functorch.is_batchedtensor(value)
+    return batched
+
+
 def without_values() -> bool:
     """Return whether a compiler or `torch.func` is at work, for whom tensors may have no values."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
@@ -240,9 +246,14 @@ class AdaptiveLIF(LIF):
         return NeuronState(v, spike(raised, self.v_th, self.surrogate), adaptation)
 
 
-# Between what bounds a trained constant acts: outside, where no neuron model makes sense, its
-# gradient is zero.
-_BOUNDS = {"decay": (0.0, 1.0), "adaptation_decay": (0.0, 1.0), "adaptation_gain": (0.0, None)}
+# Between what bounds a trained constant acts. Training may push it further; what acts is the bound,
+# and the gradient passes, so that it can come back.
+_BOUNDS = {
+    "decay": (0.0, 1.0),
+    "v_th": (1e-6, None),
+    "adaptation_decay": (0.0, 1.0),
+    "adaptation_gain": (0.0, None),
+}
 
 
 def tensor_constants(neuron: Neuron) -> dict[str, Tensor]:
@@ -254,11 +265,12 @@ def tensor_constants(neuron: Neuron) -> dict[str, Tensor]:
 
 
 def with_constants(neuron: Neuron, constants: dict[str, Tensor]) -> Neuron:
-    """Return a neuron with other values of some constants, each within its bounds."""
+    """Return a neuron with other values of some constants, trained ones within their bounds."""
     other = copy(neuron)
     for name, value in constants.items():  # without checks: they would wait for a GPU
-        low, high = _BOUNDS.get(name, (1e-3, None))
-        object.__setattr__(other, name, value.clamp(low, high))
+        if name in _BOUNDS and value.requires_grad:
+            value = value + (value.clamp(*_BOUNDS[name]) - value).detach()
+        object.__setattr__(other, name, value)
     return other
 
 

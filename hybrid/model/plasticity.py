@@ -68,7 +68,7 @@ class LayerState(NamedTuple):
     """What a plastic layer carries from step to step."""
 
     neuron: NeuronState | None = None  # None: at rest
-    trace: Tensor | None = None  # P, [in, out] or [N, in, out]; None: all zero
+    trace: Tensor | None = None  # P, [in, out] or [N, in, out]; None: all zero, as at the start
     eligibility: Memory = None  # of the rule; None: it has seen nothing yet
 
     def detach(self) -> "LayerState":
@@ -272,9 +272,9 @@ class Pooling(NamedTuple):
         if pool == "ranks":
             if not dist.is_initialized():
                 raise ValueError("pool = 'ranks' needs torch.distributed.init_process_group first")
-            everyone = torch.tensor(samples)
-            dist.all_reduce(everyone)
-            return cls(True, 1.0 / everyone.item(), rule.trace_decay, ranks=True)
+            counts: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(counts, samples)  # on whatever device the processes talk
+            return cls(True, 1.0 / sum(counts), rule.trace_decay, ranks=True)
         if pool == "sample":
             return cls(False, 1.0, rule.trace_decay)
         if pool == "stream":
@@ -335,7 +335,7 @@ def hybrid_weight(weight: Tensor, trace: Tensor, synapse: Synapse) -> Tensor:
 
 
 def update_trace(
-    trace: Tensor | None, pairs: Pairs, meta: MetaLocal, rule: LocalRule, pooling: Pooling
+    trace: Tensor | None, pairs: Pairs, meta: MetaLocal, rule: LocalRule | None, pooling: Pooling
 ) -> Tensor:
     """Return P_{t+1} = clip(λ P_t + pool[(local_rate ∘ pre)ᵀ post], ±clip) (paper Eq. 8, line 2).
 
@@ -343,7 +343,7 @@ def update_trace(
         trace: P_t [in, out] if the pooling shares a trace, else [N, in, out]; None for zero.
         pairs: (pre [N, in], post [N, out]) signals of the rule at this step.
         meta: meta-local parameters; `local_rate` scales the presynaptic side.
-        rule: gives the clip.
+        rule: gives the clip; None for none.
         pooling: gives weight and decay.
     """
     # Everything below is in the layout [out, in] of the weights; `.mT` costs nothing.
@@ -366,7 +366,7 @@ def update_trace(
                 moved = torch.baddbmm(moved, column, row, beta=decay, alpha=weight)
             decay = 1.0
     assert moved is not None
-    return clipped(moved, rule).mT
+    return (moved if rule is None else clipped(moved, rule)).mT
 
 
 def clipped(trace: Tensor, rule: LocalRule) -> Tensor:

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybrid.checks import choose
 from hybrid.model.drive import Drive
 from hybrid.model.layers import HybridLinear
-from hybrid.model.plasticity import LayerState, Pool, Synapse
-from hybrid.model.window.choice import Window
+from hybrid.model.plasticity import POOLS, LayerState, Pool, Synapse, plastic_step
+from hybrid.model.window.choice import EVALUATIONS, Window, check_shapes
 
 
 class HybridRecurrent(HybridLinear):
@@ -35,18 +36,28 @@ class HybridRecurrent(HybridLinear):
         self, x: Tensor, state: LayerState, *, pool: Pool | None = None, adapt: bool = True
     ) -> LayerState:
         """See `HybridLinear.step`; x is the input from outside [N, in]."""
+        return super().step(self._beside(x, state), state, pool=pool, adapt=adapt)
+
+    def _beside(self, x: Tensor, state: LayerState) -> Tensor:
+        """Return inputs from outside, and beside them the spikes of the step before."""
         own = x.new_zeros(len(x), self.out_features) if state.neuron is None else state.neuron.z
-        return super().step(torch.cat([x, own], dim=-1), state, pool=pool, adapt=adapt)
+        return torch.cat([x, own], dim=-1)
 
     def _window(self, drive: Drive, start: LayerState, *, synapse: Synapse, **how: Any) -> Window:
         refused = ("sparse_mask", "control")
         if synapse.mask is not None or any(how[name] is not None for name in refused):
             raise ValueError("a recurrent layer takes no mask and no control")
-        if how["evaluation"] == "factored":
+        if choose("evaluation", how["evaluation"], EVALUATIONS) == "factored":
             raise ValueError("evaluation = 'factored': recurrence runs step by step, use 'auto'")
-        state, states = start, []
+        choose("pool", how["pool"], POOLS)
+        samples, inputs = drive.shape
+        size = torch.Size((samples, inputs + self.out_features))
+        check_shapes(size, synapse, start, how["pool"])
+        rule, pool = self.rule if how["adapt"] else None, how["pool"]
+        neuron, state, states = self.neuron, start, []
         for t in range(drive.steps):
-            state = self.step(drive.at(t), state, pool=how["pool"], adapt=how["adapt"])
+            x = self._beside(drive.at(t), state)
+            state = plastic_step(x, state, synapse, neuron, rule, pool)
             assert state.neuron is not None
             states.append(state.neuron)
         return Window(tuple(states), state)

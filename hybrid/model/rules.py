@@ -4,7 +4,7 @@ All stand behind the same interface, so that one is exchanged for another in one
 evaluated step by step, with the trace kept.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -51,7 +51,7 @@ class Oja(Hebbian):
     ) -> tuple[Tensor, Memory]:
         """See `LocalRule.learn`."""
         pairs, memory = self.correlate(x, state, memory, meta, v_th)
-        moved = update_trace(trace, pairs, meta, replace(self, trace_clip=None), pooling)
+        moved = update_trace(trace, pairs, meta, None, pooling)
         if trace is not None:
             square = pairs[0][1].square()
             square = pooling.total(square.sum(0)) if pooling.shared else square.unsqueeze(-2)
@@ -70,16 +70,17 @@ class Averages(NamedTuple):
 class BCM(LocalRule):
     """Bienenstock, Cooper and Munro's rule: weak activity depresses, strong potentiates.
 
-        P_{t+1} = clip( λ P_t + pool[rate_j x_j y_i (y_i - θ_i - sliding_threshold_i)] )
-        θ_i     = running mean of y_i²,     y = max(v / v_th, 0)
+        P_{t+1} = clip( λ P_t + pool[rate_j x_j y_i (y_i - m_i - sliding_threshold_i)] )
+        m_i     = running mean of y_i²,     y = max(v / v_th, 0)
 
-    θ is kept from call to call with the trace, shared by all samples.
+    m, the paper's θ, starts at zero. Where the trace is carried from call to call, m is too, shared
+    by all samples; else it begins anew with each call.
 
     Args:
         trace_decay, trace_clip, nominal_batch: see `LocalRule`.
-        averaging: share of each step in θ, in (0, 1].
+        averaging: share of each step in m, in (0, 1].
 
-    Source: Bienenstock, Cooper and Munro, J. Neurosci. 2 (1982); θ as E[y²] after Intrator and
+    Source: Bienenstock, Cooper and Munro, J. Neurosci. 2 (1982); m as E[y²] after Intrator and
     Cooper, Neural Netw. 5 (1992).
     """
 
@@ -145,8 +146,9 @@ class Rewarded(LocalRule):
     `Rewarded(rule=STDP(trace_decay=0.9))` is reward-modulated STDP.
 
     Args:
-        rule: what writes the tags; its `trace_decay` is theirs.
-        trace_decay, trace_clip, nominal_batch: of the trace, see `LocalRule`.
+        rule: what writes the tags; its `trace_decay` and `trace_clip` are theirs.
+        trace_decay, trace_clip, nominal_batch: of the trace, see `LocalRule`; the last one counts
+            for the tags as well.
 
     Source: Izhikevich, Cereb. Cortex 17 (2007); Frémaux and Gerstner, Front. Neural Circuits 9
     (2016).
@@ -159,7 +161,8 @@ class Rewarded(LocalRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "rule", isinstance(self.rule, LocalRule), "a local rule")
+        known = isinstance(self.rule, LocalRule) and not isinstance(self.rule, Rewarded)
+        require(self, "rule", known, "a local rule, and not itself Rewarded")
 
     def correlate(
         self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: Constant
@@ -196,10 +199,12 @@ class Rewarded(LocalRule):
             ValueError: if there are no tags, or samples that share a trace get rewards of their
                 own.
         """
-        if state.eligibility is None:
+        if state.eligibility is None or not bool(state.eligibility.tag.any()):
             raise ValueError("there is nothing to reward: show the layer something first")
         tag = state.eligibility.tag
         reward = torch.as_tensor(reward, dtype=tag.dtype, device=tag.device)
+        if not bool(reward.isfinite().all()):
+            raise ValueError(f"a reward of {reward}: give finite numbers")
         if reward.ndim and reward.shape != tag.shape[:1]:
             raise ValueError(
                 f"rewards of shape {list(reward.shape)} for {len(tag)} traces: give one number, or "

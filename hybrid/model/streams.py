@@ -233,6 +233,8 @@ def run_stream(
         first = StreamedSteps(layers[0], gain, streams, network.encode)
         usual = max(_CHUNK_OF_STEPS // len(gain), 1)
     left = [layer.stored() for layer in layers]
+    was_training = network.training
+    network.eval()
     outputs, spikes = [], layers[0].weight.new_zeros(streams, len(layers))
     for part in values.split(chunk or usual, dim=1):
         first.begin(part)
@@ -245,5 +247,6 @@ def run_stream(
                 spikes[:, i] += torch.stack([state.z.mean(-1) for state in states]).sum(0)
             outputs.append(network.readout(states, network.v_th))
         first.end()
+    network.train(was_training)
     steps = len(gain) * values.shape[1]
     return StreamActivity(torch.stack(outputs, dim=1), spikes / steps)

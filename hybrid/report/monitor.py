@@ -15,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from hybrid.model.convolutional import Convolutional
 from hybrid.model.drive import Drive
 from hybrid.model.layers import HybridLinear
 from hybrid.model.plasticity import LayerState, Pool, Pooling
@@ -23,7 +24,7 @@ from hybrid.model.window.choice import Window
 from hybrid.report.figures import BLACK, COLOURS, canvas
 from hybrid.report.panels import Line, lines, raster
 
-Observer = Callable[[Drive, LayerState, Window, Pool, bool], None]
+Observer = Callable[[Drive, LayerState, Window, Pool, bool, Tensor | None], None]
 _SHADES = (COLOURS["HP"], COLOURS["GP"], COLOURS["LP"], BLACK)
 
 
@@ -46,24 +47,32 @@ class Monitor(Mapping[str, Seen]):
     """Records each window of the plastic layers of a model while it is entered.
 
     By name of the layer, as of `named_modules`, it gives the last window: `seen["layers.0"].z`.
-    Nothing that the model computes is changed. Convolutional networks advance step by step, and
-    return all states by themselves (`activity.windows`).
+    Nothing that the model computes is changed.
 
     Args:
         model: network, layer, or whatever has layers.
         traces: whether traces are recorded step by step, too, which takes T of them in memory.
+
+    Raises:
+        ValueError: if there is no layer to look into. Convolutional networks advance step by step,
+            and return all states by themselves (`activity.windows`).
     """
 
     def __init__(self, model: nn.Module, *, traces: bool = False) -> None:
         self._layers = {
             name: layer for name, layer in model.named_modules() if isinstance(layer, HybridLinear)
         }
-        if not self._layers:
-            raise ValueError(f"{type(model).__name__} has no layer to look into: HybridLinear")
+        if not self._layers or any(isinstance(m, Convolutional) for m in model.modules()):
+            raise ValueError(
+                f"{type(model).__name__} has no layer to look into, HybridLinear; a Convolutional "
+                "network returns its windows itself"
+            )
         self._traces = traces
+        self._before: dict[str, Observer | None] = {}
         self._seen: dict[str, Seen] = {}
 
     def __enter__(self) -> "Monitor":
+        self._before = {name: layer.observer for name, layer in self._layers.items()}
         for name, layer in self._layers.items():
             layer.observer = self._observer(name, layer)
         return self
@@ -74,8 +83,8 @@ class Monitor(Mapping[str, Seen]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for layer in self._layers.values():
-            layer.observer = None
+        for name, layer in self._layers.items():
+            layer.observer = self._before[name]
 
     def __getitem__(self, name: str) -> Seen:
         return self._seen[name]
@@ -88,8 +97,22 @@ class Monitor(Mapping[str, Seen]):
 
     def _observer(self, name: str, layer: HybridLinear) -> Observer:
         @torch.no_grad()
-        def look(drive: Drive, start: LayerState, window: Window, pool: Pool, adapt: bool) -> None:
+        def look(
+            drive: Drive,
+            start: LayerState,
+            window: Window,
+            pool: Pool,
+            adapt: bool,
+            lengths: Tensor | None,
+        ) -> None:
+            if (before := self._before[name]) is not None:
+                before(drive, start, window, pool, adapt, lengths)
             trace = None
+            if self._traces and (lengths is not None or pool == "ranks"):
+                raise ValueError(
+                    "traces=True: not of samples that end at different steps, nor of several "
+                    "processes"
+                )
             if self._traces and layer.rule is not None:
                 trace = _history(layer, drive, start, window, pool, adapt)
             self._seen[name] = Seen(window.z.detach(), window.v.detach(), trace)

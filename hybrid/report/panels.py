@@ -97,7 +97,7 @@ def lines(
     axes.set(**labels)
     if whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if legend is not None:
+    if legend is not None and axes.get_legend_handles_labels()[0]:
         axes.legend(**legend)
 
 
@@ -176,7 +176,7 @@ def bars(
     if horizontal:
         axes.invert_yaxis()
     axes.set(**labels)
-    if legend is not None:
+    if legend is not None and axes.get_legend_handles_labels()[0]:
         axes.legend(**legend)
 
 

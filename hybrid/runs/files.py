@@ -101,5 +101,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise DamagedFileError(f"{path} is damaged (checksum does not match): delete it")
+        what = "is damaged (checksum does not match)"
+        if hashlib.sha256(content[:-32]).digest() == content[-32:]:
+            what = "is of an earlier form, which this state of the package does not read"
+        raise DamagedFileError(f"{path} {what}: delete it")
     return safetensors.torch.load(content), about

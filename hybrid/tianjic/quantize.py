@@ -176,7 +176,8 @@ def integer_layer(
     Raises:
         ValueError: if the chip has not its neuron or rule.
     """
-    assert isinstance(module, HybridLinear)
+    if type(module) is not HybridLinear:
+        raise ValueError(f"{type(module).__name__} has no form on the chip: use HybridLinear")
     if module.norm is not None:
         raise ValueError("a normalised layer cannot be quantised: fold its norm into its weights")
     payload = tuple(round(PEAK * g) for g in gain) if number and graded else None

@@ -52,10 +52,14 @@ def convolutional() -> Convolutional:
     )
 
 
+RESET = LIF(decay=0.5, v_th=0.2)
 TRAINED = AdaptiveLIF(decay=nn.Parameter(torch.tensor(0.7)), v_th=torch.full((15,), 0.3))
 NETWORKS: dict[str, Callable[[], HybridNetwork]] = {
     "carried": fully,
-    "own traces": lambda: fully(lifetime="call", readout=Rate()),
+    "rate": lambda: fully(readout=Rate()),
+    "trained read-out": lambda: fully(
+        neuron=[RESET, RESET, LIF(decay=0.5, v_th=nn.Parameter(torch.tensor(0.3)))]
+    ),
     "each its own": lambda: fully(
         rule=[None, RULE, None],
         neuron=[LIF(decay=0.5, v_th=0.2), TRAINED, LIF(decay=0.9, v_th=0.2, reset="zero")],

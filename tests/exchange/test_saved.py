@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import hybrid
-from hybrid.model.coding import InParts, LastMembrane, Rank, Rate
+from hybrid.model.coding import InParts, LastMembrane, Poisson, Rank, Rate
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, FewShotReadOut, Prototypes
@@ -184,9 +184,22 @@ def test_what_a_file_cannot_say_is_refused(tmp_path: Path) -> None:
         hybrid.save(fully(encode=doubled), path)
     with pytest.raises(ValueError, match="Linear does not know what it was built with"):
         hybrid.save(nn.Linear(2, 2), path)  # type: ignore[arg-type]
+    for name, value in (
+        ("encode", Poisson()),
+        ("tau", 3.0),
+        ("gain", tuple(0.5 * g for g in fully().gain)),
+    ):
+        other = fully()
+        setattr(other, name, value)
+        with pytest.raises(ValueError, match=f"{name} of this FullyConnected changed"):
+            hybrid.save(other, path)
+    other = fully()
+    other.layers[0].bias = None
+    with pytest.raises(ValueError, match="bias of this FullyConnected changed"):
+        hybrid.save(other, path)
     changed = fully()
     changed.readout = Rate()
-    with pytest.raises(ValueError, match="FullyConnected was changed after it was built"):
+    with pytest.raises(ValueError, match="readout of this FullyConnected changed after"):
         hybrid.save(changed, path)
     assert not path.exists()
 

@@ -18,8 +18,8 @@ def few_digits() -> Iterator[None]:
     few = Images(
         whole.train[:TRAIN], whole.train_labels[:TRAIN], whole.test[:TEST], whole.test_labels[:TEST]
     )
-    samples.images_of.cache_clear()
+    samples._known.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "load_images", lambda name: {"digits": few}[name])
         yield
-    samples.images_of.cache_clear()
+    samples._known.cache_clear()

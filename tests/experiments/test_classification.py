@@ -30,13 +30,9 @@ from hybrid.experiments.classification.run import SCALES, augmentation, inputs_o
 from hybrid.experiments.classification.settings import ClassificationSettings
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.network import (
-    Trained,
-)
+from hybrid.experiments.core.network import Trained
 from hybrid.experiments.core.records import Records, gap, levels, samples
-from hybrid.experiments.core.samples import (
-    images_of,
-)
+from hybrid.experiments.core.samples import images_of
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.learning.evaluation import SILENT, answer_curve, classes_of

@@ -18,9 +18,7 @@ from hybrid.data.events.recordings import Recordings, of_tonic, tonic_version
 from hybrid.described import as_json, from_json
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.methods import GP, HP, LP, Method
-from hybrid.experiments.core.network import (
-    score,
-)
+from hybrid.experiments.core.network import score
 from hybrid.experiments.core.records import Records, compared, gap, levels, samples, select
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS

@@ -18,9 +18,7 @@ from hybrid import cli
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.methods import GP, HP, LP
 from hybrid.experiments.core.records import Records, gap, levels, samples, select
-from hybrid.experiments.core.samples import (
-    images_of,
-)
+from hybrid.experiments.core.samples import images_of
 from hybrid.experiments.core.trials import Trial, choose_device, load_network, run_all
 from hybrid.experiments.fault_tolerance import EXPERIMENT, METHODS, PLANS
 from hybrid.experiments.fault_tolerance.claims import crossing

@@ -19,6 +19,7 @@ from hybrid.data.images import Images
 from hybrid.data.own import classes_in, image_of, own_data, own_events, own_images
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.settings import vary
+from hybrid.experiments.core.trials import Place, Task, compute
 from hybrid.experiments.registry import experiment
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import Split, train
@@ -92,12 +93,13 @@ def run(*arguments: str, code: int = 0) -> str:
         ("continual", "arrays", "sparse GP"),
         ("event_tolerance", "sounds", "GP"),
         ("classification", "sounds", "HP"),
+        ("classification", "arrays", "GP"),
     ],
 )
 def test_data_of_ones_own_by_command(makers: Path, name: str, maker: str, method: str) -> None:
     """Other sizes, channels and classes: it learns, keeps records, prints a table, draws."""
     data = f"makers.py:{maker}"
-    labels = ["--label", "makers"] if name == "classification" else []
+    labels = ["--label", "makers-sounds"] if maker == "sounds" and name[0] == "c" else []
     asked = [name, "--data", data, "--seeds", "1", "--method", method, *labels, "--jobs", "1"]
     if name == "fault_tolerance" and maker == "arrays":
         asked.remove("--method"), asked.remove(method)  # a figure needs them all
@@ -119,7 +121,11 @@ def test_data_of_ones_own_by_command(makers: Path, name: str, maker: str, method
 def test_data_of_ones_own_from_python(makers: Path) -> None:
     faults = experiment("fault_tolerance").with_data("smoke", "makers.py:arrays")
     (settings,) = faults.plans["smoke"][0].settings
-    assert (settings.label, settings.dense[-1].size, settings.validation) == ("makers", 3, 30)
+    assert (settings.label, settings.dense[-1].size, settings.validation) == (
+        "makers-arrays",
+        3,
+        30,
+    )
     frame = faults.run("smoke", seeds=1, methods=["GP"]).frame
     clean = frame[(frame.condition == "gaussian") & (frame.level == 0.0) & frame.usual]
     assert clean.accuracy.max() > 80.0
@@ -130,33 +136,65 @@ def test_data_of_ones_own_from_python(makers: Path) -> None:
 
 
 def test_a_record_of_other_data_is_not_taken_for_ones_own(makers: Path) -> None:
-    """The file may change: what it returns is hashed, not its name."""
-    asked = ["fault_tolerance", "--data", "makers.py:arrays", "--seeds", "1", "--method", "GP"]
-    run(*asked)
-    own_data.cache_clear()
+    """Two files, one name of a function: what it returns is hashed, not its name."""
     (makers / "other.py").write_text(MAKERS.replace("< 0.05", "< 0.15"))
-    (first,) = (
+    faults = experiment("fault_tolerance")
+    first, second = (
+        faults.with_data("smoke", f"{name}.py:arrays").trials("smoke", seeds=1)[0].request()
+        for name in ("makers", "other")
+    )
+    assert first["data"] != second["data"]
+
+
+def test_data_that_change_between_processes_are_refused(makers: Path) -> None:
+    """A function without a seed returns other data in each process: no record may name one hash."""
+    (trial,) = (
         experiment("fault_tolerance")
         .with_data("smoke", "makers.py:arrays")
         .trials("smoke", seeds=1, methods=["GP"])
     )
-    second = replace(first, settings=replace(first.settings, dataset="other.py:arrays"))
-    requests = [trial.request() for trial in (first, second)]
-    assert requests[0]["data"] != requests[1]["data"]
-    assert len(list((makers / "results" / "fault_tolerance").glob("*.json"))) == 1
+    task = Task(trial, Place(torch.device("cpu")), None, "0" * 64)
+    with pytest.raises(ValueError, match="holds other data in this process than where"):
+        compute(task)
+
+
+def test_one_name_in_two_folders_is_two_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        share = {"one": "0.05", "two": "0.2"}[folder]
+        (tmp_path / folder / "makers.py").write_text(MAKERS.replace("0.05", share))
+        found.append(own_data("makers.py:arrays").sha256())
+    assert found[0] != found[1]
+
+
+def test_settings_that_differ_by_their_data_stay_apart(
+    makers: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The laptop's networks for MNIST and Fashion-MNIST are two, and both are run.
+
+    What does not go with the data, colours for example, is left out with a word.
+    """
+    own = experiment("classification").with_data("laptop", "makers.py:arrays")
+    labels = {settings.label for group in own.plans["laptop"] for settings in group.settings}
+    assert {"makers-arrays-reduced", "makers-arrays-fashion_mnist-reduced"} <= labels
+    assert not caplog.text
+    experiment("classification").with_data("paper", "makers.py:arrays")
+    assert "cifar10-convolutional is left out: " in caplog.text
 
 
 def test_data_that_make_no_sense_are_named(makers: Path) -> None:
     for place, message in (
         ("makers.py:nothing", "defines no 'nothing'"),
-        ("makers.py", "one of digits, mnist"),
         ("absent.py:make", "give a Python file and a name in it"),
         ("makers.py:broken", "tuple is not understood: return four arrays"),
         ("makers.py:sounds", "holds events"),
     ):
-        if ":" in place:
-            text = run("fault_tolerance", "--data", place, code=1)
-            assert message in " ".join(text.split()), place
+        text = run("fault_tolerance", "--data", place, code=1)
+        assert message in " ".join(text.split()), place
     assert "holds images" in run("event_tolerance", "--data", "makers.py:arrays", code=1)
     (makers / "failing.py").write_text("import nothing_at_all")
     assert "cannot be run: ModuleNotFoundError" in " ".join(
@@ -172,7 +210,7 @@ def test_images_of_every_usual_kind_are_taken() -> None:
     """Bytes, booleans, tensors, a channel of one, colours, flat ones, pictures of Pillow."""
     for given, shape in (
         (PICTURES, (1, 6, 5)),
-        (PICTURES.astype(np.uint8), (1, 6, 5)),
+        ((PICTURES + 2).astype(np.uint8), (1, 6, 5)),
         (PICTURES > 0, (1, 6, 5)),
         (PICTURES[:, None], (1, 6, 5)),
         (np.zeros((4, 3, 6, 5)), (3, 6, 5)),
@@ -195,7 +233,9 @@ def test_images_that_make_no_sense_are_named() -> None:
         (np.zeros((4, 6, 5, 3)), LABELS, "give channels first"),
         (np.zeros(4), LABELS, r"train images \[4\]: give \[N, height, width\]"),
         (PICTURES, LABELS[:3], r"train labels \[3\] for 4 samples: give one each"),
-        (PICTURES, LABELS - 1, "number the classes 0, 1, 2"),
+        (PICTURES, LABELS - 1, "labels of int64 from -1: number the classes 0, 1, 2"),
+        (PICTURES, LABELS + 1, "no training samples of class 0"),
+        (np.ones((4, 6, 5), np.uint8), LABELS, "bytes up to 1: give booleans, or bytes up to 255"),
         (PICTURES, LABELS + 0.5, "labels of float64"),
         (np.zeros((4, 7, 5)), LABELS, "must agree"),
     ]
@@ -217,9 +257,18 @@ def test_data_sets_of_samples_are_taken(makers: Path) -> None:
                 images, labels = torch.rand(6, 1, 4, 4), torch.tensor([0, 1] * 3)
                 return TensorDataset(images, labels), TensorDataset(images, labels)
 
-            def pillow():
-                one = [(Image.new("RGB", (5, 7), (255, 0, 0)), n % 2) for n in range(4)]
+            def pillow(mode="RGB"):
+                red = Image.new("RGB", (5, 7), (255, 0, 0)).convert(mode)
+                one = [(red, n % 2) for n in range(4)]
                 return one, one
+
+            def palette():
+                return pillow("P")
+
+            def other_sensor():
+                other = Sounds(4, 1)
+                other.sensor_size = (41, 1, 1)
+                return Sounds(4, 0), other
 
             def unknown_sensor():
                 return Sounds(4, 0).items, Sounds(4, 1).items
@@ -228,10 +277,13 @@ def test_data_sets_of_samples_are_taken(makers: Path) -> None:
     tensors = own_data("sets.py:tensors")
     assert isinstance(tensors, Images)
     assert image_of(tensors) == (1, 4, 4)
-    red = own_data("sets.py:pillow")
-    assert isinstance(red, Images)
-    assert image_of(red) == (3, 7, 5)
-    assert red.train[0].mean((1, 2)).tolist() == [1.0, 0.0, 0.0]
+    for maker in ("pillow", "palette"):
+        red = own_data(f"sets.py:{maker}")
+        assert isinstance(red, Images)
+        assert image_of(red) == (3, 7, 5)
+        assert red.train[0].mean((1, 2)).round(2).tolist() == [1.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match=r"sensors of \(40, 1, 1\) and \(41, 1, 1\)"):
+        own_data("sets.py:other_sensor")
     with pytest.raises(ValueError, match=r"events of a data set without sensor_size"):
         own_data("sets.py:unknown_sensor")
 
@@ -274,7 +326,7 @@ def test_settings_of_ones_own_by_command(makers: Path) -> None:
         assert f"digits-rule.trace_decay={value}" in text
     assert len(list((makers / "results" / "fault_tolerance").glob("*.json"))) == 2
     both = run(*asked, "--data", "makers.py:arrays", "--dry-run")
-    assert "makers-rule.trace_decay=0.9-HP-seed1" in both
+    assert "makers-arrays-rule.trace_decay=0.9-HP-seed1" in both
     text = run("continual", "--settings", "sweep.py:points", code=1)
     assert "continual takes settings of kind ContinualSettings, or Groups of them" in " ".join(
         text.split()
@@ -338,6 +390,21 @@ def test_a_plain_module_learns_from_a_loader() -> None:
     assert module.hidden.trace.abs().max() > 0
     assert module.hidden.theta.local_gain.grad is not None
     split = Split(images, labels)
-    assert train(Sequential(), split, loader, schedule)[-1].validation > 0.9
-    with pytest.raises(ValueError, match="an iterator is used up after one epoch"):
-        train(Sequential(), iter(loader), split, schedule)
+    again = train(Sequential(), split, DataLoader(TensorDataset(*split), batch_size=7), schedule)
+    assert again[-1].validation > 0.9
+    pair = (images, labels)
+    assert train(Sequential(), pair, pair, schedule)[-1].validation > 0.9
+    empty = Split(images[:0], labels[:0])
+    for data, held_out, message in (
+        (iter(loader), split, "an iterator is used up after one epoch"),
+        (empty, split, "no samples: give at least one"),
+        (split, empty, "no samples: give at least one"),
+        (split, [], "no samples to validate with"),
+        ([], split, "no samples in epoch 1"),
+        ([{"image": images}], split, "a batch is a dict: give pairs"),
+        ([(images, labels, labels)], split, "a batch is a tuple: give pairs"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(Sequential(), data, held_out, schedule)  # type: ignore[arg-type]
+    some = [(images, labels), (images[:0], labels[:0])]  # an empty batch is passed over
+    assert len(train(Sequential(), some, some, schedule)) == 12

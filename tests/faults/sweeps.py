@@ -18,12 +18,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from hybrid.experiments.core.network import (
-    Labelled,
-)
-from hybrid.experiments.core.samples import (
-    flat,
-)
+from hybrid.experiments.core.network import Labelled
+from hybrid.experiments.core.samples import flat
 from hybrid.experiments.core.trials import Trial, run_all
 from hybrid.experiments.fault_tolerance import EXPERIMENT, METHODS
 from hybrid.experiments.fault_tolerance.plans import SMOKE

@@ -1,7 +1,8 @@
 """Layers in models of one's own: chains, states in and out, constants, recurrence, lengths."""
 
 import copy
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -180,11 +181,7 @@ def test_print_says_what_a_model_is_made_of() -> None:
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
 @pytest.mark.parametrize("rule", [None, RULE, STDP(trace_decay=0.9)])
 def test_constants_may_be_tensors(kind: type[LIF], reset: Any, rule: LocalRule | None) -> None:
-    """One entry or one for each neuron: the same spikes as numbers, and gradients for parameters.
-
-    Gradients agree with central differences where a smooth surrogate is its own derivative: of v
-    with respect to decay and threshold, up to the first spike.
-    """
+    """One entry or one for each neuron: the spikes of numbers, and gradients for parameters."""
     numbers = layer(rule=rule, neuron=kind(decay=0.6, v_th=0.3, reset=reset)).double()
     x = sequences(inputs=6)
     expected = numbers(x)
@@ -253,6 +250,8 @@ def test_trained_constants_stay_within_bounds_and_survive_copies() -> None:
         made.constants.get_parameter("v_th").fill_(-1.0)
     assert made.neuron.decay.item() == 1.0  # type: ignore[attr-defined]
     assert made.neuron.v_th.item() > 0.0
+    made.neuron.decay.backward()  # type: ignore[attr-defined]
+    assert made.constants.get_parameter("decay").grad.item() == 1.0  # it can come back
     copied = copy.deepcopy(made)
     with torch.no_grad():
         copied.constants.get_parameter("decay").fill_(0.2)
@@ -288,6 +287,10 @@ def test_what_takes_numbers_alone_says_so() -> None:
         FewShotReadOut(4, 3, neuron=neuron, rule=None)
     with pytest.raises(ValueError, match="all neurons of a layer share their constants"):
         quantize(network(neuron=[LIF(decay=torch.full((8,), 0.4), v_th=0.3), NEURON]))
+    other = network()
+    other.layers[0] = HybridRecurrent(5, 8, neuron=NEURON, rule=RULE)
+    with pytest.raises(ValueError, match="HybridRecurrent has no form on the chip"):
+        quantize(other)
     shared = quantize(network(neuron=neuron))  # one for the layer is a number to the chip
     assert (
         shared.layers[0].soma.leak
@@ -391,10 +394,69 @@ def test_equal_lengths_are_the_plain_window() -> None:
     assert torch.equal(padded, other(x, lengths=LENGTHS).output)
 
 
+def test_an_empty_batch_of_sequences_has_no_answer() -> None:
+    net = network().double()
+    empty = net(sequences(samples=0), lengths=torch.zeros(0).long())
+    assert empty.output.shape == (0, 3)
+
+
+def test_states_of_other_samples_are_refused() -> None:
+    """By every kind of layer; and a state that was handed out stays when others are loaded."""
+    x = sequences(inputs=6)
+    for kind in (HybridLinear, HybridRecurrent):
+        options: dict[str, Any] = {"neuron": NEURON, "rule": RULE, "generator": seeded()}
+        made = kind(6, 4, **options).double()
+        final = made(x, made.stored()).final
+        with pytest.raises(ValueError, match="a state of 7 samples, and there are 3"):
+            made(x[:, :3], final)
+        begun = {name: value.clone() for name, value in made.state_dict().items()}
+        begun["trace"].zero_()
+        handed_out = made.stored().trace
+        assert handed_out is not None
+        made.load_state_dict(begun)
+        assert handed_out.any()
+        assert not made.trace.any()
+    own = HybridRecurrent(6, 4, neuron=NEURON, rule=RULE, lifetime="call").double()
+    state = own(x, LayerState(), pool="sample").final
+    with pytest.raises(ValueError, match="pool = 'batch' moves one trace for all samples"):
+        own(x, state)
+    carried = layer(6, rule=BCM(trace_decay=0.9)).double()
+    state = (
+        layer(6, rule=BCM(trace_decay=0.9), pool="sample", lifetime="call")
+        .double()(x, LayerState())
+        .final
+    )
+    with pytest.raises(ValueError, match=r"a memory of shape \[7, 4\] cannot be kept"):
+        carried(x, LayerState(eligibility=state.eligibility))
+
+
+class Twice(NamedTuple):
+    one: Tensor
+    other: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembering(Hebbian):
+    """A rule that begins with one tensor in two places."""
+
+    def begun(self, weight: Tensor) -> Any:
+        zero = weight.new_zeros(1, 1)
+        return Twice(zero, zero)
+
+    def lasting(self, memory: Any) -> Any:
+        return memory
+
+
+def test_a_memory_may_begin_with_one_tensor_twice() -> None:
+    made = layer(6, rule=Remembering(trace_decay=0.9)).double()
+    made(sequences(inputs=6))
+    assert len(made.stored().eligibility) == 2
+
+
 def test_lengths_that_make_no_sense_are_named() -> None:
-    net, x = network().double(), sequences()
+    net, x = network().double().eval(), sequences()
     for lengths, message in (
-        (torch.zeros(7).long(), "lengths from 0 to 6|lengths from 0 to 0"),
+        (torch.zeros(7).long(), "lengths from 0 to 0"),
         (torch.full((7,), 9), "lengths from 9 to 9: they must lie between 1 and the 6 steps"),
         (torch.ones(3).long(), r"lengths of shape \[3\] and torch.int64 for 7 samples"),
         (torch.ones(7), "torch.float32 for 7 samples"),
@@ -403,3 +465,7 @@ def test_lengths_that_make_no_sense_are_named() -> None:
             net(x, lengths=lengths)
     with pytest.raises(ValueError, match="lengths are of sequences"):
         net(x[0], lengths=LENGTHS)
+    normalised = layer(5, rule=None, normalise=True).double()
+    with pytest.raises(ValueError, match="a normalised layer needs all samples"):
+        normalised(x, lengths=LENGTHS)
+    assert torch.equal(net(x, lengths=LENGTHS.tolist()).output, net(x, lengths=LENGTHS).output)

@@ -201,6 +201,24 @@ def test_a_stream_of_any_rule_is_one_sample_after_the_other(name: str) -> None:
             state = LayerState(trace=window.final.trace, eligibility=memory)
 
 
+def test_a_stream_leaves_a_network_in_training_as_it_was() -> None:
+    """Running means of a normalisation, too: a stream is a test."""
+    network = FullyConnected(
+        (IN, 8, OUT),
+        neuron=NEURON,
+        rule=(None, RULES["Hebbian"]),
+        readout=LastMembrane(),
+        steps=T,
+        normalise=True,
+    ).double()
+    values = torch.rand(1, 3, IN, dtype=torch.float64)
+    before = [value.clone() for value in network.buffers()]
+    in_training = run_stream(network.train(), values).outputs
+    assert network.training
+    assert all(torch.equal(a, b) for a, b in zip(before, network.buffers(), strict=True))
+    assert torch.equal(in_training, run_stream(network.eval(), values).outputs)
+
+
 def test_what_a_rule_keeps_is_saved_reset_and_copied() -> None:
     """θ of BCM and tags are buffers: they travel with the state of the network."""
     for name in ("BCM", "reward-modulated STDP"):
@@ -233,6 +251,15 @@ def test_rewards_that_cannot_be_given_are_named() -> None:
         rule.reward(LayerState(), 1.0)
     with pytest.raises(ValueError, match=r"Rewarded\.rule = 3: it must be a local rule"):
         Rewarded(rule=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a local rule, and not itself Rewarded"):
+        Rewarded(rule=rule)
+    with pytest.raises(ValueError, match="show the layer something first"):
+        waiting.reward(1.0)
+    waiting(inputs())
+    with pytest.raises(ValueError, match="a reward of nan: give finite numbers"):
+        waiting.reward(float("nan"))
+    with pytest.raises(ValueError, match="a reward in evaluation, which leaves no tags"):
+        waiting.eval().reward(1.0)
     with pytest.raises(ValueError, match=r"BCM\.averaging = nan"):
         BCM(trace_decay=0.9, averaging=float("nan"))
 

@@ -98,6 +98,17 @@ def test_several_seeds_in_one_call_are_one_at_a_time(
             assert torch.allclose(left[name][s], value, atol=1e-12), name
 
 
+def test_training_under_vmap_needs_buffers_of_each() -> None:
+    """Else one layer would be left with a trace that is several, and never work again."""
+    own = network(1, RULES[1])
+    shown = images(10).view(5, 2, 6)
+    with pytest.raises(ValueError, match="give functional_call the buffers of each"):
+        vmap(lambda x: own(x).output)(shown)
+    own.eval()
+    assert vmap(lambda x: own(x).output)(shown).shape == (5, 2, 3)
+    assert own(shown[0]).output.shape == (2, 3)
+
+
 @traced
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("training", [True, False])
@@ -204,6 +215,7 @@ def train_part(rank: int, folder: str, rule: LocalRule, size: int) -> None:
     except ValueError as error:
         if rank == 0:
             Path(folder, "refused").write_text(str(error))
+    dist.barrier()  # nobody leaves while another is still at work
     dist.destroy_process_group()
 
 

@@ -13,7 +13,7 @@ from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import STDP, Hebbian, LocalRule
 from hybrid.model.recurrent import HybridRecurrent
-from hybrid.model.rules import BCM, Oja
+from hybrid.model.rules import BCM, Oja, Rewarded
 from hybrid.report.monitor import Monitor
 
 NEURON = LIF(decay=0.6, v_th=0.2)
@@ -24,6 +24,7 @@ RULES: tuple[LocalRule, ...] = (
     Oja(trace_decay=0.9),
     BCM(trace_decay=0.9),
 )
+WAITING = Rewarded(rule=STDP(trace_decay=0.9))
 
 
 def network(rule: LocalRule | None, **options: Any) -> FullyConnected:
@@ -85,6 +86,29 @@ def test_recurrence_and_chains_are_seen() -> None:
     assert torch.allclose(trace[-1], model[0].trace, atol=1e-12)
 
 
+def test_monitors_may_be_nested() -> None:
+    """Each sees every call within its block."""
+    own = network(RULES[0])
+    with Monitor(own) as outer:
+        own(images())
+        with Monitor(own.layers[0]) as inner:
+            own(images(2))
+        own(images(3))
+    assert {len(seen.z[0]) for seen in outer.values()} == {3}
+    assert len(inner[""].z[0]) == 2
+
+
+def test_tags_are_no_traces() -> None:
+    """Of a rule that waits for a reward the trace stays where it is."""
+    own = network(WAITING)
+    with Monitor(own, traces=True) as seen:
+        own(images())
+    trace = seen["layers.0"].trace
+    assert trace is not None
+    assert not trace.any()
+    assert own.layers[0].stored().eligibility.tag.any()  # type: ignore[operator]
+
+
 def test_a_frozen_trace_stays() -> None:
     own = network(RULES[0])
     own(images())
@@ -116,6 +140,11 @@ def test_pictures_in_one_line() -> None:
 def test_what_cannot_be_seen_is_named() -> None:
     with pytest.raises(ValueError, match="Linear has no layer to look into"):
         Monitor(nn.Linear(2, 2))
+    lengths, shown = torch.tensor([5, 2, 3, 4]), images().expand(5, -1, -1)
+    watched = network(RULES[0])
+    message = "not of samples that end at different steps"
+    with Monitor(watched, traces=True), pytest.raises(ValueError, match=message):
+        watched(shown, lengths=lengths)
     own = network(RULES[0])
     with Monitor(own) as seen:
         with pytest.raises(ValueError, match="nothing was seen yet"):

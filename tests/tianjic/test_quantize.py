@@ -10,9 +10,7 @@ from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF
 from hybrid.model.plasticity import Hebbian
 from hybrid.tianjic.cores import Limits, SpikingLayer, run
-from hybrid.tianjic.fixed import (
-    coded,
-)
+from hybrid.tianjic.fixed import coded
 from hybrid.tianjic.quantize import ChipNetwork, Options, largest_trace, quantize
 from hybrid.tianjic.soma import Soma
 from tests.tianjic.test_cores import images, network

@@ -17,9 +17,7 @@ from hybrid.experiments.core.network import (
     build_network,
     plastic_layers,
 )
-from hybrid.experiments.core.samples import (
-    flat,
-)
+from hybrid.experiments.core.samples import flat
 from hybrid.experiments.core.trials import Trial
 from hybrid.learning.evaluation import AnswerCurve, answer_curve
 from hybrid.learning.fitting import seeded

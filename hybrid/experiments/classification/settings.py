@@ -9,9 +9,7 @@ from hybrid.checks import require
 from hybrid.data.events.sets import EventSet
 from hybrid.data.images import CLASSES, DATA_NAMES, Images
 from hybrid.data.own import is_own, own_data
-from hybrid.experiments.core.network import (
-    NetworkSettings,
-)
+from hybrid.experiments.core.network import NetworkSettings
 from hybrid.experiments.core.samples import (
     checked_dataset,
     images_of,
@@ -79,6 +77,9 @@ def samples_of(settings: ClassificationSettings) -> Images:
 def on_own(settings: ClassificationSettings, dataset: str, label: str) -> ClassificationSettings:
     """Return settings for data of one's own; events are counted in windows and shown in order."""
     own = on_samples(settings, dataset, label)
+    if own.encode == InParts():  # by rows
+        channels, height, _ = shape_of(dataset)
+        own = replace(own, steps=channels * height)
     if isinstance(own_data(dataset), EventSet):
         counts = images_of(dataset, own.steps).train
         ceiling = max(round(float(np.percentile(counts[counts > 0], _SHARE))), 1)

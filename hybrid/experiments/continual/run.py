@@ -11,9 +11,7 @@ from torch import Tensor
 from hybrid.data.tasks import Task, permuted, split
 from hybrid.experiments.continual.methods import ContinualMethod, build
 from hybrid.experiments.continual.settings import ContinualSettings
-from hybrid.experiments.core.network import (
-    split_numbers,
-)
+from hybrid.experiments.core.network import split_numbers
 from hybrid.experiments.core.samples import (
     images_for,
     number_of_classes,

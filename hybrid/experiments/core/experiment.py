@@ -1,5 +1,6 @@
 """One experiment: what it runs in each profile, and how it trains, tests, reads and judges."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ class Group(Generic[SettingsT]):
 
 
 Plan = tuple[Group[SettingsT], ...]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +94,9 @@ class Experiment(Generic[SettingsT, MethodT]):
         if self.on_own is None:
             raise ValueError(f"{self.name} has data of its own, which cannot be exchanged")
         place = data if isinstance(data, str) else _place_of(data)
-        own, plan = Path(place.rpartition(":")[0]).stem, self._plan(profile)
+        file, _, function = place.rpartition(":")
+        own, plan = Path(file).stem, self._plan(profile)
+        own = own if function == "make" else f"{own}-{function}"
         alone = len({s.label for group in plan for s in group.settings}) == 1
         groups, refused = [], ""
         for group in plan:
@@ -102,9 +106,15 @@ class Experiment(Generic[SettingsT, MethodT]):
                 if settings.dataset in settings.label:
                     label = settings.label.replace(settings.dataset, own)
                 try:
-                    found.setdefault(label, self.on_own(settings, place, label))
+                    new = self.on_own(settings, place, label)
                 except ValueError as error:  # settings for colours, for example
                     refused = str(error)
+                    _log.warning("%s is left out: %s", settings.label, refused)
+                    continue
+                if found.get(label, new) != new:  # it was told from others by its data set
+                    label = f"{own}-{settings.label}"
+                    new = replace(new, label=label)
+                found[label] = new
             if found:
                 groups.append(replace(group, settings=tuple(found.values())))
         if not groups:

@@ -13,7 +13,7 @@ from hybrid.checks import require
 from hybrid.data.events.frames import to_frames
 from hybrid.data.events.sets import EventSet, EventSource
 from hybrid.data.images import CLASSES, Images, load_images
-from hybrid.data.own import classes_in, image_of, images_in, is_own, own_data
+from hybrid.data.own import classes_in, image_of, images_in, is_own, made_at, own_data, place_of
 from hybrid.experiments.core.settings import Settings, SettingsT
 
 
@@ -39,6 +39,23 @@ def flat(settings: Settings, pixels: np.ndarray) -> Tensor:
 
 
 @lru_cache(maxsize=2)
+def _known(dataset: str) -> Images:
+    return load_images(dataset)
+
+
+@lru_cache(maxsize=2)
+def _framed(place: str, steps: int) -> Images:
+    """Return events of one's own as frames, see `images_of`."""
+    data = made_at(place)
+    assert isinstance(data, EventSet)
+
+    def frames(source: EventSource) -> np.ndarray:
+        counts = to_frames(source.read(range(len(source.labels))), steps)
+        return counts.reshape(len(counts), -1).astype(np.float32)
+
+    return Images(frames(data.train), data.train.labels, frames(data.test), data.test.labels)
+
+
 def images_of(dataset: str, steps: int | None = None) -> Images:
     """Return an image set, kept in memory for the trials that follow.
 
@@ -48,16 +65,10 @@ def images_of(dataset: str, steps: int | None = None) -> Images:
         ValueError: if data of one's own are events, and no steps are asked for.
     """
     if not is_own(dataset):
-        return load_images(dataset)
-    data = own_data(dataset)
-    if steps is None or isinstance(data, Images):
+        return _known(dataset)
+    if steps is None or isinstance(own_data(dataset), Images):
         return images_in(dataset)
-
-    def framed(source: EventSource) -> np.ndarray:
-        counts = to_frames(source.read(range(len(source.labels))), steps)
-        return counts.reshape(len(counts), -1).astype(np.float32)
-
-    return Images(framed(data.train), data.train.labels, framed(data.test), data.test.labels)
+    return _framed(place_of(dataset), steps)
 
 
 def images_for(settings: Settings) -> Images:

@@ -98,6 +98,7 @@ class Task(NamedTuple):
     trial: Trial[Any, Any]
     place: Place
     source: str | None  # hash of the code; None: the worker's own, as it may be another machine
+    data: str  # hash of the data that the record will name
 
 
 class Computed(NamedTuple):
@@ -109,9 +110,19 @@ class Computed(NamedTuple):
 
 
 def compute(task: Task) -> Computed:
-    """Train and test one network."""
-    trial, place, source = task
+    """Train and test one network.
+
+    Raises:
+        ValueError: if the data here are others than where the run was started.
+    """
+    trial, place, source, data = task
     began = time.perf_counter()
+    if trial.experiment.data_sha256(trial.settings) != data:
+        raise ValueError(
+            f"{trial.settings.dataset} holds other data in this process than where the run was "
+            "started: a function of your own must return the same each time (give its generator a "
+            "seed), and files must not change during a run"
+        )
     result, network = trial.experiment.compute(trial, place)
     about: Json = {
         "seconds": round(time.perf_counter() - began, 1),
@@ -164,7 +175,8 @@ def run_all(
             place = Place(device, store.checkpoint_path(request), store)
             if store.recompute:
                 store.checkpoint_path(request).unlink(missing_ok=True)
-        tasks[number] = Task(trial, place, None if away else source)
+        own = data[trial.experiment.name, trial.settings.dataset]
+        tasks[number] = Task(trial, place, None if away else source, own)
     numbers = list(tasks)
     for i, done in fan_out(compute, tasks.values(), jobs=jobs, title=title, fast=fast):
         number = numbers[i]

@@ -23,9 +23,7 @@ from hybrid.data.events.frames import to_frames
 from hybrid.data.events.recordings import Recordings
 from hybrid.data.events.sets import EventSet, EventSource, load_events
 from hybrid.data.own import is_own, own_data
-from hybrid.experiments.core.samples import (
-    on_samples,
-)
+from hybrid.experiments.core.samples import on_samples
 from hybrid.experiments.event_tolerance.settings import EventSettings
 from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
 
@@ -53,10 +51,14 @@ class EventData:
 
 
 @lru_cache(maxsize=2)
+def _known(dataset: str) -> EventSet:
+    return load_events(dataset)
+
+
 def event_set(dataset: str) -> EventSet:
     """Return a set of recordings, kept in memory for the trials that follow."""
     if not is_own(dataset):
-        return load_events(dataset)
+        return _known(dataset)
     data = own_data(dataset)
     if not isinstance(data, EventSet):
         raise ValueError(

@@ -7,12 +7,8 @@ from hybrid.checks import require
 from hybrid.data.events.faults import SENSOR_FAULTS, check_sensor_level
 from hybrid.data.events.sets import EVENT_NAMES
 from hybrid.described import LATER
-from hybrid.experiments.core.network import (
-    NetworkSettings,
-)
-from hybrid.experiments.core.samples import (
-    checked_dataset,
-)
+from hybrid.experiments.core.network import NetworkSettings
+from hybrid.experiments.core.samples import checked_dataset
 from hybrid.experiments.core.settings import Levels, check_faults
 from hybrid.learning.correction import Correction, Rates
 from hybrid.model.coding import EventCounts

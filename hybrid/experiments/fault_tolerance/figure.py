@@ -18,9 +18,7 @@ from hybrid.experiments.core.records import (
     select,
     shared_seeds,
 )
-from hybrid.experiments.core.samples import (
-    class_names,
-)
+from hybrid.experiments.core.samples import class_names
 from hybrid.experiments.fault_tolerance.claims import MAIN, reported_gaps
 from hybrid.experiments.fault_tolerance.controls import draw_controls
 from hybrid.report.figures import BLACK, COLOURS, GREY, canvas

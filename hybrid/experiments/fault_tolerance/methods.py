@@ -8,9 +8,7 @@ from torch import Tensor
 
 from hybrid.data.augment import add_noise, erase
 from hybrid.experiments.core.methods import GP, HP, HP_SAMPLE, LP, Method
-from hybrid.experiments.core.network import (
-    build_network,
-)
+from hybrid.experiments.core.network import build_network
 from hybrid.experiments.core.samples import shape_of
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.fault_tolerance.settings import FaultSettings

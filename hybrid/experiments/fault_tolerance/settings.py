@@ -7,12 +7,8 @@ from hybrid.checks import require
 from hybrid.data.faults import FAULTS, check_level
 from hybrid.data.images import GREY_NAMES
 from hybrid.described import LATER
-from hybrid.experiments.core.network import (
-    NetworkSettings,
-)
-from hybrid.experiments.core.samples import (
-    checked_dataset,
-)
+from hybrid.experiments.core.network import NetworkSettings
+from hybrid.experiments.core.samples import checked_dataset
 from hybrid.experiments.core.settings import Levels, check_faults
 from hybrid.learning.correction import CORRECTIONS, Correction, Rates
 

@@ -23,6 +23,7 @@ from hybrid.model.plasticity import (
     LocalRule,
     Pool,
     Synapse,
+    mapped,
 )
 from hybrid.model.window.clip import SplitTrace, may_clip, select_inputs
 from hybrid.model.window.memories import (
@@ -123,7 +124,7 @@ def run_window(
     choose("pool", pool, POOLS)
     if synapse.mask is not None:  # of booleans, for example
         synapse = synapse._replace(mask=synapse.mask.to(synapse.weight.dtype))
-    _check_shapes(drive.shape, synapse, start, pool, sparse_mask)
+    check_shapes(drive.shape, synapse, start, pool, sparse_mask)
     if teacher is not None and len(teacher) != drive.steps:
         raise ValueError(f"{len(teacher)} teacher currents for {drive.steps} steps")
     choose("evaluation", evaluation, EVALUATIONS)
@@ -244,11 +245,23 @@ def cheaper_evaluation(layer: Plastic) -> Literal["recurrent", "factored"]:
     return "factored" if factored < recurrent else "recurrent"
 
 
-def _check_shapes(
-    shape: torch.Size, synapse: Synapse, start: LayerState, pool: Pool, sparse: SparseMask | None
+def check_shapes(
+    shape: torch.Size,
+    synapse: Synapse,
+    start: LayerState,
+    pool: Pool,
+    sparse: SparseMask | None = None,
 ) -> None:
     """Refuse what does not fit a drive whose steps have a shape [N, in]."""
     out, inputs = synapse.weight.shape
+    held: set[int] = set()
+    for part in (start.neuron, start.eligibility):
+        mapped(lambda value: held.add(len(value)) or value, part)  # type: ignore[func-returns-value]
+    if len(shape) == 2 and not held <= {1, shape[0]}:
+        raise ValueError(
+            f"the start is a state of {max(held)} samples, and there are {shape[0]}: start the "
+            "same samples from it, or begin anew from stored()"
+        )
     if len(shape) != 2 or shape[1] != inputs:
         raise ValueError(f"each step of the drive must have shape [N, {inputs}], got {list(shape)}")
     if start.trace is not None:
