@@ -13,7 +13,7 @@ _PAGE = """<!doctype html>
 body {{ font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }}
 pre {{ white-space: pre-wrap; font: 14px/1.45 monospace; }}
 h2 {{ border-top: 1px solid #cccccc; padding-top: 0.6em; }}
-code, a {{ color: #0072B2; text-decoration: none; }}
+code, a {{ color: #0072B2; text-decoration: none; overflow-wrap: anywhere; }}
 section {{ margin-left: 1.5em; }}
 </style></head><body>
 <h1>hybrid {version}: reference</h1>
