@@ -20,6 +20,7 @@ _TEMPLATE = """
 .book-nav { font: 14px sans-serif; padding: 8px 24px; background: #f2f2f2; }
 .book-nav a { margin-right: 16px; color: #0072B2; text-decoration: none; }
 .jp-RenderedMarkdown .highlight { background: #f5f5f5; padding: 6px 12px; margin: 8px 0; }
+.jp-RenderedMarkdown .highlight pre { background: none; }
 </style>
 {%- endblock -%}
 {%- block data_png scoped -%}
