@@ -18,7 +18,8 @@ from hybrid.model.embedding import convolution
 from hybrid.model.layers import HybridLinear, InitialMeta, Lifetime
 from hybrid.model.networks import Activity, HybridNetwork
 from hybrid.model.neurons import Neuron, NeuronState, require_numbers
-from hybrid.model.plasticity import LayerState, LocalRule, Pool
+from hybrid.model.plasticity import LayerState, LocalRule
+from hybrid.model.pooling import Pool
 from hybrid.model.window.choice import Window
 
 

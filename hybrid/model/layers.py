@@ -26,16 +26,8 @@ from hybrid.model.neurons import (
     without_values,
 )
 from hybrid.model.parameters import Constants, Kept, Theta, renew_buffers
-from hybrid.model.plasticity import (
-    POOLS,
-    LayerState,
-    LocalRule,
-    MetaLocal,
-    Pool,
-    Synapse,
-    mapped,
-    plastic_step,
-)
+from hybrid.model.plasticity import LayerState, LocalRule, MetaLocal, Synapse, mapped, plastic_step
+from hybrid.model.pooling import POOLS, Pool
 from hybrid.model.rules import Rewarded
 from hybrid.model.window.choice import Evaluation, Window, run_window
 from hybrid.model.window.memories import FinalTrace

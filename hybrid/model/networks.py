@@ -34,12 +34,12 @@ from hybrid.model.neurons import Constant, Neuron, NeuronState
 from hybrid.model.plasticity import (
     LayerState,
     LocalRule,
-    Pool,
     contract,
     global_weight,
     hybrid_weight,
     mapped,
 )
+from hybrid.model.pooling import Pool
 from hybrid.model.rules import Rewarded
 from hybrid.model.window.choice import Evaluation, Window
 from hybrid.model.window.sparse import SparseMask

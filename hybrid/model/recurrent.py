@@ -8,7 +8,8 @@ from torch import Tensor
 from hybrid.checks import choose
 from hybrid.model.drive import Drive
 from hybrid.model.layers import HybridLinear
-from hybrid.model.plasticity import POOLS, LayerState, Pool, Synapse, plastic_step
+from hybrid.model.plasticity import LayerState, Synapse, plastic_step
+from hybrid.model.pooling import POOLS, Pool
 from hybrid.model.window.choice import EVALUATIONS, Window, check_shapes
 
 

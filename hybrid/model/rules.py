@@ -19,10 +19,10 @@ from hybrid.model.plasticity import (
     Memory,
     MetaLocal,
     Pairs,
-    Pooling,
     clipped,
     update_trace,
 )
+from hybrid.model.pooling import Pooling
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from hybrid.model.convolutional import Convolutional
 from hybrid.model.drive import Drive
 from hybrid.model.layers import HybridLinear
-from hybrid.model.plasticity import LayerState, Pool, Pooling
+from hybrid.model.plasticity import LayerState
+from hybrid.model.pooling import Pool, Pooling
 from hybrid.model.recurrent import HybridRecurrent
 from hybrid.model.window.choice import Window
 from hybrid.report.figures import BLACK, COLOURS, canvas

@@ -12,7 +12,8 @@ from hybrid.model.drive import direct
 from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
-from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, MetaLocal, Pool
+from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, MetaLocal
+from hybrid.model.pooling import Pool
 from hybrid.model.rules import BCM, Oja, Rewarded
 from hybrid.model.streams import run_stream
 from hybrid.model.window.choice import run_window

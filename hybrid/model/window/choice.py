@@ -15,16 +15,8 @@ from torch import Tensor
 from hybrid.checks import choose
 from hybrid.model.drive import Control, Source, as_drive
 from hybrid.model.neurons import Neuron, NeuronState, without_values
-from hybrid.model.plasticity import (
-    POOLS,
-    STDP,
-    Hebbian,
-    LayerState,
-    LocalRule,
-    Pool,
-    Synapse,
-    mapped,
-)
+from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, Synapse, mapped
+from hybrid.model.pooling import POOLS, Pool
 from hybrid.model.window.clip import SplitTrace, may_clip, select_inputs
 from hybrid.model.window.memories import (
     EventHistory,

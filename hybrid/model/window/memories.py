@@ -24,14 +24,13 @@ from hybrid.model.plasticity import (
     LocalRule,
     Memory,
     MetaLocal,
-    Pool,
-    Pooling,
     Synapse,
     contract,
     global_weight,
     hybrid_weight,
     synaptic_current,
 )
+from hybrid.model.pooling import Pool, Pooling
 from hybrid.model.window.signals import StaticRule, StaticSignal, signal_of
 
 Ending = tuple[Tensor | None, Memory]
