@@ -91,17 +91,22 @@ def plain_stream(net: FullyConnected, values: torch.Tensor) -> torch.Tensor:
     return torch.stack(outputs)
 
 
+def clipped(trained: FullyConnected, clip: float) -> FullyConnected:
+    """Return a copy of a trained network whose rule has a clip, its traces within it."""
+    net = network(rule=Hebbian(trace_decay=0.95, trace_clip=clip, nominal_batch=20))
+    net.load_state_dict(trained.state_dict())
+    for layer in net.layers:
+        layer.trace.clamp_(-clip, clip)
+    return net
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 100])
 @pytest.mark.parametrize("clip", [4.0, 0.05])
 def test_streams_side_by_side_equal_one_after_the_other(
     trained: FullyConnected, chunk: int, clip: float
 ) -> None:
     """Chunked and factored = plain, with the clip out of reach and with the clip acting."""
-    rule = Hebbian(trace_decay=0.95, trace_clip=clip, nominal_batch=20)
-    net = network(rule=rule)
-    net.load_state_dict(trained.state_dict())
-    for layer in net.layers:
-        layer.trace.clamp_(-clip, clip)
+    net = clipped(trained, clip)
     net.double().eval()
     values = torch.stack([HELD_OUT.inputs[:23], HELD_OUT.inputs[23:46]]).double()
     streamed = run_stream(net, values, chunk=chunk)
@@ -115,11 +120,7 @@ def test_streams_of_inputs_that_change_equal_one_after_the_other(
     trained: FullyConnected, chunk: int | None, clip: float
 ) -> None:
     """As above, for inputs that differ from step to step, such as frames of events."""
-    rule = Hebbian(trace_decay=0.95, trace_clip=clip, nominal_batch=20)
-    net = network(rule=rule)
-    net.load_state_dict(trained.state_dict())
-    for layer in net.layers:
-        layer.trace.clamp_(-clip, clip)
+    net = clipped(trained, clip)
     net.encode = InParts()
     net.double().eval()
     generator = torch.Generator().manual_seed(5)

@@ -1,0 +1,139 @@
+"""Constants of neurons that are tensors: trained, or one for each neuron."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hybrid.model.coding import Rate
+from hybrid.model.convolutional import Convolution, Convolutional, Dense
+from hybrid.model.few_shot import FewShotReadOut
+from hybrid.model.layers import meta_parameters, weight_parameters
+from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
+from hybrid.model.plasticity import STDP, LocalRule
+from hybrid.model.recurrent import HybridRecurrent
+from hybrid.tianjic.quantize import quantize
+from tests.model.small import NEURON, RULE, layer, network, sequences
+
+
+@pytest.mark.parametrize("kind", [LIF, AdaptiveLIF])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("rule", [None, RULE, STDP(trace_decay=0.9)])
+def test_constants_may_be_tensors(kind: type[LIF], reset: Any, rule: LocalRule | None) -> None:
+    """One entry or one for each neuron: the spikes of numbers, and gradients for parameters."""
+    numbers = layer(rule=rule, neuron=kind(decay=0.6, v_th=0.3, reset=reset)).double()
+    x = sequences(inputs=6)
+    expected = numbers(x)
+    for shape in ((), (1,), (4,)):
+        constants = {
+            "decay": nn.Parameter(torch.full(shape, 0.6, dtype=torch.float64)),
+            "v_th": nn.Parameter(torch.full(shape, 0.3, dtype=torch.float64)),
+        }
+        given = kind(**constants, reset=reset)  # type: ignore[arg-type]
+        made = layer(rule=rule, neuron=given).double()
+        window = made(x)
+        assert torch.equal(window.z, expected.z)
+        assert torch.allclose(window.v, expected.v, atol=1e-12)
+        (window.v.sum() + window.z.sum()).backward()
+        trained = made.constants
+        for name, value in constants.items():
+            own = trained.get_parameter(name)
+            assert own is not value  # a copy of the layer's own
+            assert own.grad is not None
+            assert own.grad.shape == shape
+        assert trained.get_parameter("decay").grad.abs().max() > 0.01  # type: ignore[union-attr]
+        assert trained.get_parameter("decay") in {*weight_parameters(made)}
+        assert trained.get_parameter("decay") not in {*meta_parameters(made)}
+
+
+def test_gradients_of_constants_agree_with_differences() -> None:
+    """Without spikes v is smooth in the decay and, through the post signal, in the threshold."""
+
+    def run(decay: float, v_th: float) -> tuple[Tensor, Any]:
+        neuron = LIF(
+            decay=nn.Parameter(torch.tensor(decay, dtype=torch.float64)),
+            v_th=nn.Parameter(torch.tensor(v_th, dtype=torch.float64)),
+        )
+        made = layer(neuron=neuron).double()
+        window = made(0.2 * sequences(inputs=6))
+        assert not window.z.any()
+        return window.v.square().sum(), made.constants
+
+    value, constants = run(0.6, 3.0)
+    value.backward()
+    for name, (high, low) in {
+        "decay": (run(0.6 + 1e-6, 3.0)[0], run(0.6 - 1e-6, 3.0)[0]),
+        "v_th": (run(0.6, 3.0 + 1e-6)[0], run(0.6, 3.0 - 1e-6)[0]),
+    }.items():
+        slope = ((high - low) / 2e-6).item()
+        assert abs(slope) > 1e-6
+        assert constants.get_parameter(name).grad.item() == pytest.approx(slope, rel=1e-4), name
+
+
+def test_neurons_of_a_layer_may_differ() -> None:
+    """One neuron with its own constants behaves as a layer of such neurons."""
+    decays = torch.tensor([0.1, 0.4, 0.7, 1.0], dtype=torch.float64)
+    x = sequences(inputs=6)
+    mixed = layer(rule=None, neuron=LIF(decay=decays, v_th=0.3)).double()(x)
+    for i, decay in enumerate(decays.tolist()):
+        alone = layer(rule=None, neuron=LIF(decay=decay, v_th=0.3)).double()(x)
+        assert torch.equal(mixed.z[..., i], alone.z[..., i])
+    assert "constants.decay" in layer(neuron=LIF(decay=decays, v_th=0.3)).state_dict()
+
+
+def test_trained_constants_stay_within_bounds_and_survive_copies() -> None:
+    neuron = LIF(decay=nn.Parameter(torch.tensor(0.9)), v_th=nn.Parameter(torch.tensor(0.3)))
+    made = layer(neuron=neuron)
+    with torch.no_grad():
+        made.constants.get_parameter("decay").fill_(1.7)
+        made.constants.get_parameter("v_th").fill_(-1.0)
+    assert made.neuron.decay.item() == 1.0  # type: ignore[attr-defined]
+    assert made.neuron.v_th.item() > 0.0
+    made.neuron.decay.backward()  # type: ignore[attr-defined]
+    assert made.constants.get_parameter("decay").grad.item() == 1.0  # it can come back
+    copied = copy.deepcopy(made)
+    with torch.no_grad():
+        copied.constants.get_parameter("decay").fill_(0.2)
+    assert copied.neuron.decay.item() == pytest.approx(0.2)  # type: ignore[attr-defined]
+    assert made.neuron.decay.item() == 1.0  # type: ignore[attr-defined]
+
+
+def test_constants_that_make_no_sense_are_named() -> None:
+    for make, message in (
+        (lambda: LIF(decay=torch.tensor([0.1, float("nan")]), v_th=0.3), r"LIF\.decay = tensor"),
+        (lambda: LIF(decay=0.1, v_th=torch.tensor([0.1, 0.0])), r"LIF\.v_th = tensor"),
+        (lambda: IF(v_th=torch.tensor(-1.0)), r"IF\.v_th"),
+        (lambda: layer(neuron=LIF(decay=torch.full((3,), 0.4), v_th=0.3)), "each of its 4 neurons"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+def test_what_takes_numbers_alone_says_so() -> None:
+    neuron: Neuron = LIF(decay=nn.Parameter(torch.tensor(0.4)), v_th=0.3)
+    with pytest.raises(ValueError, match="Convolutional takes numbers"):
+        Convolutional(
+            (1, 6, 6),
+            [Convolution(channels=2)],
+            [Dense(size=3)],
+            neuron=neuron,
+            rule=None,
+            readout=Rate(),
+            steps=2,
+        )
+    assert isinstance(neuron, LIF)
+    with pytest.raises(ValueError, match="FewShotReadOut takes numbers"):
+        FewShotReadOut(4, 3, neuron=neuron, rule=None)
+    with pytest.raises(ValueError, match="all neurons of a layer share their constants"):
+        quantize(network(neuron=[LIF(decay=torch.full((8,), 0.4), v_th=0.3), NEURON]))
+    other = network()
+    other.layers[0] = HybridRecurrent(5, 8, neuron=NEURON, rule=RULE)
+    with pytest.raises(ValueError, match="HybridRecurrent has no form on the chip"):
+        quantize(other)
+    shared = quantize(network(neuron=neuron))  # one for the layer is a number to the chip
+    assert (
+        shared.layers[0].soma.leak
+        == quantize(network(neuron=LIF(decay=0.4, v_th=0.3))).layers[0].soma.leak
+    )
