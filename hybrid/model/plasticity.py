@@ -62,6 +62,16 @@ class Eligibility(NamedTuple):
 Memory = Any
 
 
+class Step(NamedTuple):
+    """One step of a plastic layer, as its rule sees it."""
+
+    x: Tensor  # presynaptic activity x_t [N, in]
+    state: NeuronState  # what it evoked: potentials v_t and spikes z_t [N, out]
+    meta: MetaLocal  # θ
+    v_th: Constant
+    pooling: Pooling  # how the N samples move the trace
+
+
 class LayerState(NamedTuple):
     """What a plastic layer carries from step to step."""
 
@@ -106,24 +116,13 @@ class LocalRule(ABC):
         require(self, "nominal_batch", self.nominal_batch >= 1, ">= 1")
 
     @abstractmethod
-    def correlate(
-        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: Constant
-    ) -> tuple[Pairs, Memory]:
-        """Return the signals of this step, from x [N, in] and what it evoked, and the memory."""
+    def correlate(self, step: Step, memory: Memory) -> tuple[Pairs, Memory]:
+        """Return the signals of this step and the memory after it."""
 
-    def learn(
-        self,
-        trace: Tensor | None,
-        x: Tensor,
-        state: NeuronState,
-        memory: Memory,
-        meta: MetaLocal,
-        v_th: Constant,
-        pooling: Pooling,
-    ) -> tuple[Tensor, Memory]:
+    def learn(self, trace: Tensor | None, memory: Memory, step: Step) -> tuple[Tensor, Memory]:
         """Return P_{t+1} and the memory after this step; `update_trace` says in which shapes."""
-        pairs, memory = self.correlate(x, state, memory, meta, v_th)
-        return update_trace(trace, pairs, meta, self, pooling), memory
+        pairs, memory = self.correlate(step, memory)
+        return update_trace(trace, pairs, step.meta, self, step.pooling), memory
 
     def begun(self, weight: Tensor) -> Memory:
         """Return what a layer with weights [out, in] keeps from call to call, as it begins.
@@ -171,10 +170,9 @@ class Hebbian(LocalRule):
             y = torch.tanh(y) if self.post == "tanh" else y
         return y if self.sign == 1 else -y
 
-    def correlate(
-        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: Constant
-    ) -> tuple[Pairs, Memory]:
-        return ((x, self.post_signal(state.v, meta.sliding_threshold, v_th)),), memory
+    def correlate(self, step: Step, memory: Memory) -> tuple[Pairs, Memory]:
+        y = self.post_signal(step.state.v, step.meta.sliding_threshold, step.v_th)
+        return ((step.x, y),), memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,15 +207,14 @@ class STDP(LocalRule):
         for name in ("potentiation", "depression"):
             require(self, name, math.isfinite(getattr(self, name)), "finite")
 
-    def correlate(
-        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: Constant
-    ) -> tuple[Pairs, Memory]:
-        earlier = memory or Eligibility(torch.zeros_like(x), torch.zeros_like(state.z))
+    def correlate(self, step: Step, memory: Memory) -> tuple[Pairs, Memory]:
+        x, z = step.x, step.state.z
+        earlier = memory or Eligibility(torch.zeros_like(x), torch.zeros_like(z))
         pre = self.pre_decay * earlier.pre + x
         post = self.post_decay * earlier.post
-        depression = self.depression + meta.sliding_threshold
-        pairs = ((pre, self.potentiation * state.z), (x, -depression * post))
-        return pairs, Eligibility(pre, post + state.z)
+        depression = self.depression + step.meta.sliding_threshold
+        pairs = ((pre, self.potentiation * z), (x, -depression * post))
+        return pairs, Eligibility(pre, post + z)
 
 
 def contract(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -340,8 +337,6 @@ def plastic_step(
     if rule is None or not len(x):
         return state._replace(neuron=spiking)
     assert synapse.meta is not None
-    meta, pooling = synapse.meta, Pooling.of(pool, rule, x.shape[0])
-    trace, memory = rule.learn(
-        state.trace, x, spiking, state.eligibility, meta, neuron.v_th, pooling
-    )
+    step = Step(x, spiking, synapse.meta, neuron.v_th, Pooling.of(pool, rule, x.shape[0]))
+    trace, memory = rule.learn(state.trace, state.eligibility, step)
     return LayerState(spiking, trace, memory)

@@ -11,18 +11,16 @@ import torch
 from torch import Tensor
 
 from hybrid.checks import require
-from hybrid.model.neurons import Constant, NeuronState
 from hybrid.model.plasticity import (
     Hebbian,
     LayerState,
     LocalRule,
     Memory,
-    MetaLocal,
     Pairs,
+    Step,
     clipped,
     update_trace,
 )
-from hybrid.model.pooling import Pooling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +37,10 @@ class Oja(Hebbian):
     Source: Oja, J. Math. Biol. 15 (1982).
     """
 
-    def learn(
-        self,
-        trace: Tensor | None,
-        x: Tensor,
-        state: NeuronState,
-        memory: Memory,
-        meta: MetaLocal,
-        v_th: Constant,
-        pooling: Pooling,
-    ) -> tuple[Tensor, Memory]:
+    def learn(self, trace: Tensor | None, memory: Memory, step: Step) -> tuple[Tensor, Memory]:
         """See `LocalRule.learn`."""
-        pairs, memory = self.correlate(x, state, memory, meta, v_th)
+        pairs, memory = self.correlate(step, memory)
+        meta, pooling = step.meta, step.pooling
         moved = update_trace(trace, pairs, meta, None, pooling)
         if trace is not None:
             square = pairs[0][1].square()
@@ -93,28 +83,17 @@ class BCM(LocalRule):
         super().__post_init__()
         require(self, "averaging", 0.0 < self.averaging <= 1.0, "in (0, 1]")
 
-    def correlate(
-        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: Constant
-    ) -> tuple[Pairs, Memory]:
-        y = torch.relu(state.v / v_th)
-        threshold = (
-            meta.sliding_threshold if memory is None else memory.square + (meta.sliding_threshold)
-        )
-        return ((x, y * (y - threshold)),), memory
+    def correlate(self, step: Step, memory: Memory) -> tuple[Pairs, Memory]:
+        y = torch.relu(step.state.v / step.v_th)
+        threshold = step.meta.sliding_threshold
+        threshold = threshold if memory is None else memory.square + threshold
+        return ((step.x, y * (y - threshold)),), memory
 
-    def learn(
-        self,
-        trace: Tensor | None,
-        x: Tensor,
-        state: NeuronState,
-        memory: Memory,
-        meta: MetaLocal,
-        v_th: Constant,
-        pooling: Pooling,
-    ) -> tuple[Tensor, Memory]:
+    def learn(self, trace: Tensor | None, memory: Memory, step: Step) -> tuple[Tensor, Memory]:
         """See `LocalRule.learn`."""
-        moved, _ = super().learn(trace, x, state, memory, meta, v_th, pooling)
-        square = torch.relu(state.v / v_th).square()
+        moved, _ = super().learn(trace, memory, step)
+        pooling = step.pooling
+        square = torch.relu(step.state.v / step.v_th).square()
         if pooling.shared:
             square = pooling.weight * pooling.total(square.sum(0, keepdim=True))
         before = torch.zeros_like(square) if memory is None else memory.square
@@ -164,26 +143,17 @@ class Rewarded(LocalRule):
         known = isinstance(self.rule, LocalRule) and not isinstance(self.rule, Rewarded)
         require(self, "rule", known, "a local rule, and not itself Rewarded")
 
-    def correlate(
-        self, x: Tensor, state: NeuronState, memory: Memory, meta: MetaLocal, v_th: Constant
-    ) -> tuple[Pairs, Memory]:
-        return self.rule.correlate(x, state, memory, meta, v_th)
+    def correlate(self, step: Step, memory: Memory) -> tuple[Pairs, Memory]:
+        return self.rule.correlate(step, memory)
 
-    def learn(
-        self,
-        trace: Tensor | None,
-        x: Tensor,
-        state: NeuronState,
-        memory: Memory,
-        meta: MetaLocal,
-        v_th: Constant,
-        pooling: Pooling,
-    ) -> tuple[Tensor, Memory]:
+    def learn(self, trace: Tensor | None, memory: Memory, step: Step) -> tuple[Tensor, Memory]:
         """See `LocalRule.learn`."""
+        pooling = step.pooling
         tag, inner = (None, None) if memory is None else memory
         if tag is not None:
-            tag = tag.squeeze(0) if pooling.shared else tag.expand(len(x), -1, -1)
-        tag, inner = self.rule.learn(tag, x, state, inner, meta, v_th, pooling.of_rule(self.rule))
+            tag = tag.squeeze(0) if pooling.shared else tag.expand(len(step.x), -1, -1)
+        own = step._replace(pooling=pooling.of_rule(self.rule))
+        tag, inner = self.rule.learn(tag, inner, own)
         kept = torch.zeros_like(tag) if trace is None else pooling.trace_decay * trace
         tag = tag.unsqueeze(0) if pooling.shared else tag
         return clipped(kept, self), Tagged(tag, inner)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hybrid.model.convolutional import Convolutional
 from hybrid.model.drive import Drive
 from hybrid.model.layers import HybridLinear
-from hybrid.model.plasticity import LayerState
+from hybrid.model.plasticity import LayerState, Step
 from hybrid.model.pooling import Pool, Pooling
 from hybrid.model.recurrent import HybridRecurrent
 from hybrid.model.window.choice import Window
@@ -192,9 +192,8 @@ def _history(
             own = state.z.new_zeros(state.z.shape) if before is None else before
             x, before = torch.cat([x, own], dim=-1), state.z
         if adapt:
-            moved, memory = rule.learn(
-                history[-1], x, state, memory, meta, layer.neuron.v_th, pooling
-            )
+            step = Step(x, state, meta, layer.neuron.v_th, pooling)
+            moved, memory = rule.learn(history[-1], memory, step)
             history.append(moved)
         else:
             history.append(history[-1])

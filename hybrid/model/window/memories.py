@@ -24,6 +24,7 @@ from hybrid.model.plasticity import (
     LocalRule,
     Memory,
     MetaLocal,
+    Step,
     Synapse,
     contract,
     global_weight,
@@ -123,14 +124,14 @@ class RecurrentTrace:
 
     def learn(self, t: int, state: NeuronState) -> None:
         meta, rule, drive = self._layer.meta, self._layer.rule, self._layer.drive
-        pooling, v_th = self._pooling, self._layer.v_th
+        pooling = self._pooling
         if self._linear:
             x, weight = drive.value_at(t), pooling.weight * drive.gain[t]
             pooling = pooling._replace(weight=weight)
         else:
             x = drive.at(t)
-        moved = rule.learn(self._trace, x, state, self._memory, meta, v_th, pooling)
-        self._trace, self._memory = moved
+        step = Step(x, state, meta, self._layer.v_th, pooling)
+        self._trace, self._memory = rule.learn(self._trace, self._memory, step)
 
     def end(self) -> Ending:
         return self._trace, self._memory
