@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hybrid.model.drive import Drive
 from hybrid.model.neurons import Constant, NeuronState
-from hybrid.model.plasticity import Hebbian, LocalRule, Synapse
+from hybrid.model.plasticity import Hebbian, LocalRule, MetaLocal, Synapse
 from hybrid.model.window.memories import Ending, FinalTrace
 
 with warnings.catch_warnings():  # torch says once per process that CSR tensors are in beta
@@ -174,10 +174,12 @@ class MaskedHistory:
 
         x_t (W ∘ M + local_gain · P_t ∘ (1 - M))
             = x_t ((W - local_gain · P_t) ∘ M) + local_gain · x_t P_t
+        x_t P_t = Σ_{s<t} λ^{t-1-s} / N · (x_t diag(local_rate) x_sᵀ) y_s
 
     The trace, shared by the batch, starts at zero. At the ones of M it is updated by sampled
-    products, x_t P_t is read from Gram matrices as in `EventHistory`, and P itself is built once,
-    at the end, where somebody asks for it. Source: authors' continual-learning network.
+    products, and P itself is built once, at the end, where somebody asks for it. All [N, out]
+    tensors lie in memory as [out, N], which is how sparse products leave them. Source: authors'
+    continual-learning network.
     """
 
     def __init__(
@@ -191,40 +193,76 @@ class MaskedHistory:
     ) -> None:
         self._drive, self._mask, self._bias = drive, mask, synapse.bias
         assert rule is None or isinstance(rule, Hebbian)
-        self._meta, self._rule, self._v_th = synapse.meta, rule, v_th
+        self._theta, self._rule, self._v_th = synapse.meta, rule, v_th
         self._share, self._final = 1.0 / max(drive.shape[0], 1), final_trace != "none"
         self._own = mask.take(synapse.weight)  # W at the ones of M
-        self._trace_there: Tensor | None = None  # P at the ones of M
-        self._rated: list[Tensor] = []  # local_rate ∘ x_s, s < t
-        self._aged: list[Tensor] = []  # λ^{t-1-s} y_s / N
+        self._there: Tensor | None = None  # P at the ones of M
+        self._post: list[Tensor] = []  # y_s, s < t
+        # Of each step, or of all where one input is repeated: the input, and local_rate ∘ input.
+        visible = 1 if drive.repeated else drive.steps
+        self._seen = [drive.value_at(t).mT.contiguous().mT for t in range(visible)]
+        self._rated = [x * self._meta.local_rate for x in self._seen] if rule else []
+        self._read: Tensor | None = None  # what the repeated input of fixed synapses evokes
+        self._gram: Tensor | None = None  # of the repeated input
+
+    @property
+    def _meta(self) -> MetaLocal:
+        assert self._theta is not None
+        return self._theta
 
     def current(self, t: int) -> Tensor:
-        x, values = self._drive.at(t), self._own
-        if self._trace_there is None:
-            current = self._mask.product(x, values)
+        gain = self._drive.gain[t]
+        if self._rule is None:
+            current = gain * self._fixed(t)
+        elif self._there is None:
+            current = self._mask.product(self._at(self._seen, t), gain * self._own)
         else:
-            assert self._meta is not None
-            gain = self._meta.local_gain
-            current = self._mask.product(x, values - gain * self._trace_there)
-            gram = x @ torch.cat(self._rated).mT
-            current = current + gain * (gram @ torch.cat(self._aged))
+            values = gain * (self._own - self._meta.local_gain * self._there)
+            current = self._mask.product(self._at(self._seen, t), values)
+        for s, y in enumerate(self._post):
+            factor = gain * self._weight(s, t - 1)
+            gram = (self._meta.local_gain * factor) * self._overlap(t, s)
+            current = torch.addmm(current.mT, y.mT, gram.mT).mT
         return current if self._bias is None else current + self._bias
 
     def learn(self, t: int, state: NeuronState) -> None:
         last = t == self._drive.steps - 1
-        if self._rule is None or self._meta is None or (last and not self._final):
+        if self._rule is None or (last and not self._final):
             return
-        decay, meta = self._rule.trace_decay, self._meta
-        y = self._share * self._rule.post_signal(state.v, meta.sliding_threshold, self._v_th)
-        rated = self._drive.at(t) * meta.local_rate
-        self._aged = [*(decay * earlier for earlier in self._aged), y]
-        self._rated.append(rated)
+        y = self._rule.post_signal(state.v, self._meta.sliding_threshold, self._v_th)
+        self._post.append(y)
         if not last:
-            update = self._mask.sample(rated, y)
-            earlier = self._trace_there
-            self._trace_there = update if earlier is None else decay * earlier + update
+            update = self._weight(t, t) * self._mask.sample(self._at(self._rated, t), y)
+            there, decay = self._there, self._rule.trace_decay
+            self._there = update if there is None else torch.add(update, there, alpha=decay)
 
     def end(self) -> Ending:
-        if not self._rated or not self._final:
+        if self._rule is None or not self._final:
             return None, None
-        return torch.cat(self._rated).mT @ torch.cat(self._aged), None
+        last = self._drive.steps - 1
+        post = [self._weight(s, last) * y for s, y in enumerate(self._post)]
+        if self._drive.repeated:
+            return self._rated[0].mT @ sum(post[1:], post[0]), None
+        return torch.cat(self._rated).mT @ torch.cat(post), None
+
+    def _at(self, values: list[Tensor], t: int) -> Tensor:
+        return values[0 if self._drive.repeated else t]
+
+    def _weight(self, s: int, t: int) -> float:
+        """Return gain_s λ^{t-s} / N, what a signal of step s weighs in the trace after step t."""
+        assert self._rule is not None
+        return self._drive.gain[s] * self._rule.trace_decay ** (t - s) * self._share
+
+    def _fixed(self, t: int) -> Tensor:
+        """Return x (W ∘ M), before its gain."""
+        if self._read is None or not self._drive.repeated:
+            self._read = self._mask.product(self._at(self._seen, t), self._own)
+        return self._read
+
+    def _overlap(self, t: int, s: int) -> Tensor:
+        """Return x_t diag(local_rate) x_sᵀ [N, N], before gains."""
+        if not self._drive.repeated:
+            return self._seen[t] @ self._rated[s].mT
+        if self._gram is None:
+            self._gram = self._seen[0] @ self._rated[0].mT
+        return self._gram
