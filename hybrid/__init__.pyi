@@ -19,8 +19,9 @@ from .experiments.core.settings import vary
 from .experiments.core.trials import Trial, choose_device
 from .experiments.registry import EXPERIMENTS, experiment
 from .learning.evaluation import accuracy, evaluate
+from .learning.iteration import Split
 from .learning.schedule import Schedule
-from .learning.training import Split, train
+from .learning.training import train
 from .model.coding import EventCounts, InParts, LastMembrane, Poisson, Rank, Rate
 from .model.convolutional import Convolution, Convolutional, Dense
 from .model.drive import Static, direct, drive_decay

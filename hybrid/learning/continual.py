@@ -13,8 +13,9 @@ from hybrid.checks import one_of, require
 from hybrid.learning.consolidation import Consolidation, fisher_information
 from hybrid.learning.evaluation import Protocol, accuracy
 from hybrid.learning.fitting import EpochLog, fit
+from hybrid.learning.iteration import Split
 from hybrid.learning.schedule import Schedule
-from hybrid.learning.training import Split, one_hot_mse
+from hybrid.learning.training import one_hot_mse
 from hybrid.model.networks import ContextGated, Masks
 
 MetaEpoch = Literal["none", "replay", "own"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hybrid.checks import one_of, require
 
@@ -28,7 +28,9 @@ class Schedule:
         halving: number of epochs, for "halves".
         decay_meta: whether θ's rate falls too.
         eps: of Adam, added to the root of the second moment.
-        mixed_precision: run the forward pass under torch's autocast to bfloat16.
+        mixed_precision: run the forward pass under torch's autocast to bfloat16; of convolutional
+            networks the convolutions' operands alone, while membranes, traces and dense layers
+            keep their precision.
     """
 
     epochs: int
@@ -62,19 +64,24 @@ class Schedule:
         self, weights: Sequence[nn.Parameter], meta: Sequence[nn.Parameter]
     ) -> list[torch.optim.Optimizer]:
         """Return the optimisers of weights and θ; none for an empty group."""
-        adam: dict[str, Any] = {"eps": self.eps, "fused": True}
         chosen: list[torch.optim.Optimizer] = []
-        if weights and self.optimiser == "adam":
-            chosen.append(torch.optim.Adam(weights, self.lr_weight, **adam))
-        elif weights:
-            sgd: dict[str, Any] = {"momentum": self.momentum, "weight_decay": self.weight_decay}
-            chosen.append(torch.optim.SGD(weights, self.lr_weight, **sgd, fused=True))
-        if meta:
-            chosen.append(torch.optim.Adam(meta, self.lr_meta, **adam))
-        fall = [True] * bool(weights) + [self.decay_meta] * bool(meta)
-        for optimiser, decays in zip(chosen, fall, strict=True):
-            for group in optimiser.param_groups:
-                group["decays"], group["initial_lr"] = decays, group["lr"]
+        for parameters, rate, kind, decays in (
+            (weights, self.lr_weight, self.optimiser, True),
+            (meta, self.lr_meta, "adam", self.decay_meta),
+        ):
+            if not parameters:
+                continue
+            # On a GPU steps are recorded and replayed: their rate must be where they can read it.
+            on_gpu = parameters[0].is_cuda
+            start = torch.tensor(rate, device=parameters[0].device) if on_gpu else rate
+            if kind == "adam":
+                adam: dict[str, Any] = {"eps": self.eps, "fused": True, "capturable": on_gpu}
+                chosen.append(torch.optim.Adam(parameters, start, **adam))
+            else:
+                sgd: dict[str, Any] = {"momentum": self.momentum, "weight_decay": self.weight_decay}
+                chosen.append(torch.optim.SGD(parameters, start, **sgd, fused=True))
+            for group in chosen[-1].param_groups:
+                group["decays"], group["initial_lr"] = decays, rate
         return chosen
 
     def set_rates(self, optimisers: Sequence[torch.optim.Optimizer], epoch: int) -> None:
@@ -82,7 +89,11 @@ class Schedule:
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 share = self.share(epoch) if group["decays"] else 1.0
-                group["lr"] = group["initial_lr"] * share
+                rate = group["initial_lr"] * share
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
 
     def share(self, epoch: int) -> float:
         """Return the share of the initial rate that is left in `epoch`."""

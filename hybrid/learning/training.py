@@ -7,7 +7,6 @@ classification and fault-tolerance scripts. The network's traces live by their o
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,19 +15,13 @@ from torch import Tensor, nn
 from hybrid.learning.checkpoint import BestState
 from hybrid.learning.evaluation import accuracy, checked_labels
 from hybrid.learning.fitting import EpochLog, fit
+from hybrid.learning.iteration import Iteration, Loss, Recorded, Split, output_of
 from hybrid.learning.schedule import Schedule
 from hybrid.model.layers import meta_parameters, weight_parameters
 from hybrid.runs.seeds import torch_stream
 
 # Changes a batch of training inputs at random, from a generator.
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-
-
-class Split(NamedTuple):
-    """Samples and their labels."""
-
-    inputs: Tensor  # [N, in]
-    labels: Tensor  # [N], integers
 
 
 def one_hot_mse(output: Tensor, labels: Tensor) -> Tensor:
@@ -69,7 +62,7 @@ def train(
     title: str = "training",
     augment: Augment | None = None,
     best: BestState | None = None,
-    loss: Callable[[Tensor, Tensor], Tensor] = one_hot_mse,
+    loss: Loss = one_hot_mse,
 ) -> list[EpochLog]:
     """Train a network in place and return one log per epoch.
 
@@ -92,9 +85,17 @@ def train(
     data, validation = _checked(data), _checked(validation)
     optimisers = schedule.optimisers(weight_parameters(network), meta_parameters(network))
 
+    iteration = Iteration(network, optimisers, schedule, loss)
+    recorded: Recorded | None = None
+
     def steps(generator: torch.Generator) -> Iterator[float]:
+        nonlocal recorded
+        network.train()
         batches = _batches(data, schedule.batch_size, generator, augment)
-        return _steps(network, batches, schedule, optimisers, loss)
+        if not (isinstance(data, Split) and data.inputs.is_cuda):
+            return _steps(iteration, batches)
+        recorded = recorded or Recorded(iteration)
+        return recorded.epoch(batches)
 
     def validate() -> float:
         network.eval()
@@ -145,15 +146,8 @@ def _pairs(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Split]:
             yield Split(*batch)
 
 
-def _output(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Return the output [N, C] of a network, or of a plain module."""
-    found = network(inputs)
-    output: Tensor = found if isinstance(found, Tensor) else found.output
-    return output
-
-
 def _answered(network: nn.Module, inputs: Tensor) -> Tensor:
-    return _output(network, inputs).argmax(-1)
+    return output_of(network, inputs).argmax(-1)
 
 
 def _batches(
@@ -174,23 +168,9 @@ def _batches(
     return (Split(augment(inputs, changes), labels) for inputs, labels in batches)
 
 
-def _steps(
-    network: nn.Module,
-    batches: Iterator[Split],
-    schedule: Schedule,
-    optimisers: list[torch.optim.Optimizer],
-    loss: Callable[[Tensor, Tensor], Tensor],
-) -> Iterator[float]:
+def _steps(iteration: Iteration, batches: Iterator[Split]) -> Iterator[float]:
     """Train on the batches, one step each; yield each loss before acting on it."""
-    network.train()
     for batch in batches:
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-        device = batch.inputs.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=schedule.mixed_precision):
-            output = _output(network, batch.inputs)
-        value = loss(output.float() if schedule.mixed_precision else output, batch.labels)
+        value = iteration.loss(batch)
         yield value.item()
-        value.backward()
-        for optimiser in optimisers:
-            optimiser.step()
+        iteration.act(value)

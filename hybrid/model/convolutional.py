@@ -1,11 +1,13 @@
 """Convolutional spiking networks with plastic dense layers (authors' classification networks).
 
 All layers advance together, step by step, because the read-out decides when to stop: with a
-first-spike code most windows end long before T, and no layer works beyond.
+first-spike code most windows end long before T, and no layer works beyond. Where work must not
+depend on data (`without_values`) all T steps are run, and the same stop ends the traces.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ from hybrid.model.drive import as_drive, drive_decay
 from hybrid.model.embedding import convolution
 from hybrid.model.layers import HybridLinear, InitialMeta, Lifetime
 from hybrid.model.networks import Activity, HybridNetwork
-from hybrid.model.neurons import Neuron, NeuronState, require_numbers
+from hybrid.model.neurons import Neuron, NeuronState, require_numbers, without_values
 from hybrid.model.plasticity import LayerState, LocalRule
 from hybrid.model.pooling import Pool
 from hybrid.model.window.choice import Window
@@ -150,17 +152,27 @@ class Convolutional(HybridNetwork):
         layers = [layer.stored() for layer in self.layers]  # type: ignore[operator]
         history: list[list[NeuronState]] = [[] for _ in (*neurons, *layers)]
         unanswered: Tensor | None = None
+        whole, runs = without_values(), None
         for first, gain in zip(currents, self.gain, strict=True):
             z = self._convolve(first, gain, neurons).flatten(1)
-            self._connect(z, unanswered, gain, layers, pool, adapt)
+            before = tuple(layers)
+            with torch.autocast(z.device.type, enabled=False):  # is for convolutions alone
+                self._connect(z, unanswered, gain, layers, pool, adapt)
+            if runs is not None:
+                # Neurons go on, which the read-out does not see; traces do not.
+                layers = [
+                    LayerState(new.neuron, *_until(runs, new[1:], old[1:]))
+                    for new, old in zip(layers, before, strict=True)
+                ]
             for states, state in zip(history, [*neurons, *(s.neuron for s in layers)], strict=True):
                 assert state is not None
                 states.append(state)
             answered = self.readout.answered(history[-1], self.v_th)
-            if answered.all():
+            if not whole and answered.all():
                 break
-            if answered.any():
+            if whole or answered.any():
                 unanswered = (~answered).unsqueeze(1).to(z.dtype)
+            runs = ~answered.all() if whole else None
         for module, state in zip(self.layers, layers, strict=True):
             module.finish(state, pool=pool, adapt=adapt)  # type: ignore[operator]
         finals = [*(LayerState(state) for state in neurons), *layers]
@@ -170,13 +182,12 @@ class Convolutional(HybridNetwork):
     def _first_currents(self, images: Tensor) -> Sequence[Tensor]:
         """Return the currents of the first convolution at each step."""
         if self.encode is None:
-            return (self.convolutions[0](self._shaped(images)),) * self.steps
+            return (_current(self.convolutions[0], self._shaped(images)),) * self.steps
         shown = as_drive(self.encode(images, self.steps))
         if shown.steps != self.steps:
             raise ValueError(f"{shown.steps} images for {self.steps} steps: make them equal")
         parts = [self._shaped(shown.at(t)) for t in range(self.steps)]
-        currents: Tensor = self.convolutions[0](torch.cat(parts))
-        return currents.chunk(self.steps)
+        return _current(self.convolutions[0], torch.cat(parts)).chunk(self.steps)
 
     def _shaped(self, images: Tensor) -> Tensor:
         if images.ndim == 2 and images.shape[1] == torch.Size(self.image).numel():
@@ -191,7 +202,7 @@ class Convolutional(HybridNetwork):
         for i, (spec, convolve) in enumerate(
             zip(self._convolutions, self.convolutions, strict=True)
         ):
-            current = convolve(gain * self._drop(z, spec.dropout)) if i else first
+            current = _current(convolve, gain * self._drop(z, spec.dropout)) if i else first
             state = self.neuron.step(current, neurons[i])
             neurons[i] = state
             z = F.avg_pool2d(state.z, 2) if spec.pooled else state.z
@@ -216,3 +227,19 @@ class Convolutional(HybridNetwork):
 
     def _drop(self, x: Tensor, share: float) -> Tensor:
         return F.dropout(x, share) if self.training and share else x
+
+
+def _current(convolve: nn.Module, x: Tensor) -> Tensor:
+    """Return what a convolution makes of its input, in the precision of its weights."""
+    current: Tensor = convolve(x)
+    return current.to(convolve.get_parameter("weight").dtype)
+
+
+def _until(runs: Tensor, after: Any, before: Any) -> Any:
+    """Return what a layer keeps of a step that counts only while a batch `runs` (0-dim)."""
+    if isinstance(after, Tensor):
+        return torch.where(runs, after, before)
+    if after is None or before is None:
+        return after
+    parts = [_until(runs, *pair) for pair in zip(after, before, strict=True)]
+    return tuple(parts) if type(after) is tuple else type(after)(*parts)

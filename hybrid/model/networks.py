@@ -231,7 +231,7 @@ class FullyConnected(HybridNetwork):
             raise ValueError(f"{len(start)} states to start from for {len(self.layers)} layers")
         source = time_first(source) if batch_first else source
         drive = self.shown(source, any_length=lengths is not None)
-        gain = drive_decay(drive.steps, self.tau)
+        gain = self._gain(drive.steps)
         lengths = None if lengths is None else torch.as_tensor(lengths)
         windows: list[Window] = []
         for i, layer in enumerate(self.layers):
@@ -267,6 +267,10 @@ class FullyConnected(HybridNetwork):
         steps = range(1 if drive.repeated else drive.steps)
         return torch.stack([contract(drive.value_at(t), weight) for t in steps], dim=1)
 
+    def _gain(self, steps: int) -> tuple[float, ...]:
+        """Return the gains of a window of so many steps."""
+        return self.gain if steps == self.steps else drive_decay(steps, self.tau)
+
     def shown(self, source: Source, *, any_length: bool = False) -> Drive:
         """Return what drives the first layer, for T steps or as many as there are inputs for."""
         if any_length and (self.encode is not None or not _has_steps(source)):
@@ -277,7 +281,7 @@ class FullyConnected(HybridNetwork):
             source = self.encode(source, self.steps)
         inputs: int = self.layers[0].in_features  # type: ignore[assignment]
         source = checked_source(source, inputs, once=not any_length)
-        gain = drive_decay(as_drive(source).steps, self.tau) if any_length else self.gain
+        gain = self._gain(as_drive(source).steps) if any_length else self.gain
         return fade(source, gain)
 
 

@@ -7,6 +7,9 @@ A spike z = H(v - v_th) has derivative zero almost everywhere. In the backward p
 replaces dH/dv by a bump around the threshold (paper, Methods; Fig. 1).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, Protocol, cast
@@ -126,9 +129,27 @@ def is_batched(value: Tensor) -> bool:
     return batched
 
 
+_DATA_INDEPENDENT: ContextVar[bool] = ContextVar("data_independent", default=False)
+
+
+@contextmanager
+def data_independent() -> Iterator[None]:
+    """Let networks do the same work whatever their data, as what is recorded must."""
+    before = _DATA_INDEPENDENT.set(True)
+    try:
+        yield
+    finally:
+        _DATA_INDEPENDENT.reset(before)
+
+
 def without_values() -> bool:
-    """Return whether a compiler or `torch.func` is at work, for whom tensors may have no values."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    """Return whether no tensor may be asked for its value.
+
+    So it is while a compiler or `torch.func` is at work, and where work is `data_independent`.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return True
+    return _DATA_INDEPENDENT.get()
 
 
 def plus(value: Tensor, factor: Constant, other: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ from hybrid.experiments.event_tolerance.frames import (
     recordings_for,
 )
 from hybrid.experiments.event_tolerance.settings import EventSettings
+from hybrid.learning.iteration import Split
 from hybrid.learning.schedule import Schedule
-from hybrid.learning.training import Split
 from hybrid.model.coding import EventCounts, LastMembrane, Rate
 from hybrid.model.convolutional import Convolution, Dense
 from hybrid.model.layers import InitialMeta

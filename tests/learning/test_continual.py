@@ -19,8 +19,8 @@ from hybrid.learning.continual import (
     accuracy_on,
     learn_stream,
 )
+from hybrid.learning.iteration import Split
 from hybrid.learning.schedule import Schedule
-from hybrid.learning.training import Split
 from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import ContextGated, Masks
 from hybrid.model.neurons import LIF

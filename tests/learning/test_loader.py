@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from hybrid.learning.iteration import Split
 from hybrid.learning.schedule import Schedule
-from hybrid.learning.training import Split, train
+from hybrid.learning.training import train
 from hybrid.model.layers import HybridLinear
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian

@@ -10,8 +10,9 @@ import torch
 from hybrid.learning.checkpoint import BestState, load_checkpoint
 from hybrid.learning.evaluation import accuracy
 from hybrid.learning.fitting import NonFiniteLossError
+from hybrid.learning.iteration import Split
 from hybrid.learning.schedule import Schedule
-from hybrid.learning.training import Split, train
+from hybrid.learning.training import train
 from hybrid.model.coding import LastMembrane
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta

@@ -26,7 +26,7 @@ from hybrid.learning.continual import (
     accuracy_on,
     learn_stream,
 )
-from hybrid.learning.training import Split
+from hybrid.learning.iteration import Split
 from hybrid.runs.seeds import numpy_stream, torch_stream
 from hybrid.runs.store import Json
 

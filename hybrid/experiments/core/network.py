@@ -19,7 +19,8 @@ from hybrid.learning.correction import Correction, Rates, answer_corrected, refe
 from hybrid.learning.evaluation import PROTOCOLS, SILENT, Answers, answer, confusion, packed
 from hybrid.learning.evaluation import Protocol as Protocols
 from hybrid.learning.fitting import EpochLog
-from hybrid.learning.training import Augment, Split, train
+from hybrid.learning.iteration import Split
+from hybrid.learning.training import Augment, train
 from hybrid.model.coding import Encode, ReadOut
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import HybridLinear, InitialMeta

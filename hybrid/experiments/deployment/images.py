@@ -32,7 +32,8 @@ from hybrid.learning.correction import (
     running_gain,
 )
 from hybrid.learning.evaluation import accuracy
-from hybrid.learning.training import Split, train
+from hybrid.learning.iteration import Split
+from hybrid.learning.training import train
 from hybrid.model.layers import HybridLinear
 from hybrid.model.networks import FullyConnected
 from hybrid.runs.seeds import torch_stream

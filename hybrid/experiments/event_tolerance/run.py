@@ -22,7 +22,7 @@ from hybrid.experiments.event_tolerance.frames import (
     recordings_to_test,
 )
 from hybrid.experiments.event_tolerance.settings import EventSettings
-from hybrid.learning.training import Split
+from hybrid.learning.iteration import Split
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.runs.seeds import numpy_stream
 from hybrid.runs.store import Json
