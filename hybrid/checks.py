@@ -22,8 +22,10 @@ def between(value: "float | Tensor", low: float, high: float = math.inf) -> bool
 
 
 def positive(value: "float | Tensor") -> bool:
-    """Return whether a number, or each entry of a tensor, is > 0; NaN is not."""
-    return bool((value > 0.0).all()) if isinstance(value, Tensor) else value > 0.0
+    """Return whether a number, or each entry of a tensor, is > 0 and finite."""
+    if isinstance(value, Tensor):
+        return bool(((value > 0.0) & value.isfinite()).all())
+    return 0.0 < value < math.inf
 
 
 def one_of(owner: object, field: str, known: Any) -> None:

@@ -1,7 +1,11 @@
 """Objects as JSON and back: constants of the model and of trials, each with its kind."""
 
+import hashlib
+import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -24,12 +28,15 @@ def as_json(value: Any, kinds: Kinds | None = None) -> Any:
     What is not a field of its constructor is left out, and so is a default that is `LATER`. Of a
     module that knows what it was `built_with`, this is what is described.
 
+    Classes that are not the package's are described with a hash of their code, for records that
+    nobody reads back: another rule of the same name is another rule.
+
     Args:
         value: numbers, names, tensors, data classes, named tuples, modules, and lists of them.
         kinds: classes that may be met; None for any, which nobody reads back.
 
     Raises:
-        ValueError: if `kinds` lacks an object's class.
+        ValueError: if `kinds` lacks an object's class, or its code cannot be found.
     """
     if isinstance(value, Tensor):
         parts = {"data": value.tolist()}
@@ -54,7 +61,31 @@ def as_json(value: Any, kinds: Kinds | None = None) -> Any:
             f"{kind.__name__} is a class that this package lacks: say kinds=[{kind.__name__}], now "
             "and when the file is loaded"
         )
-    return {"kind": kind.__name__, **{name: as_json(part, kinds) for name, part in parts.items()}}
+    described = {name: as_json(part, kinds) for name, part in parts.items()}
+    own = {} if kinds is not None or isinstance(value, Tensor) else _code(kind)  # type: ignore[arg-type]
+    return {"kind": kind.__name__, **own, **described}
+
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+@cache
+def _code(kind: Any) -> dict[str, str]:
+    """Return a hash of what somebody's own class does, its parents in the package apart.
+
+    Raises:
+        ValueError: if its code cannot be found.
+    """
+    theirs = sys.stdlib_module_names | {_PACKAGE, "torch"}
+    others = [own for own in kind.__mro__ if own.__module__.partition(".")[0] not in theirs]
+    try:
+        text = "\n".join(inspect.getsource(own) for own in others)
+    except (OSError, TypeError) as error:
+        raise ValueError(
+            f"the code of {kind.__name__} cannot be found, and records must know it: define the "
+            "class in a file or a notebook"
+        ) from error
+    return {"code": hashlib.sha256(text.encode()).hexdigest()[:16]} if others else {}
 
 
 def from_json(value: Any, kinds: Kinds) -> Any:

@@ -1,7 +1,10 @@
 """Where files of the project lie: in a checkout, or in the installed package."""
 
+import importlib
 import importlib.util
 import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,8 @@ def results_folder(profile: str) -> Path:
 def named_object(place: str) -> Any:
     """Return what a Python file of the user's defines, by its place `file.py:name`.
 
-    The file is run once in each process; other files beside it can be imported from it.
+    The file is run once in each process; other files beside it can be imported from it, there and
+    afterwards.
 
     Raises:
         ValueError: if there is no such file or name, or the file cannot be run.
@@ -37,24 +41,34 @@ def named_object(place: str) -> Any:
     path = Path(file).expanduser().resolve()
     if not file or not name or not path.is_file():
         raise ValueError(f"{place!r}: give a Python file and a name in it, such as my_data.py:make")
-    key = f"hybrid_user_{path}"
-    if key not in sys.modules:
-        spec = importlib.util.spec_from_file_location(key, path)
-        if spec is None or spec.loader is None:
-            raise ValueError(f"{path} is no Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[key] = module
-        sys.path.insert(0, str(path.parent))
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[key]
-            raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
-        finally:
-            sys.path.remove(str(path.parent))
-    if not hasattr(sys.modules[key], name):
+    try:
+        module = importlib.import_module(_PREFIX + str(path).encode().hex())
+    except Exception as error:
+        raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
         raise ValueError(f"{path} defines no {name!r}")
-    return getattr(sys.modules[key], name)
+    return getattr(module, name)
+
+
+class UserFiles(MetaPathFinder):
+    """Finds files of the user's, as modules whose names say where they are.
+
+    So what such a file defines, a rule for example, can be sent to another process, which finds
+    the file again, and what lies beside it.
+    """
+
+    def find_spec(self, fullname: str, *_: Any) -> ModuleSpec | None:
+        """Return what Python needs to run a file; None for other modules."""
+        if not fullname.startswith(_PREFIX):
+            return None
+        path = Path(bytes.fromhex(fullname.removeprefix(_PREFIX)).decode())
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))
+        return importlib.util.spec_from_file_location(fullname, path)
+
+
+_PREFIX = "hybrid_user_"
+sys.meta_path.append(UserFiles())
 
 
 def package_sources() -> dict[str, str]:

@@ -66,8 +66,8 @@ def chain_of(network: HybridNetwork, *, frozen: bool) -> tuple[Stage, ...]:
                 f"{name}: its traces live for one call, so none is stored that could be frozen; "
                 "weights alone are another network, of rule=None"
             )
-        constants = tensor_constants(layer.neuron).items()
-        neuron = with_constants(layer.neuron, {key: value.detach() for key, value in constants})
+        constants = tensor_constants(layer.neuron).items()  # within their bounds already
+        neuron = with_constants(layer.neuron, {key: value.detach() for key, value in constants}, ())
         dense = network._dense[number] if isinstance(network, Convolutional) else None
         stages.append(Stage(name, _linear(layer), neuron, dense is None or dense.faded))
     return tuple(stages)

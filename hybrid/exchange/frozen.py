@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from hybrid.exchange.chain import chain_of
 from hybrid.model.networks import HybridNetwork
-from hybrid.model.neurons import Neuron, NeuronState, tensor_constants, with_constants
+from hybrid.model.neurons import Neuron, NeuronState, tensor_constants
 from hybrid.model.parameters import Constants
 
 
@@ -23,7 +23,7 @@ class Neurons(nn.Module):
 
     def now(self) -> Neuron:
         """Return the neuron model, its constants where the module is."""
-        return with_constants(self.neuron, self.constants.now())
+        return self.constants.of(self.neuron)
 
 
 class Frozen(nn.Module):

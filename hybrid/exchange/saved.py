@@ -104,6 +104,7 @@ def _changed(network: nn.Module) -> str:
             now = getattr(module, name, value)
             if isinstance(now, nn.Module) or name == "neuron":
                 continue  # made of it; neurons show in the repr
+            now, value = (tuple(x) if isinstance(x, list) else x for x in (now, value))
             if (now is not None) != bool(value) if name == "bias" else now != value:
                 return name
         known = isinstance(module, HybridNetwork) and {"steps", "tau"} <= set(built)

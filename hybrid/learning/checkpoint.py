@@ -54,11 +54,15 @@ def load_checkpoint(
     network: nn.Module,
     optimisers: Sequence[torch.optim.Optimizer],
     best: BestState | None = None,
+    of: str | None = None,
 ) -> dict[str, Any] | None:
     """Restore what `save_checkpoint` wrote and return its `about`.
 
     Returns None, and changes nothing, if there is no checkpoint, or it is damaged or lacks the best
     state (which is reported): training then starts anew.
+
+    Raises:
+        ValueError: if it is not `of` what is trained now, as its `about` has it.
     """
     try:
         tensors, about = load_tensors(path)
@@ -70,6 +74,11 @@ def load_checkpoint(
     if best is not None and "best" not in about:
         log.warning("%s holds no best state; training starts anew", path)
         return None
+    if of is not None and about.get("of", of) != of:
+        raise ValueError(
+            f"{path} keeps the training of another network or schedule: go on with that one, or "
+            "delete the file, or name another one"
+        )
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimisers]
     groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}}
     for key, value in tensors.items():

@@ -1,9 +1,10 @@
 """The loop over epochs that all gradient-based training shares: order, checkpoints, logs."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 
 from hybrid.learning.checkpoint import BestState, load_checkpoint, save_checkpoint
 from hybrid.learning.schedule import Schedule
+from hybrid.runs.files import sha256
 
 # Trains for one epoch on what a generator draws; yields the loss of each step before acting on it.
 Steps = Callable[[torch.Generator], Iterator[float]]
@@ -57,12 +59,14 @@ def fit(
         best: is told of every epoch, and kept in the checkpoint too.
 
     Raises:
+        ValueError: if the checkpoint is of another network or schedule.
         NonFiniteLossError: if the loss, a weight or a trace is NaN or infinite. The checkpoint
             still holds the last whole epoch.
     """
     logs: list[EpochLog] = []
+    trained = _description(network, optimisers, schedule)
     if checkpoint is not None:
-        about = load_checkpoint(checkpoint, network, optimisers, best)
+        about = load_checkpoint(checkpoint, network, optimisers, best, of=trained)
         logs = [EpochLog(**entry) for entry in about["epochs"]] if about else []
 
     # Shown in terminals only: bars of parallel trials would pile up in a notebook.
@@ -95,9 +99,23 @@ def fit(
         if best is not None:
             best.see(epoch + 1, logs[-1].validation, network)
         if checkpoint is not None:
-            about = {"epochs": [vars(log) for log in logs]}
+            about = {"epochs": [vars(log) for log in logs], "of": trained}
             save_checkpoint(checkpoint, network, optimisers, about, best)
     return logs
+
+
+def _description(
+    network: nn.Module, optimisers: list[torch.optim.Optimizer], schedule: Schedule
+) -> str:
+    """Return what is trained, and how, in words that are the same in each process.
+
+    More epochs may follow, but for rates that fall to zero with the last of them.
+    """
+    own = schedule if schedule.decay == "cosine" else replace(schedule, epochs=1)
+    shapes = [f"{name} {list(value.shape)}" for name, value in network.state_dict().items()]
+    kinds = [type(optimiser).__name__ for optimiser in optimisers]
+    whole = f"{network}\n{shapes}\n{kinds}\n{own}"
+    return sha256(re.sub(r" at 0x[0-9a-f]+", "", whole))
 
 
 def _learned(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

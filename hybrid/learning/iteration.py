@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.learning.schedule import Schedule
+from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import data_independent
 
 # Maps outputs [N, C] and labels [N] to a scalar.
@@ -29,7 +30,16 @@ class Split(NamedTuple):
 
 
 def output_of(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Return the output [N, C] of a network, or of a plain module."""
+    """Return the output [N, C] of a network, or of a plain module.
+
+    Raises:
+        ValueError: if samples have steps of their own, for a network that expects steps first.
+    """
+    if inputs.ndim == 3 and isinstance(network, FullyConnected) and network.encode is None:
+        raise ValueError(
+            f"samples of shape {list(inputs.shape[1:])}, with steps of their own: a network shows "
+            "them in turn with encode=InParts(), for samples x.flatten(1)"
+        )
     found = network(inputs)
     output: Tensor = found if isinstance(found, Tensor) else found.output
     return output
@@ -93,11 +103,7 @@ class Recorded:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._loss: Tensor | None = None  # where it leaves its loss
         # Where traces live: an iteration finds what the one before has left there.
-        self._buffers = [
-            (module, name, buffer)
-            for module in iteration.network.modules()
-            for name, buffer in module.named_buffers(recurse=False)
-        ]
+        self._buffers: list[tuple[nn.Module, str, Tensor]] = []
 
     def epoch(self, batches: Iterable[Split]) -> Iterator[float]:
         """Train on batches, then yield their losses: the device never waits for one to be read."""
@@ -108,6 +114,11 @@ class Recorded:
         """Train on a batch, and return its loss."""
         if self._shown is None:
             self._shown = Split(*(part.clone() for part in batch))
+            self._buffers = [
+                (module, name, buffer)
+                for module in self._iteration.network.modules()
+                for name, buffer in module.named_buffers(recurse=False)
+            ]
         if any(mine.shape != own.shape for mine, own in zip(self._shown, batch, strict=True)):
             return self._run(batch, self._iteration.measure)
         for mine, own in zip(self._shown, batch, strict=True):

@@ -5,7 +5,6 @@ classification and fault-tolerance scripts. The network's traces live by their o
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -58,7 +57,7 @@ def train(
     schedule: Schedule,
     order: Callable[[int], torch.Generator] = _default_order,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     title: str = "training",
     augment: Augment | None = None,
     best: BestState | None = None,
@@ -80,29 +79,28 @@ def train(
 
     Raises:
         NonFiniteLossError: see `fit`.
-        ValueError: if samples and labels do not pair up, or data can be gone through only once.
+        ValueError: if samples and labels do not pair up, labels are no classes, data can be gone
+            through only once, or nothing is there to train.
     """
     data, validation = _checked(data), _checked(validation)
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ValueError("nothing to train: no parameter of the network requires a gradient")
     optimisers = schedule.optimisers(weight_parameters(network), meta_parameters(network))
 
     iteration = Iteration(network, optimisers, schedule, loss)
-    recorded: Recorded | None = None
+    on_gpu = isinstance(data, Split) and data.inputs.is_cuda
+    recorded = Recorded(iteration) if on_gpu else None
 
     def steps(generator: torch.Generator) -> Iterator[float]:
-        nonlocal recorded
         network.train()
         batches = _batches(data, schedule.batch_size, generator, augment)
-        if not (isinstance(data, Split) and data.inputs.is_cuda):
-            return _steps(iteration, batches)
-        recorded = recorded or Recorded(iteration)
-        return recorded.epoch(batches)
+        return _steps(iteration, batches) if recorded is None else recorded.epoch(batches)
 
     def validate() -> float:
         network.eval()
-        answered, size = partial(_answered, network), schedule.batch_size
-        if isinstance(validation, Split):
-            return accuracy(answered, *validation, size)
-        parts = [(accuracy(answered, *part, size), len(part.labels)) for part in _pairs(validation)]
+        size = schedule.batch_size
+        held_out = [validation] if isinstance(validation, Split) else _pairs(validation)
+        parts = [(_share(network, part, size), len(part.labels)) for part in held_out]
         if not parts:
             raise ValueError("no samples to validate with: give at least one")
         return sum(share * count for share, count in parts) / sum(count for _, count in parts)
@@ -114,7 +112,7 @@ def train(
         steps,
         validate,
         order,
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
         title=title,
         best=best,
     )
@@ -125,6 +123,9 @@ def _checked(given: Data) -> Data:
     pair = isinstance(given, tuple) and len(given) == 2
     if pair and all(isinstance(part, Tensor) for part in given):
         given = Split(*given)
+    elif pair and not any(isinstance(part, tuple | list) for part in given):
+        kinds = " and ".join(type(part).__name__ for part in given)
+        raise ValueError(f"a pair of {kinds}: give samples and labels as tensors, torch.as_tensor")
     if isinstance(given, Iterator):
         raise ValueError("an iterator is used up after one epoch: give a DataLoader")
     if isinstance(given, Split) and given.labels.shape != (len(given.inputs),):
@@ -146,8 +147,16 @@ def _pairs(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Split]:
             yield Split(*batch)
 
 
-def _answered(network: nn.Module, inputs: Tensor) -> Tensor:
-    return output_of(network, inputs).argmax(-1)
+def _share(network: nn.Module, part: Split, size: int) -> float:
+    """Return the fraction of samples that a network classifies correctly."""
+    labels = part.labels
+
+    def answer(inputs: Tensor) -> Tensor:
+        output = output_of(network, inputs)
+        checked_labels(labels, output.shape[-1])
+        return output.argmax(-1)
+
+    return accuracy(answer, *part, size)
 
 
 def _batches(

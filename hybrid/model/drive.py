@@ -178,6 +178,15 @@ def checked_source(source: Any, inputs: int, *, once: bool) -> Source:
     return found
 
 
+def check_dtype(x: Tensor, weight: Tensor) -> None:
+    """Raise ValueError if inputs and weights are numbers of two kinds, unless autocast is on."""
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            f"inputs of {x.dtype} for weights of {weight.dtype}: give x.to({weight.dtype}), or "
+            "make the network of the inputs' precision, network.double() for example"
+        )
+
+
 def time_first(source: Source) -> Tensor:
     """Return inputs [N, T, in], whose samples come first, as [T, N, in].
 

@@ -21,8 +21,8 @@ from hybrid.model.drive import (
 from hybrid.model.neurons import (
     Neuron,
     is_batched,
+    plain,
     tensor_constants,
-    with_constants,
     without_values,
 )
 from hybrid.model.parameters import Constants, Kept, Theta, renew_buffers
@@ -178,7 +178,7 @@ class HybridLinear(Built):
     def neuron(self) -> Neuron:
         """The neuron model, with the present values of its trained constants."""
         constants: Constants | None = self._modules.get("constants")  # type: ignore[assignment]
-        return self._neuron if constants is None else with_constants(self._neuron, constants.now())
+        return self._neuron if constants is None else constants.of(self._neuron, self.weight.dtype)
 
     def extra_repr(self) -> str:
         """Return what `print` shows of the layer."""
@@ -369,8 +369,12 @@ class HybridLinear(Built):
     def _kept(self, value: Tensor) -> Tensor:
         # One memory layout, so that a run resumed from disk repeats the same bits; and the
         # precision of the weights, whatever the window was computed in.
-        kept = value.detach().to(self.weight.dtype).contiguous()
-        if without_values() and is_batched(kept) and not is_batched(self.trace):
+        kept = value.detach()
+        kept = kept.to(self.weight.dtype) if kept.is_floating_point() else kept
+        kept = plain(kept.contiguous())
+        memory = () if self.memory is None else self.memory.buffers()
+        held = [plain(own) for own in (self.trace, *memory)]
+        if without_values() and is_batched(kept) and not all(map(is_batched, held)):
             raise ValueError(
                 "training under vmap would leave a trace of each call in one layer: give "
                 "functional_call the buffers of each, or call eval(), or use lifetime='call'"

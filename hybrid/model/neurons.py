@@ -7,7 +7,7 @@ A spike z = H(v - v_th) has derivative zero almost everywhere. In the backward p
 replaces dH/dv by a bump around the threshold (paper, Methods; Fig. 1).
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
@@ -127,6 +127,15 @@ def is_batched(value: Tensor) -> bool:
     """Return whether a tensor stands for several, under `torch.func.vmap`."""
     batched: bool = torch._C._functorch.is_batchedtensor(value)
     return batched
+
+
+def plain(value: Tensor) -> Tensor:
+    """Return a detached tensor as itself, where `torch.func` follows its gradient no longer."""
+    if torch.compiler.is_compiling():
+        return value
+    while torch._C._functorch.is_gradtrackingtensor(value):
+        value = torch._C._functorch.get_unwrapped(value)
+    return value
 
 
 _DATA_INDEPENDENT: ContextVar[bool] = ContextVar("data_independent", default=False)
@@ -285,11 +294,13 @@ def tensor_constants(neuron: Neuron) -> dict[str, Tensor]:
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def with_constants(neuron: Neuron, constants: dict[str, Tensor]) -> Neuron:
-    """Return a neuron with other values of some constants, trained ones within their bounds."""
+def with_constants(
+    neuron: Neuron, constants: Mapping[str, Tensor], trained: Container[str]
+) -> Neuron:
+    """Return a neuron with other values of some constants, `trained` ones within their bounds."""
     other = copy(neuron)
     for name, value in constants.items():  # without checks: they would wait for a GPU
-        if name in _BOUNDS and value.requires_grad:
+        if name in _BOUNDS and name in trained:
             value = value + (value.clamp(*_BOUNDS[name]) - value).detach()
         object.__setattr__(other, name, value)
     return other

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hybrid.model.plasticity import Memory, mapped
+from hybrid.model.neurons import Neuron, with_constants
+from hybrid.model.plasticity import Memory, mapped, tensors_in
 
 
 class Named(nn.Module):
@@ -43,9 +44,17 @@ class Constants(Named):
             else:
                 self.register_buffer(name, own)
 
-    def now(self) -> dict[str, Tensor]:
-        """Return the present values by name."""
-        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+    def of(self, neuron: Neuron, dtype: torch.dtype | None = None) -> Neuron:
+        """Return a neuron with the present values, those of parameters within their bounds.
+
+        Args:
+            neuron: whose constants they are.
+            dtype: of the weights beside them; None leaves them as they are.
+        """
+        # As modules hold them: under `torch.func` a parameter may be a plain tensor.
+        own = {**self._parameters, **self._buffers}
+        now = {name: value.to(dtype) for name, value in own.items() if value is not None}
+        return with_constants(neuron, now, self._parameters)
 
 
 class Kept(Named):
@@ -53,14 +62,22 @@ class Kept(Named):
 
     def __init__(self, memory: Memory) -> None:
         super().__init__()
-        self._form = mapped(lambda _: torch.empty(0), memory)
+        self._form, self._words = mapped(lambda _: torch.empty(0), memory), _short(memory)
+        mapped(_shared, memory)
         self.store(memory)
 
     def store(self, memory: Memory) -> None:
-        """Keep a memory of the form that it began with."""
-        found: list[Tensor] = []
-        mapped(lambda value: found.append(value) or value, memory)  # type: ignore[func-returns-value]
-        for number, value in enumerate(found):
+        """Keep a memory of the form that it began with.
+
+        Raises:
+            ValueError: if it has another form, or is not one for all samples.
+        """
+        if (words := _short(memory)) != self._words:
+            raise ValueError(
+                f"a memory of the form {words} cannot be kept in the place of {self._words}: begin "
+                "with tensors for all that is remembered later"
+            )
+        for number, value in enumerate(tensors_in(memory)):
             before = self._buffers.get(f"part{number}")
             if before is not None and before.shape != value.shape:
                 raise ValueError(
@@ -80,3 +97,22 @@ def renew_buffers(module: nn.Module, *_: Any) -> None:
     for own in module.modules():
         for name, value in own._buffers.items():
             own._buffers[name] = None if value is None else value.clone()
+
+
+def _shared(value: Tensor) -> Tensor:
+    """Return a tensor that begins with 1; ValueError for another, which no layer keeps."""
+    if value.ndim == 0 or len(value) != 1:
+        raise ValueError(
+            f"a memory of shape {list(value.shape)}: what a rule begins with is for all samples, "
+            "so that each of its tensors has a first dimension of 1"
+        )
+    return value
+
+
+def _short(form: Any) -> str:
+    """Return the form of a memory in words."""
+    if isinstance(form, Tensor):
+        return "a tensor"
+    if form is None:
+        return "None"
+    return f"{type(form).__name__}({', '.join(map(_short, form))})"

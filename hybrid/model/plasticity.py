@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybrid.checks import one_of, require
+from hybrid.checks import one_of, positive, require
 from hybrid.model.neurons import Constant, Neuron, NeuronState, plus
 from hybrid.model.pooling import Pool, Pooling
 
@@ -63,7 +63,11 @@ Memory = Any
 
 
 class Step(NamedTuple):
-    """One step of a plastic layer, as its rule sees it."""
+    """One step of a plastic layer, as its rule sees it.
+
+    What a rule sums over the samples of a shared trace it passes through `pooling.total`, which
+    adds the sums of other processes where they share it too.
+    """
 
     x: Tensor  # presynaptic activity x_t [N, in]
     state: NeuronState  # what it evoked: potentials v_t and spikes z_t [N, out]
@@ -91,6 +95,13 @@ def mapped(change: Callable[[Tensor], Tensor], part: Any) -> Any:
     return part if part is None else type(part)(*(mapped(change, own) for own in part))
 
 
+def tensors_in(part: Any) -> list[Tensor]:
+    """Return the tensors of a state, or of a part of it, in order."""
+    if part is None or isinstance(part, Tensor):
+        return [] if part is None else [part]
+    return [value for own in part for value in tensors_in(own)]
+
+
 class LocalRule(ABC):
     """What drives the trace: pairs of pre- and postsynaptic signals whose products are added.
 
@@ -110,9 +121,12 @@ class LocalRule(ABC):
     nominal_batch: int
 
     def __post_init__(self) -> None:
+        for name in ("trace_decay", "trace_clip", "nominal_batch"):
+            number = not isinstance(getattr(self, name), Tensor)
+            require(self, name, number, "a number: of a rule nothing is trained but θ")
         require(self, "trace_decay", 0.0 <= self.trace_decay <= 1.0, "in [0, 1]")
         clip = self.trace_clip
-        require(self, "trace_clip", clip is None or clip > 0.0, "> 0, or None for no clip")
+        require(self, "trace_clip", clip is None or positive(clip), "> 0, or None for no clip")
         require(self, "nominal_batch", self.nominal_batch >= 1, ">= 1")
 
     @abstractmethod

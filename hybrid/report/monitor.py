@@ -123,6 +123,8 @@ class Monitor(Mapping[str, Seen]):
     def raster(self, sample: int = 0) -> Figure:
         """Draw the spikes of one sample: a dot for each step and neuron, layer above layer."""
         self._require()
+        for seen in self._seen.values():
+            _check("sample", sample, seen.z.shape[1])
         groups = {
             name: (seen.z[:, sample].nonzero().tolist(), seen.z.shape[2])
             for name, seen in self._seen.items()
@@ -136,6 +138,9 @@ class Monitor(Mapping[str, Seen]):
     ) -> Figure:
         """Draw membrane potentials of some neurons of a layer (the first), for one sample."""
         seen = self._seen[self._chosen(layer)]
+        _check("sample", sample, seen.v.shape[1])
+        for i in neurons:
+            _check("neuron", i, seen.v.shape[2])
         curves = {f"neuron {i}": seen.v[:, sample, i] for i in neurons}
         return _curves(curves, 1, "membrane potential", "Potentials")
 
@@ -154,7 +159,12 @@ class Monitor(Mapping[str, Seen]):
         trace = self._seen[name].trace
         if trace is None:
             raise ValueError(f"no traces of {name}: Monitor(model, traces=True), and a local rule")
-        trace = trace if trace.ndim == 3 else trace[:, sample]
+        if trace.ndim == 4:
+            _check("sample", sample, trace.shape[1])
+            trace = trace[:, sample]
+        for j, i in synapses:
+            _check("input", j, trace.shape[1])
+            _check("neuron", i, trace.shape[2])
         curves = {f"{j} → {i}": trace[:, j, i] for j, i in synapses}
         return _curves(curves, 0, "trace P", "Traces")
 
@@ -168,6 +178,12 @@ class Monitor(Mapping[str, Seen]):
         if name not in self._seen:
             raise ValueError(f"no layer {name!r} was seen: choose one of {', '.join(self._seen)}")
         return name
+
+
+def _check(what: str, number: int, count: int) -> None:
+    """Raise ValueError if there is no such sample, neuron or input."""
+    if not -count <= number < count:
+        raise ValueError(f"{what} {number} is not there: give one from 0 to {count - 1}")
 
 
 def _history(
@@ -191,7 +207,7 @@ def _history(
         if isinstance(layer, HybridRecurrent):
             own = state.z.new_zeros(state.z.shape) if before is None else before
             x, before = torch.cat([x, own], dim=-1), state.z
-        if adapt:
+        if adapt and samples:
             step = Step(x, state, meta, layer.neuron.v_th, pooling)
             moved, memory = rule.learn(history[-1], memory, step)
             history.append(moved)

@@ -1,5 +1,7 @@
 """Fan out pieces of work: over processes of this machine, or over a cluster (see `cluster`)."""
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, as_completed
 from functools import partial
@@ -61,7 +63,9 @@ def _here(
     if many == 1 and (fast or fixed()):
         yield from (_single_threaded(work, i, piece) for i, piece in enumerate(pieces))
         return
-    executor = get_reusable_executor(many, env={} if fast else ENVIRONMENT)
+    # Workers find the modules that this process does, files of the user's among them.
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    executor = get_reusable_executor(many, env=environment | ({} if fast else ENVIRONMENT))
     running = [executor.submit(_single_threaded, work, i, p) for i, p in enumerate(pieces)]
     try:
         for done in as_completed(running):

@@ -219,3 +219,12 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"written by hybrid 0\.1\.7.*: install hybrid 0\.1, or tr"
     ):
         hybrid.load(path)
+
+
+def test_lists_are_as_good_as_tuples(tmp_path: Path) -> None:
+    path = tmp_path / "it.safetensors"
+    hybrid.save(
+        ContextGated([5, 6, 6, 2], neuron=NEURON, rule=RULE, steps=3, tau=50.0, initial_meta=META),
+        path,
+    )
+    assert hybrid.load(path).sizes == (5, 6, 6, 2)

@@ -1,8 +1,10 @@
 """Data, settings and models of one's own: by command, from Python, in other processes."""
 
 import re
+import subprocess
+import sys
 import textwrap
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from hybrid.cli import app
 from hybrid.data.events.recordings import EVENT
 from hybrid.data.images import Images
 from hybrid.data.own import classes_in, image_of, own_data, own_events, own_images
+from hybrid.described import as_json
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.settings import vary
 from hybrid.experiments.core.trials import Place, Task, compute
@@ -324,6 +327,50 @@ def test_settings_of_ones_own_by_command(makers: Path) -> None:
     assert "continual takes settings of kind ContinualSettings, or Groups of them" in " ".join(
         text.split()
     )
+
+
+RULE_FILE = """
+from dataclasses import dataclass, replace
+from hybrid import Hebbian, experiment
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Hebbian):
+    def learn(self, trace, memory, step):
+        moved, memory = super().learn(trace, memory, step)
+        return FACTOR * moved, memory
+"""
+POINTS = """
+def points():
+    (start,) = experiment("fault_tolerance").plans["smoke"][0].settings
+    short = replace(start.schedule, epochs=1)
+    start = replace(start, schedule=short, faults=(("gaussian", (0.0,)),), label="mine")
+    return replace(start, rule=Mine(trace_decay=0.9))
+"""
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_rules_of_ones_own_reach_the_workers_and_records_know_their_code(
+    makers: Path, together: bool
+) -> None:
+    """Defined in the file of the settings, or beside it; a changed rule is another rule."""
+    rule = makers / ("sweep.py" if together else "mine.py")
+    points = POINTS if together else "from mine import *\n" + POINTS
+    asked = ["fault_tolerance", "--settings", "sweep.py:points", "--seeds", "1", "--method", "HP"]
+    found = []
+    for factor in ("1.0", "0.5", "1.0"):
+        (makers / "sweep.py").write_text(points)
+        rule.write_text(RULE_FILE.replace("FACTOR", factor) + (POINTS if together else ""))
+        command = [sys.executable, "-m", "hybrid", "run", *asked, "--jobs", "1"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=makers, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(len(list((makers / "results" / "fault_tolerance").glob("*.json"))))
+    assert found == [1, 2, 2]
+
+
+def test_code_that_nobody_can_find_is_refused() -> None:
+    kind = dataclass(frozen=True)(type("Made", (), {"__annotations__": {}}))
+    with pytest.raises(ValueError, match="the code of Made cannot be found"):
+        as_json(kind())
 
 
 def test_groups_of_ones_own_say_methods_and_seeds() -> None:

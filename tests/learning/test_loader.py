@@ -8,7 +8,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from hybrid.learning.iteration import Split
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import train
+from hybrid.model.coding import InParts, Rate
 from hybrid.model.layers import HybridLinear
+from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 
@@ -70,8 +72,30 @@ def test_a_plain_module_learns_from_a_loader() -> None:
         ([], split, "no samples in epoch 1"),
         ([{"image": images}], split, "a batch is a dict: give pairs"),
         ([(images, labels, labels)], split, "a batch is a tuple: give pairs"),
+        ((images.numpy(), labels.numpy()), split, "a pair of ndarray and ndarray: give samples"),
+        (split, (images, labels + 1), "labels from 1 to 3 for 3 classes"),
+        (split, (images, labels.float()), "labels of dtype torch.float32: give whole numbers"),
     ):
         with pytest.raises(ValueError, match=message):
             train(Sequential(), data, held_out, schedule)  # type: ignore[arg-type]
     some = [(images, labels), (images[:0], labels[:0])]  # an empty batch is passed over
     assert len(train(Sequential(), some, some, schedule)) == 12
+    with pytest.raises(ValueError, match="nothing to train"):
+        train(Sequential().requires_grad_(False), split, split, schedule)
+
+
+@pytest.mark.parametrize("size", [10, 7])
+def test_samples_with_steps_are_never_taken_for_steps_of_samples(size: int) -> None:
+    """With as many samples in a batch as steps, shapes do not tell them apart."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 2
+    x = torch.rand(200, 10, 5, generator=generator)
+    x[labels == 1, :, 0] += 2.0
+    options = {"neuron": LIF(decay=0.5, v_th=0.2), "rule": None, "readout": Rate(), "steps": 10}
+    schedule = Schedule(epochs=10, batch_size=size, lr_weight=0.01, lr_meta=0.01)
+    network = FullyConnected((5, 20, 2), **options, generator=generator)
+    with pytest.raises(ValueError, match=r"with steps of their own.*encode=InParts\(\)"):
+        train(network, Split(x, labels), Split(x, labels), schedule)
+    network.encode = InParts()
+    split = Split(x.flatten(1), labels)
+    assert train(network, split, split, schedule)[-1].validation > 0.95

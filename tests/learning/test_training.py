@@ -287,3 +287,37 @@ def test_impossible_schedules_are_named(field: str, value: float) -> None:
 def test_samples_without_labels_are_named() -> None:
     with pytest.raises(ValueError, match=r"200 samples but \[100\] labels"):
         train(network(), Split(DATA.inputs, HELD_OUT.labels), HELD_OUT, SCHEDULE, order)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"neuron": LIF(decay=0.41, v_th=0.3)},
+        {"rule": Hebbian(trace_decay=0.5)},
+        {"steps": 5},
+        {"lr_weight": 1e-3},
+        {"optimiser": "sgd"},
+        {"decay": "cosine"},
+        {"sizes": (8, 13, 3)},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_another_training_is_refused(change: dict, tmp_path: Path) -> None:
+    """A sweep that names one file for all its points would train the first of them alone."""
+    path = tmp_path / "kept.safetensors"
+
+    def point(**own: object) -> HybridNetwork:
+        options = {"neuron": LIF(decay=0.4, v_th=0.3), "rule": Hebbian(trace_decay=0.9)}
+        options |= {"steps": 4, "readout": LastMembrane(), **own}
+        return FullyConnected(options.pop("sizes", (8, 12, 3)), **options)
+
+    ofs = {"lr_weight", "optimiser", "decay"} & set(change)
+    generator = torch.Generator().manual_seed(0)
+    data = Split(torch.rand(40, 8, generator=generator), torch.arange(40) % 3)
+    short = replace(SCHEDULE, epochs=1)
+    train(point(), data, data, short, order, checkpoint=str(path))
+    longer = train(point(), data, data, replace(short, epochs=2), order, checkpoint=path)
+    assert len(longer) == 2, "more epochs may follow"
+    other = point() if ofs else point(**change)
+    with pytest.raises(ValueError, match=r"kept.safetensors keeps the training of another network"):
+        train(other, data, data, replace(short, **change) if ofs else short, checkpoint=path)

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from hybrid.model.coding import Rate
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.few_shot import FewShotReadOut
 from hybrid.model.layers import meta_parameters, weight_parameters
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
-from hybrid.model.plasticity import STDP, LocalRule
+from hybrid.model.plasticity import STDP, Hebbian, LocalRule
 from hybrid.model.recurrent import HybridRecurrent
 from hybrid.tianjic.quantize import quantize
 from tests.model.small import NEURON, RULE, layer, network, sequences
@@ -137,3 +138,41 @@ def test_what_takes_numbers_alone_says_so() -> None:
         shared.layers[0].soma.leak
         == quantize(network(neuron=LIF(decay=0.4, v_th=0.3))).layers[0].soma.leak
     )
+
+
+def test_bounds_hold_whatever_may_learn() -> None:
+    """Training pushed a decay beyond 1: held, called with plain tensors or under vmap, 1 acts."""
+    neuron = LIF(decay=nn.Parameter(torch.tensor(0.9)), v_th=0.5, reset="none")
+    made = layer(neuron=neuron, lifetime="call").double().eval()
+    with torch.no_grad():
+        made.constants.get_parameter("decay").fill_(1.7)
+    x = sequences(inputs=6)
+    expected = made(x).v
+    plain = {name: value.detach() for name, value in made.named_parameters()}
+    assert torch.equal(functional_call(made, plain, (x,)).v, expected)
+    several = {name: torch.stack([value, value]) for name, value in plain.items()}
+    found = vmap(lambda own: functional_call(made, own, (x,)).v)(several)
+    assert torch.allclose(found[1], expected)
+    assert torch.equal(made.requires_grad_(False)(x).v, expected)
+    one = layer(neuron=LIF(decay=1.0, v_th=0.5, reset="none"), lifetime="call").double().eval()
+    assert torch.equal(one(x).v, expected)
+
+
+def test_constants_have_the_precision_of_the_weights() -> None:
+    """numpy's numbers are of double precision."""
+    given = torch.rand(4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    single = layer(neuron=LIF(decay=given, v_th=0.2))
+    assert single(sequences(inputs=6).float()).v.dtype == torch.float32
+    assert torch.equal(single.double().neuron.decay, given)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), torch.tensor([0.2, float("inf")])])
+def test_thresholds_and_clips_are_finite(value: Any) -> None:
+    with pytest.raises(ValueError, match="v_th"):
+        LIF(decay=0.5, v_th=value)
+    with pytest.raises(ValueError, match="trace_clip"):
+        Hebbian(trace_decay=0.9, trace_clip=value)
+    with pytest.raises(
+        ValueError, match=r"(?s)trace_decay.*a number: of a rule nothing is trained"
+    ):
+        Hebbian(trace_decay=nn.Parameter(torch.tensor(0.9)))  # type: ignore[arg-type]

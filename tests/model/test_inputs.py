@@ -141,3 +141,10 @@ def test_sequences_of_a_data_loader_are_batch_first() -> None:
     network.encode = None
     with pytest.raises(ValueError, match=r"batch_first = True is for one tensor \[N, T, in\]"):
         network(shown[0], batch_first=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.uint8])
+def test_inputs_of_another_precision_are_named(dtype: torch.dtype) -> None:
+    network = small(Rate(), 5)
+    with pytest.raises(ValueError, match=f"inputs of {dtype} for weights of torch.float32"):
+        network(torch.ones(4, 6, dtype=dtype))

@@ -1,7 +1,7 @@
 """Local rules beside the paper's, against their equations, and what they remember."""
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from hybrid.model.drive import direct
 from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
-from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, MetaLocal
+from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, MetaLocal, Step
 from hybrid.model.pooling import Pool
 from hybrid.model.rules import BCM, Oja, Rewarded
 from hybrid.model.streams import run_stream
@@ -273,3 +273,52 @@ def test_the_chip_refuses_what_it_does_not_have() -> None:
         )
         with pytest.raises(ValueError, match="needs the Hebbian rule"):
             quantize(network)
+
+
+class Counted(NamedTuple):
+    """A memory with a number and two parts."""
+
+    steps: Any
+    seen: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counting(Hebbian):
+    """A rule that counts its steps, and begins as it is told."""
+
+    begins: Any = None
+
+    def correlate(self, step: Step, memory: Any) -> Any:
+        pairs, _ = super().correlate(step, memory)
+        return pairs, Counted(memory.steps + 1, memory.seen)
+
+    def begun(self, weight: Tensor) -> Any:
+        return self.begins
+
+    def lasting(self, memory: Any) -> Any:
+        return memory if memory.seen is not None else Counted(None, memory.steps)
+
+
+def test_a_memory_keeps_its_kind_of_numbers_and_its_form() -> None:
+    whole = Counted(torch.zeros(1, dtype=torch.int64), None)
+    kept = Counted(torch.zeros(1, dtype=torch.int64), torch.zeros(1, OUT))
+    counting = layer(Counting(trace_decay=0.9, begins=kept))
+    for _ in range(3):
+        counting(inputs())
+    steps = counting.stored().eligibility.steps
+    assert steps.dtype == torch.int64
+    assert steps.tolist() == [3 * T]
+    swapped = layer(Counting(trace_decay=0.9, begins=whole))
+    with pytest.raises(ValueError, match=r"form Counted\(None, a tensor\) cannot be kept in the"):
+        swapped(inputs())
+    for shape in ((), (N, OUT)):
+        with pytest.raises(ValueError, match="first dimension of 1"):
+            layer(Counting(trace_decay=0.9, begins=Counted(torch.zeros(shape), None)))
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_state_goes_on_with_as_many_samples(rule: LocalRule) -> None:
+    own = layer(rule).eval()
+    left = own(inputs(1), own.stored()).final
+    with pytest.raises(ValueError, match="a state of 1 samples, and there are 4"):
+        own(inputs(4), left)

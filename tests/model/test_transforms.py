@@ -109,6 +109,26 @@ def test_training_under_vmap_needs_buffers_of_each() -> None:
     assert own(shown[0]).output.shape == (2, 3)
 
 
+def test_a_memory_under_vmap_needs_one_for_each_as_well() -> None:
+    own = HybridLinear(5, 6, neuron=LIF(decay=0.5, v_th=0.2), rule=BCM(trace_decay=0.9))
+    shown, traces = torch.ones(4, 3, 5), {"trace": torch.zeros(2, 5, 6)}
+    with pytest.raises(ValueError, match="give functional_call the buffers of each"):
+        vmap(lambda kept: functional_call(own, kept, (shown,)).v)(traces)
+    assert own.eval()(shown).v.shape == (4, 3, 6)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_functional_gradient_leaves_plain_traces(rule: LocalRule | None) -> None:
+    """What training stores can be copied and saved, and is what a plain call stores."""
+    own, other = network(1, rule), network(1, rule)
+    parameters = dict(own.named_parameters())
+    grad(lambda p: functional_call(own, p, (images(),)).output.sum())(parameters)
+    other(images())
+    for a, b in zip(copy.deepcopy(own).buffers(), other.buffers(), strict=True):
+        assert torch.equal(a, b)
+        assert not torch._C._functorch.is_gradtrackingtensor(a)
+
+
 @traced
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("training", [True, False])

@@ -154,3 +154,27 @@ def test_what_cannot_be_seen_is_named() -> None:
         seen.traces()
     with pytest.raises(ValueError, match=r"no layer 'hidden' was seen: choose one of layers\.0"):
         seen.potentials(layer="hidden")
+
+
+def test_an_empty_batch_moves_no_trace() -> None:
+    own = network(RULES[0])
+    own(images())
+    with Monitor(own, traces=True) as seen:
+        own(images()[:0])
+    trace = seen["layers.0"].trace
+    assert trace is not None
+    assert torch.equal(trace, own.layers[0].trace.expand(6, -1, -1))
+
+
+def test_samples_neurons_and_synapses_that_are_not_there_are_named() -> None:
+    own = network(RULES[0])
+    with Monitor(own, traces=True) as seen:
+        own(images())
+    for draw in (
+        lambda: seen.raster(sample=99),
+        lambda: seen.potentials(neurons=(99,)),
+        lambda: seen.potentials(sample=99),
+        lambda: seen.traces(synapses=((0, 99),)),
+    ):
+        with pytest.raises(ValueError, match="99 is not there"):
+            draw()

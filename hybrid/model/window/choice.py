@@ -13,9 +13,17 @@ import torch
 from torch import Tensor
 
 from hybrid.checks import choose
-from hybrid.model.drive import Control, Source, as_drive
+from hybrid.model.drive import Control, Source, as_drive, check_dtype
 from hybrid.model.neurons import Neuron, NeuronState, without_values
-from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule, Synapse, mapped
+from hybrid.model.plasticity import (
+    STDP,
+    Hebbian,
+    LayerState,
+    LocalRule,
+    Synapse,
+    mapped,
+    tensors_in,
+)
 from hybrid.model.pooling import POOLS, Pool
 from hybrid.model.window.clip import SplitTrace, may_clip, select_inputs
 from hybrid.model.window.memories import (
@@ -95,7 +103,7 @@ def run_window(
             multiplications (`cheaper_evaluation`).
         adapt: False freezes the trace at its start: it is read, it neither moves nor decays.
         final_trace: "none" spares building the final trace where nobody needs it, `final.trace` is
-            then None in a factored window; "values" spares its gradients.
+            then None; "values" spares its gradients. Neither depends on the evaluation.
         teacher: T currents [N, out] added to those of the synapses (labels, few-shot learning).
         sparse_mask: takes the place of the synapse's mask; whatever has no sparse form (another
             rule or pooling, a trace to start from, "recurrent") is evaluated with a dense one.
@@ -117,6 +125,7 @@ def run_window(
     if synapse.mask is not None:  # of booleans, for example
         synapse = synapse._replace(mask=synapse.mask.to(synapse.weight.dtype))
     check_shapes(drive.shape, synapse, start, pool, sparse_mask)
+    check_dtype(drive.value_at(0), synapse.weight)
     if teacher is not None and len(teacher) != drive.steps:
         raise ValueError(f"{len(teacher)} teacher currents for {drive.steps} steps")
     choose("evaluation", evaluation, EVALUATIONS)
@@ -139,7 +148,12 @@ def run_window(
     else:
         memory = factored(plastic, evaluation) or RecurrentTrace(plastic)
     states = run(memory, neuron, range(drive.steps), start.neuron, teacher)
-    return Window(states, LayerState(states[-1], *memory.end()))
+    if learning is not None and final_trace == "none":
+        return Window(states, LayerState(states[-1]))
+    ending = memory.end()
+    if final_trace == "values":
+        ending = mapped(Tensor.detach, ending[0]), mapped(Tensor.detach, ending[1])
+    return Window(states, LayerState(states[-1], *ending))
 
 
 def _has_sparse_form(start: LayerState, layer: Plastic | None) -> bool:
@@ -246,14 +260,13 @@ def check_shapes(
 ) -> None:
     """Refuse what does not fit a drive whose steps have a shape [N, in]."""
     out, inputs = synapse.weight.shape
-    held: set[int] = set()
-    for part in (start.neuron, start.eligibility):
-        mapped(lambda value: held.add(len(value)) or value, part)  # type: ignore[func-returns-value]
-    if len(shape) == 2 and not held <= {1, shape[0]}:
-        raise ValueError(
-            f"the start is a state of {max(held)} samples, and there are {shape[0]}: start the "
-            "same samples from it, or begin anew from stored()"
-        )
+    for part, allowed in ((start.neuron, {shape[0]}), (start.eligibility, {1, shape[0]})):
+        held = {len(value) for value in tensors_in(part)}
+        if len(shape) == 2 and not held <= allowed:
+            raise ValueError(
+                f"the start is a state of {max(held)} samples, and there are {shape[0]}: start "
+                "the same samples from it, or begin anew from stored()"
+            )
     if len(shape) != 2 or shape[1] != inputs:
         raise ValueError(f"each step of the drive must have shape [N, {inputs}], got {list(shape)}")
     if start.trace is not None:
