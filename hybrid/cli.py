@@ -19,15 +19,19 @@ from hybrid.experiments.deployment.inspect import inspect
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.experiments.registry import experiment as experiment_of
 from hybrid.experiments.scoreboard.rows import rows as scoreboard_rows
+from hybrid.learning.lease import LeaseOverError
 from hybrid.paths import named_object, project_root, results_folder
 from hybrid.report import scoreboard as claims
 from hybrid.report.book import write as write_book
 from hybrid.report.reference import page as reference_page
+from hybrid.runs import parcels
 from hybrid.runs.cluster import connected
 from hybrid.runs.files import DamagedFileError, write_atomically
 from hybrid.runs.notebooks import Page, execute_all
 from hybrid.runs.store import Store
 from hybrid.version import __version__
+
+UNFINISHED = 75  # as of sysexits.h: try again
 
 app = typer.Typer(
     help="""Brain-inspired global-local learning: the paper's experiments.
@@ -37,10 +41,15 @@ app = typer.Typer(
     drawn without a long run; then `hybrid run fault_tolerance --profile laptop --dry-run`.
 
     Exit codes: 0, all went well; 1, it did not, and the message says why and what to do; 2, the
-    command was not understood.""",
+    command was not understood; 75, the minutes given were not enough, and the same command goes
+    on.""",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+checkpoint_app = typer.Typer(
+    help="Records and unfinished trials, to go on with on another machine.", no_args_is_help=True
+)
+app.add_typer(checkpoint_app, name="checkpoint")
 data_app = typer.Typer(help="Data sets: what is here, fetch the rest.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
@@ -91,6 +100,9 @@ def _plainly() -> Iterator[None]:
     """Turn errors that name their remedy into one line and exit code 1."""
     try:
         yield
+    except LeaseOverError as error:
+        typer.echo(error)
+        raise typer.Exit(UNFINISHED) from error
     except (ValueError, OSError, ArithmeticError, DamagedFileError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(1) from error
@@ -125,6 +137,9 @@ def run(
     fast: Annotated[
         bool, typer.Option("--fast", help="This processor's instructions: not the same bits.")
     ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop in time, after an epoch; run again to go on.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
     data: Annotated[
         str | None,
@@ -174,6 +189,7 @@ def run(
                 jobs=jobs,
                 device=device,
                 fast=fast,
+                minutes=minutes,
             )
     typer.echo(f"records are in {folder}")
     if own:
@@ -342,6 +358,29 @@ def tianjic(
     """
     with _plainly():
         typer.echo(inspect(checkpoint, tested))
+
+
+@checkpoint_app.command()
+def pack(
+    store: Annotated[Path, typer.Argument(help="Folder of records, data/results/paper.")],
+    folder: Annotated[Path, typer.Argument(help="Of the parts.")],
+    megabytes: Annotated[float, typer.Option(help="Largest size of a part.")] = 15.0,
+) -> None:
+    """Write records, and what unfinished trials came to, into parts of limited size."""
+    with _plainly():
+        for path in parcels.pack(store, folder, megabytes):
+            typer.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+
+
+@checkpoint_app.command()
+def unpack(
+    folder: Annotated[Path, typer.Argument(help="Of the parts.")],
+    store: Annotated[Path, typer.Argument(help="Folder of records, data/results/paper.")],
+) -> None:
+    """Put packed records and checkpoints into a store, but for those that are behind its own."""
+    with _plainly():
+        new = parcels.unpack(folder, store)
+        typer.echo("\n".join([*map(str, new), f"{len(new)} files are new in {store}"]))
 
 
 @data_app.command("list")

@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from hybrid.learning.checkpoint import BestState, load_checkpoint, save_checkpoint
+from hybrid.learning.lease import LeaseOverError, over
 from hybrid.learning.schedule import Schedule
 from hybrid.runs.files import sha256
 
@@ -60,6 +62,7 @@ def fit(
 
     Raises:
         ValueError: if the checkpoint is of another network or schedule.
+        LeaseOverError: if a `lease` has no time for another epoch; the checkpoint holds the last.
         NonFiniteLossError: if the loss, a weight or a trace is NaN or infinite. The checkpoint
             still holds the last whole epoch.
     """
@@ -72,7 +75,10 @@ def fit(
     # Shown in terminals only: bars of parallel trials would pile up in a notebook.
     epochs = range(len(logs), schedule.epochs)
     bar = tqdm(epochs, desc=title, unit="epoch", leave=False, disable=None)
+    longest = 0.0
     for epoch in bar:
+        _require_time(longest, epoch, schedule)
+        began = time.perf_counter()
         schedule.set_rates(optimisers, epoch)
         generator = order(epoch)
         losses_of_epoch = steps(
@@ -101,7 +107,15 @@ def fit(
         if checkpoint is not None:
             about = {"epochs": [vars(log) for log in logs], "of": trained}
             save_checkpoint(checkpoint, network, optimisers, about, best)
+        longest = max(longest, time.perf_counter() - began)
+    _require_time(0.0, len(logs), schedule)  # what follows, such as tests, takes time too
     return logs
+
+
+def _require_time(seconds: float, epoch: int, schedule: Schedule) -> None:
+    """Raise LeaseOverError if there is no time for what took so many seconds before."""
+    if over(seconds):
+        raise LeaseOverError(f"stopped after epoch {epoch} of {schedule.epochs}")
 
 
 def _description(

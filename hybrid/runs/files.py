@@ -92,7 +92,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         DamagedFileError: if the file was cut short or changed since, or others wrote it.
     """
-    content = path.read_bytes()
+    return parsed_tensors(path.read_bytes(), str(path))
+
+
+def parsed_tensors(content: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return what a file holds; see `load_tensors`."""
     header = int.from_bytes(content[:8], "little")
     try:
         inside = json.loads(json.loads(content[8 : 8 + header])["__metadata__"]["about"])
@@ -104,5 +108,5 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         what = "is damaged (checksum does not match)"
         if hashlib.sha256(content[:-32]).digest() == content[-32:]:
             what = "is of an earlier form, which this state of the package does not read"
-        raise DamagedFileError(f"{path} {what}: delete it")
+        raise DamagedFileError(f"{name} {what}: delete it")
     return safetensors.torch.load(content), about

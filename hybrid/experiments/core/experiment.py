@@ -212,6 +212,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         jobs: int = 1,
         device: str = "auto",
         fast: bool = False,
+        minutes: float | None = None,
     ) -> Records[SettingsT, MethodT]:
         """Run a profile, or what is left of it.
 
@@ -224,14 +225,18 @@ class Experiment(Generic[SettingsT, MethodT]):
             jobs: processes.
             device: "auto", "cpu" or a torch device.
             fast: with this processor's own instructions; such records need not repeat elsewhere.
+            minutes: for which the machine is there; None for as long as it takes. Trainings end
+                with the last epoch that fits, and the same call goes on from there.
 
         Raises:
+            LeaseOverError: if the minutes were not enough; what is finished is kept.
             ValueError: if a name is unknown. Other errors as of the data and training modules.
         """
         trials = self.trials(profile, seed=seed, seeds=seeds, methods=methods, labels=labels)
         title = f"{self.name} ({profile})"
         where = choose_device(device)
-        found = run_all(trials, store=store, jobs=jobs, device=where, title=title, fast=fast)
+        how: dict[str, Any] = {"jobs": jobs, "fast": fast, "minutes": minutes}
+        found = run_all(trials, store=store, device=where, title=title, **how)
         return self.records(trials, found)
 
     def load(

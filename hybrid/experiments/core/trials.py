@@ -19,6 +19,7 @@ from torch import nn
 from hybrid.described import as_json
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.settings import SettingsT
+from hybrid.learning.lease import LeaseOverError, lease, over
 from hybrid.paths import package_sources
 from hybrid.runs.cluster import on_cluster
 from hybrid.runs.fanout import fan_out
@@ -85,11 +86,13 @@ class Place(NamedTuple):
         checkpoint: file that keeps the state after each epoch, so that a run which was killed goes
             on; None keeps nothing.
         store: of trained networks that a trial may build on; None where there is none.
+        until: when the machine is given back, as of `time.time()`; None for never.
     """
 
     device: torch.device
     checkpoint: Path | None = None
     store: Store | None = None
+    until: float | None = None
 
 
 class Task(NamedTuple):
@@ -109,8 +112,8 @@ class Computed(NamedTuple):
     weights: bytes
 
 
-def compute(task: Task) -> Computed:
-    """Train and test one network.
+def compute(task: Task) -> Computed | str:
+    """Train and test one network; if there is no time for it, say how far it came.
 
     Raises:
         ValueError: if the data here are others than where the run was started.
@@ -123,7 +126,13 @@ def compute(task: Task) -> Computed:
             "started: a function of your own must return the same each time (give its generator a "
             "seed), and files must not change during a run"
         )
-    result, network = trial.experiment.compute(trial, place)
+    if place.until is not None and over(until=place.until):
+        return "not begun"
+    try:
+        with lease(place.until):
+            result, network = trial.experiment.compute(trial, place)
+    except LeaseOverError as stop:
+        return str(stop)
     about: Json = {
         "seconds": round(time.perf_counter() - began, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -146,14 +155,23 @@ def run_all(
     device: torch.device,
     title: str,
     fast: bool = False,
+    minutes: float | None = None,
 ) -> list[Json]:
     """Return the records of all trials: stored ones, and new ones from `jobs` processes.
 
     On a cluster nothing is shared: a trial that another machine has begun is begun anew.
 
     Raises:
-        ValueError: if two trials are the same, or a worker has other code.
+        LeaseOverError: if `minutes` were not enough; the message says how far each trial came.
+        ValueError: if two trials are the same, a worker has other code, or `minutes` are given
+            where nothing is kept.
     """
+    until = None if minutes is None else time.time() + 60.0 * minutes
+    if minutes is not None and (store is None or on_cluster() or not minutes > 0.0):
+        raise ValueError(
+            f"minutes = {minutes}: give a number > 0, and a store on this machine, which keeps "
+            "checkpoints to go on from"
+        )
     # Data are fetched once, and errors are met before any process starts.
     hashes = {(t.experiment.name, t.settings.dataset): t for t in trials}
     data = {key: t.experiment.data_sha256(t.settings) for key, t in hashes.items()}
@@ -172,20 +190,28 @@ def run_all(
             continue
         place = Place(device)
         if store is not None and not away:
-            place = Place(device, store.checkpoint_path(request), store)
+            place = Place(device, store.checkpoint_path(request), store, until)
             if store.recompute:
                 store.checkpoint_path(request).unlink(missing_ok=True)
         own = data[trial.experiment.name, trial.settings.dataset]
         tasks[number] = Task(trial, place, None if away else source, own)
-    numbers = list(tasks)
+    numbers, left = list(tasks), list[str]()
     for i, done in fan_out(compute, tasks.values(), jobs=jobs, title=title, fast=fast):
         number = numbers[i]
+        if isinstance(done, str):
+            left.append(f"{trials[number].name} {done}")
+            continue
         if done.about["source"] != source[:16]:
             raise ValueError(
                 f"a worker computed {trials[number].name} with other code: install this state of "
                 "it on all machines and run again; what was finished before is kept"
             )
         records[number] = _keep(requests[number], done, store)
+    if left:
+        raise LeaseOverError(
+            f"the time is over: {len(records)} of {len(trials)} trials are finished, and "
+            f"{', '.join(sorted(left))}; run the same again to go on"
+        )
     return [records[number] for number in range(len(trials))]
 
 
