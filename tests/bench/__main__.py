@@ -29,6 +29,7 @@ from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 from tests.bench import chip, continual, few_shot, frames
 from tests.bench.baselines import Materialised, PlainLoop
+from tests.bench.peers import PEERS, Peer
 
 REPEATS = 9
 SAMPLES = 100
@@ -81,6 +82,11 @@ def baseline(setting: str, kind: type[nn.Module], local: bool) -> Callable:
     return iteration(net, kind(net), fused=False)
 
 
+def peer(setting: str, own: Peer) -> Callable:
+    net = network(setting, local=False)
+    return iteration(net, own(net), fused=True)
+
+
 def interleaved(work: dict[str, Callable], repeats: int) -> dict[str, float]:
     """Return the median time of each piece of work in ms, taken in turns."""
     times: dict[str, list[float]] = {name: [] for name in work}
@@ -103,6 +109,7 @@ def compare(threads: int) -> list[dict]:
             "HP, ours": ours(setting, local=True),
             "GP, plain loop": baseline(setting, PlainLoop, local=False),
             "GP, ours": ours(setting, local=False),
+            **{f"GP, {name}": peer(setting, own) for name, own in PEERS.items()},
         }
         losses = {name: run() for name, run in work.items()}
         assert abs(losses["HP, ours"] - losses["HP, [N, in, out] materialised"]) < 1e-5
