@@ -12,8 +12,9 @@ import typer
 import hybrid
 from hybrid.data import files
 from hybrid.experiments.core import dry_run as preview
+from hybrid.experiments.core import leases
 from hybrid.experiments.core.experiment import PROFILES
-from hybrid.experiments.core.trials import source_sha256
+from hybrid.experiments.core.trials import choose_device, source_sha256
 from hybrid.experiments.core.verification import verify
 from hybrid.experiments.deployment.inspect import inspect
 from hybrid.experiments.registry import EXPERIMENTS
@@ -67,6 +68,20 @@ _known = _one_of(*PROFILES)
 
 
 Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}.", callback=_known)]
+AnyProfile = Annotated[
+    str,
+    typer.Option(
+        help=f"{', '.join(PROFILES)}; some experiments also have controls, or search.",
+        callback=_one_of(*PROFILES, "controls", "search"),
+    ),
+]
+Methods = Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(help="Only settings of this label, such as a data set; may be repeated."),
+]
+Seeds = Annotated[int | None, typer.Option(help="How many, instead of the plan's number.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 Cluster = Annotated[
     str | None,
     typer.Option(help="Dask scheduler such as tcp://host:8786 that work is sent to."),
@@ -111,26 +126,13 @@ def _plainly() -> Iterator[None]:
 @app.command()
 def run(
     experiment: Annotated[str, typer.Argument(help=f"One of: {', '.join(EXPERIMENTS)}.")],
-    profile: Annotated[
-        str,
-        typer.Option(
-            help=f"{', '.join(PROFILES)}; some experiments also have controls, or search.",
-            callback=_one_of(*PROFILES, "controls", "search"),
-        ),
-    ] = "smoke",
-    method: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only settings of this label, such as a data set; may be repeated.",
-        ),
-    ] = None,
+    profile: AnyProfile = "smoke",
+    method: Methods = None,
+    label: Labels = None,
     seed: Annotated[int, typer.Option(min=0, help="Added to the seeds, 1 ... n.")] = 0,
-    seeds: Annotated[
-        int | None, typer.Option(help="How many, instead of the plan's number.")
-    ] = None,
+    seeds: Seeds = None,
     jobs: Annotated[int, typer.Option(help="Processes of one thread each.")] = os.cpu_count() or 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
     store: Annotated[Path | None, typer.Option(help="Folder of records.")] = None,
     recompute: Annotated[bool, typer.Option(help="Ignore and replace finished records.")] = False,
     cluster: Cluster = None,
@@ -202,6 +204,30 @@ def run(
                 return
             for path in drawn:
                 typer.echo(f"drawn: {path}")
+
+
+@app.command()
+def plan(
+    experiment: Annotated[str, typer.Argument(help=f"One of: {', '.join(EXPERIMENTS)}.")],
+    profile: AnyProfile = "paper",
+    minutes: Annotated[float, typer.Option(help="For which a machine is lent.")] = 9.0,
+    method: Methods = None,
+    label: Labels = None,
+    seeds: Seeds = None,
+    device: Device = "auto",
+    seconds: Annotated[float, typer.Option(help="For which each kind is watched.")] = 10.0,
+) -> None:
+    """Measure, here and now, how long trials take and how much of them fits into a lease.
+
+    One trial of each kind begins to train and is watched for some seconds; nothing is kept. Tests
+    after the training are not measured.
+    """
+    with _plainly():
+        chosen = experiment_of(experiment)
+        trials = chosen.trials(profile, seeds=seeds, methods=method, labels=label)
+        where = choose_device(device)
+        found = list(leases.measure(trials, where, seconds))
+        typer.echo(leases.as_text(found, minutes))
 
 
 @app.command(name="verify")

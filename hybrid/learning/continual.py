@@ -159,6 +159,7 @@ def learn_stream(
         order,
         checkpoint=checkpoint,
         title=title,
+        steps_per_epoch=-(-len(stream.views[0].train) // schedule.batch_size),
     )
 
 

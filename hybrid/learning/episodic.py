@@ -156,6 +156,7 @@ def train_on_episodes(
     *,
     checkpoint: Path | None = None,
     title: str = "training",
+    steps_per_epoch: int | None = None,
 ) -> list[EpochLog]:
     """Train a network in place and return one log per epoch; see `fit`.
 
@@ -164,7 +165,7 @@ def train_on_episodes(
         meta_batches: draws the meta-batches of one epoch.
         validate: returns the accuracy on held-out classes.
         schedule: epochs and rates; its batch size is not used.
-        order, checkpoint, title: see `fit`.
+        order, checkpoint, title, steps_per_epoch: see `fit`.
         objective: see `Objective`.
 
     Raises:
@@ -198,6 +199,7 @@ def train_on_episodes(
         order,
         checkpoint=checkpoint,
         title=title,
+        steps_per_epoch=steps_per_epoch,
     )
 
 

@@ -2,7 +2,6 @@
 
 import math
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from hybrid.learning.checkpoint import BestState, load_checkpoint, save_checkpoint
-from hybrid.learning.lease import LeaseOverError, over
+from hybrid.learning.lease import LeaseOverError, Watch, over
 from hybrid.learning.schedule import Schedule
 from hybrid.runs.files import sha256
 
@@ -44,6 +43,7 @@ def fit(
     checkpoint: Path | None = None,
     title: str = "training",
     best: BestState | None = None,
+    steps_per_epoch: int | None = None,
 ) -> list[EpochLog]:
     """Train a network in place and return one log per epoch.
 
@@ -59,6 +59,7 @@ def fit(
             from it and ends, on a CPU, bit for bit where an uninterrupted run would have.
         title: label of the progress bar.
         best: is told of every epoch, and kept in the checkpoint too.
+        steps_per_epoch: if it is known; for those who measure what an epoch takes.
 
     Raises:
         ValueError: if the checkpoint is of another network or schedule.
@@ -75,15 +76,15 @@ def fit(
     # Shown in terminals only: bars of parallel trials would pile up in a notebook.
     epochs = range(len(logs), schedule.epochs)
     bar = tqdm(epochs, desc=title, unit="epoch", leave=False, disable=None)
-    longest = 0.0
+    on_gpu = any(parameter.is_cuda for parameter in network.parameters())
+    watch = Watch(schedule.epochs - len(logs), steps_per_epoch, recorded=on_gpu)
     for epoch in bar:
-        _require_time(longest, epoch, schedule)
-        began = time.perf_counter()
+        _require_time(watch.longest, epoch, schedule)
+        watch.begin()
         schedule.set_rates(optimisers, epoch)
         generator = order(epoch)
-        losses_of_epoch = steps(
-            generator
-        )  # may draw from it before torch's global generator is seeded
+        # May draw from it before torch's global generator is seeded.
+        losses_of_epoch = steps(generator)
         with seeded(generator):
             losses: list[float] = []
             for loss in losses_of_epoch:
@@ -91,6 +92,7 @@ def fit(
                 if not math.isfinite(loss):
                     what = f"the loss became {loss} in epoch {epoch + 1}, batch {len(losses)}"
                     raise _not_finite(what, epoch, schedule, checkpoint)
+                watch.step(len(losses))
             if not losses:
                 raise ValueError(
                     f"no samples in epoch {epoch + 1}: give data that can be read anew"
@@ -107,7 +109,7 @@ def fit(
         if checkpoint is not None:
             about = {"epochs": [vars(log) for log in logs], "of": trained}
             save_checkpoint(checkpoint, network, optimisers, about, best)
-        longest = max(longest, time.perf_counter() - began)
+        watch.end()
     _require_time(0.0, len(logs), schedule)  # what follows, such as tests, takes time too
     return logs
 

@@ -5,6 +5,7 @@ classification and fault-tolerance scripts. The network's traces live by their o
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -88,8 +89,11 @@ def train(
     optimisers = schedule.optimisers(weight_parameters(network), meta_parameters(network))
 
     iteration = Iteration(network, optimisers, schedule, loss)
-    on_gpu = isinstance(data, Split) and data.inputs.is_cuda
-    recorded = Recorded(iteration) if on_gpu else None
+    recorded: Recorded | None = None
+    steps_per_epoch: int | None = None
+    if isinstance(data, Split):
+        steps_per_epoch = ceil(len(data.labels) / schedule.batch_size)
+        recorded = Recorded(iteration) if data.inputs.is_cuda else None
 
     def steps(generator: torch.Generator) -> Iterator[float]:
         network.train()
@@ -115,6 +119,7 @@ def train(
         checkpoint=None if checkpoint is None else Path(checkpoint),
         title=title,
         best=best,
+        steps_per_epoch=steps_per_epoch,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from hybrid.cli import app
+from hybrid.experiments.core.leases import as_text, measure
 from hybrid.experiments.core.trials import Trial, run_all
 from hybrid.experiments.registry import experiment
 from hybrid.learning import fitting
@@ -160,3 +161,27 @@ def test_no_file_leaves_the_store(tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match="does not belong into a store"):
         unpack(parts, tmp_path / "store")
     assert not (tmp_path / "evil.json").exists()
+
+
+@pytest.mark.parametrize("name", ["classification", "continual", "few_shot"])
+def test_an_epoch_is_measured_from_its_first_steps(name: str) -> None:
+    """Watched for no time at all, or until it ends: the same, more or less."""
+    own = trial(name)
+    (short,), (whole,) = (list(measure([own], torch.device("cpu"), s)) for s in (0.0, 60.0))
+    epochs = own.settings.schedule.epochs
+    for kind in (short, whole):
+        assert (kind.name, kind.seeds, kind.epochs) == (f"{own.settings.label}-HP", 1, epochs)
+    assert 0.1 * whole.seconds < short.seconds < 10.0 * whole.seconds
+    text = as_text([short._replace(seconds=2.0, epochs=100)], 3.0)
+    assert text.splitlines()[1].split()[1:] == ["2.0", "100", "3.3", "60", "2", "1"]
+    assert "never" in as_text([short._replace(seconds=1e4)], 3.0)
+    with pytest.raises(ValueError, match="give more"):
+        as_text([short], 1.0)
+
+
+def test_what_fits_by_command() -> None:
+    asked = ["plan", "fault_tolerance", "--profile", "smoke", "--method", "GP", "--seconds", "0.1"]
+    done = CliRunner().invoke(app, [*asked, "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "digits-GP" in done.output
+    assert "leases/trial" in done.output

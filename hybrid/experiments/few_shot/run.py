@@ -55,6 +55,8 @@ def compute(
             settings.objective,
             checkpoint=place.checkpoint,
             title=trial.name,
+            steps_per_epoch=settings.steps
+            * (1 if settings.objective.bilevel is None else settings.steps_per_check),
         )
     tested = Tested.of(network, pool, pool.split.test, settings, device)
     result: Json = {
