@@ -226,7 +226,7 @@ def plan(
         chosen = experiment_of(experiment)
         trials = chosen.trials(profile, seeds=seeds, methods=method, labels=label)
         where = choose_device(device)
-        found = list(leases.measure(trials, where, seconds))
+        found = leases.measure(trials, where, minutes, seconds)
         typer.echo(leases.as_text(found, minutes))
 
 
@@ -406,7 +406,7 @@ def unpack(
     """Put packed records and checkpoints into a store, but for those that are behind its own."""
     with _plainly():
         new = parcels.unpack(folder, store)
-        typer.echo("\n".join([*map(str, new), f"{len(new)} files are new in {store}"]))
+        typer.echo("\n".join([*map(str, new), f"new in {store}: {len(new)}"]))
 
 
 @data_app.command("list")

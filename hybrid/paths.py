@@ -41,6 +41,8 @@ def named_object(place: str) -> Any:
     path = Path(file).expanduser().resolve()
     if not file or not name or not path.is_file():
         raise ValueError(f"{place!r}: give a Python file and a name in it, such as my_data.py:make")
+    if path.suffix != ".py":
+        raise ValueError(f"{path} is no Python file: give one whose name ends in .py")
     try:
         module = importlib.import_module(_PREFIX + str(path).encode().hex())
     except Exception as error:
@@ -48,6 +50,9 @@ def named_object(place: str) -> Any:
     if not hasattr(module, name):
         raise ValueError(f"{path} defines no {name!r}")
     return getattr(module, name)
+
+
+_PREFIX = "hybrid_user_"
 
 
 class UserFiles(MetaPathFinder):
@@ -63,11 +68,10 @@ class UserFiles(MetaPathFinder):
             return None
         path = Path(bytes.fromhex(fullname.removeprefix(_PREFIX)).decode())
         if str(path.parent) not in sys.path:
-            sys.path.append(str(path.parent))
+            sys.path.insert(0, str(path.parent))  # as of a script
         return importlib.util.spec_from_file_location(fullname, path)
 
 
-_PREFIX = "hybrid_user_"
 sys.meta_path.append(UserFiles())
 
 

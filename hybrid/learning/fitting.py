@@ -16,7 +16,8 @@ from hybrid.learning.lease import LeaseOverError, Watch, over
 from hybrid.learning.schedule import Schedule
 from hybrid.runs.files import sha256
 
-# Trains for one epoch on what a generator draws; yields the loss of each step before acting on it.
+# Trains for one epoch on what a generator draws; yields the loss of each step before acting on it,
+# or, where nobody waits for a loss, all of them at the end.
 Steps = Callable[[torch.Generator], Iterator[float]]
 
 
@@ -44,6 +45,7 @@ def fit(
     title: str = "training",
     best: BestState | None = None,
     steps_per_epoch: int | None = None,
+    recorded: bool = False,
 ) -> list[EpochLog]:
     """Train a network in place and return one log per epoch.
 
@@ -60,10 +62,12 @@ def fit(
         title: label of the progress bar.
         best: is told of every epoch, and kept in the checkpoint too.
         steps_per_epoch: if it is known; for those who measure what an epoch takes.
+        recorded: whether steps are recorded in the first epoch, which makes that one longer.
 
     Raises:
         ValueError: if the checkpoint is of another network or schedule.
         LeaseOverError: if a `lease` has no time for another epoch; the checkpoint holds the last.
+            A training without one goes on to its end.
         NonFiniteLossError: if the loss, a weight or a trace is NaN or infinite. The checkpoint
             still holds the last whole epoch.
     """
@@ -76,10 +80,10 @@ def fit(
     # Shown in terminals only: bars of parallel trials would pile up in a notebook.
     epochs = range(len(logs), schedule.epochs)
     bar = tqdm(epochs, desc=title, unit="epoch", leave=False, disable=None)
-    on_gpu = any(parameter.is_cuda for parameter in network.parameters())
-    watch = Watch(schedule.epochs - len(logs), steps_per_epoch, recorded=on_gpu)
+    watch = Watch(schedule.epochs - len(logs), steps_per_epoch, recorded=recorded)
     for epoch in bar:
-        _require_time(watch.longest, epoch, schedule)
+        if checkpoint is not None:
+            _require_time(watch.longest, epoch, schedule)
         watch.begin()
         schedule.set_rates(optimisers, epoch)
         generator = order(epoch)
@@ -110,7 +114,8 @@ def fit(
             about = {"epochs": [vars(log) for log in logs], "of": trained}
             save_checkpoint(checkpoint, network, optimisers, about, best)
         watch.end()
-    _require_time(0.0, len(logs), schedule)  # what follows, such as tests, takes time too
+    if checkpoint is not None:
+        _require_time(0.0, len(logs), schedule)  # what follows, such as tests, takes time too
     return logs
 
 

@@ -1,13 +1,16 @@
 """One iteration of training: forward, loss, backward, both optimisers, and the traces.
 
-A GPU spends nearly all time of a spiking network waiting for Python. There an iteration is compiled
-and recorded once, as a CUDA graph, and then replayed: whoever trains only says which samples come
-next. The equations are those of the network itself, which then runs all T steps and asks no tensor
-for its value (`without_values`).
+With a spiking network a GPU spends nearly all its time waiting for Python. There an iteration is
+compiled and recorded once, as a CUDA graph, and then replayed: whoever trains only says which
+samples come next. The equations are those of the network itself, which then runs all T steps and
+asks no tensor for its value (`without_values`).
 """
 
+import inspect
+import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +18,14 @@ from torch import Tensor, nn
 from hybrid.learning.schedule import Schedule
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import data_independent
+from hybrid.model.parameters import renew_buffers
+
+log = logging.getLogger(__name__)
 
 # Maps outputs [N, C] and labels [N] to a scalar.
 Loss = Callable[[Tensor, Tensor], Tensor]
+# Maps inputs [N, *] and labels [N] to a scalar: a network, then a loss.
+Measure = Callable[[Tensor, Tensor], Tensor]
 # Iterations before an iteration is recorded: compilers and libraries choose their kernels in them.
 _WARM_UP = 3
 
@@ -65,11 +73,16 @@ class Iteration:
         self.network, self.optimisers = network, optimisers
         self._mixed, self._criterion = schedule.mixed_precision, loss
 
-    def loss(self, batch: Split) -> Tensor:
-        """Return the loss on a batch, and leave its trace."""
+    def loss(self, batch: Split, measure: Measure | None = None) -> Tensor:
+        """Return the loss on a batch, which old gradients are forgotten for.
+
+        Args:
+            batch: samples and labels.
+            measure: what is run in the place of `measure`, such as its compiled form.
+        """
         for optimiser in self.optimisers:
             optimiser.zero_grad()
-        return self.measure(batch.inputs, batch.labels)
+        return (measure or self.measure)(*batch)
 
     def measure(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Return the loss; the part that is compiled."""
@@ -88,56 +101,67 @@ class Recorded:
     """An iteration that is recorded with the first batch, and replayed for all of its shape.
 
     Args:
-        iteration: what is recorded.
+        iteration: what is recorded; its optimisers are `recorded` ones, see `Schedule.optimisers`.
         backend: of `torch.compile`, for the forward and the backward pass; None compiles nothing.
 
-    Batches of another shape, such as the last one of an epoch, run as they come. On a CPU nothing
-    is recorded; the work is the same.
+    Batches of another shape, such as the last one of an epoch, run as they come. What cannot be
+    compiled is recorded as it is written, and what cannot be recorded runs so; a warning says why.
+    Hooks and observers are not part of a record. On a CPU nothing is recorded; the work is the
+    same as on a GPU, all T steps of a window.
     """
 
     def __init__(self, iteration: Iteration, backend: str | None = "inductor") -> None:
-        self._iteration, self._measure = iteration, iteration.measure
-        if backend is not None:
-            self._measure = torch.compile(iteration.measure, backend=backend, fullgraph=True)
+        self._iteration, self._measure = iteration, _compiled(iteration.measure, backend)
         self._shown: Split | None = None  # where a recorded iteration finds its batch
         self._graph: torch.cuda.CUDAGraph | None = None
         self._loss: Tensor | None = None  # where it leaves its loss
         # Where traces live: an iteration finds what the one before has left there.
         self._buffers: list[tuple[nn.Module, str, Tensor]] = []
+        self._given_up = False
 
     def epoch(self, batches: Iterable[Split]) -> Iterator[float]:
-        """Train on batches, then yield their losses: the device never waits for one to be read."""
+        """Train on batches, then yield their losses: the device never waits for one to be read.
+
+        A loss that is not finite is seen at the end of the epoch, when it has acted already.
+        """
         losses = [self(batch) for batch in batches]
         yield from torch.stack(losses).tolist() if losses else []
 
     def __call__(self, batch: Split) -> Tensor:
         """Train on a batch, and return its loss."""
         if self._shown is None:
-            self._shown = Split(*(part.clone() for part in batch))
-            self._buffers = [
-                (module, name, buffer)
-                for module in self._iteration.network.modules()
-                for name, buffer in module.named_buffers(recurse=False)
-            ]
+            self._prepare(batch)
+        assert self._shown is not None
         if any(mine.shape != own.shape for mine, own in zip(self._shown, batch, strict=True)):
             return self._run(batch, self._iteration.measure)
         for mine, own in zip(self._shown, batch, strict=True):
             mine.copy_(own)
-        if not batch.inputs.is_cuda:
+        if self._given_up or not batch.inputs.is_cuda:
             return self._run(self._shown, self._measure)
-        if self._graph is None:
-            self._record(self._shown)
+        if self._graph is None and not self._record(self._shown):
+            return self._run(self._shown, self._measure)
         assert self._graph is not None
         assert self._loss is not None
         self._graph.replay()
         return self._loss.clone()
 
-    def _run(self, batch: Split, measure: Loss) -> Tensor:
+    def _prepare(self, batch: Split) -> None:
+        """Make room for batches like this one, and note where traces live."""
+        self._shown = Split(*(part.clone() for part in batch))
+        renew_buffers(self._iteration.network)  # states that were handed out stay as they are
+        self._buffers = [
+            (module, name, buffer)
+            for module in self._iteration.network.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
+
+    def _run(self, batch: Split, measure: Measure) -> Tensor:
         """Train on a batch: the work that is recorded."""
-        for optimiser in self._iteration.optimisers:
-            optimiser.zero_grad()
-        with data_independent():
-            value = measure(*batch)
+        if self._given_up:
+            value = self._iteration.loss(batch)
+        else:
+            with data_independent():
+                value = self._iteration.loss(batch, measure)
         self._iteration.act(value)
         with torch.no_grad():
             for module, name, own in self._buffers:
@@ -147,28 +171,63 @@ class Recorded:
                     setattr(module, name, own)
         return value.detach()
 
-    def _record(self, batch: Split) -> None:
-        """Record an iteration; network and optimisers are afterwards as they were before."""
+    def _record(self, batch: Split) -> bool:
+        """Record an iteration, compiled if that can be, and return whether it could be recorded.
+
+        Network and optimisers are afterwards as they were before.
+        """
+        for measure in dict.fromkeys((self._measure, self._iteration.measure)):
+            try:
+                with torch.cuda.device(batch.inputs.device):
+                    side = torch.cuda.Stream()
+                    side.wait_stream(torch.cuda.current_stream())
+                    with torch.cuda.stream(side):
+                        self._warm(batch, measure)
+                    torch.cuda.current_stream().wait_stream(side)
+                    graph = torch.cuda.CUDAGraph()
+                    with torch.cuda.graph(graph):
+                        self._loss = self._run(batch, measure)
+            except Exception as error:  # a compiler's, or of work that asks a tensor for its value
+                reason = str(error).strip().partition("\n")[0]
+                log.warning("training is slower than it could be: %s", reason)
+                continue
+            self._graph, self._measure = graph, measure
+            return True
+        self._given_up, self._measure = True, self._iteration.measure
+        return False
+
+    def _warm(self, batch: Split, measure: Measure) -> None:
+        """Run an iteration a few times, and leave network and optimisers as they were before."""
         network, optimisers = self._iteration.network, self._iteration.optimisers
         tensors = [*network.parameters(), *(own for *_, own in self._buffers)]
         before = [tensor.detach().clone() for tensor in tensors]
         past = [[value.clone() for value in moments(optimiser)] for optimiser in optimisers]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.random.fork_rng(), torch.cuda.stream(side):
-            for _ in range(_WARM_UP):
-                self._run(batch, self._measure)
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.no_grad():
-            for tensor, value in zip(tensors, before, strict=True):
-                tensor.copy_(value)
-            for optimiser, kept in zip(optimisers, past, strict=True):
-                for i, value in enumerate(moments(optimiser)):
-                    value.copy_(kept[i] if kept else torch.zeros_like(value))
-                optimiser.zero_grad()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._loss = self._run(batch, self._measure)
+        try:
+            with torch.random.fork_rng(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of steps that could be recorded, and are not yet
+                for _ in range(_WARM_UP):
+                    self._run(batch, measure)
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(tensors, before, strict=True):
+                    tensor.copy_(value)
+                for module, name, own in self._buffers:
+                    setattr(module, name, own)
+                for optimiser, kept in zip(optimisers, past, strict=True):
+                    for i, value in enumerate(moments(optimiser)):
+                        value.copy_(kept[i] if kept else torch.zeros_like(value))
+                    optimiser.zero_grad()
+
+
+def _compiled(measure: Measure, backend: str | None) -> Measure:
+    """Return a compiled form of its own, whatever else a process has compiled."""
+    if backend is None:
+        return measure
+    how: dict[str, Any] = {"backend": backend, "fullgraph": True, "dynamic": False}
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+        how["isolate_recompiles"] = True
+    compiled: Measure = torch.compile(measure, **how)
+    return compiled
 
 
 def moments(optimiser: torch.optim.Optimizer) -> list[Tensor]:

@@ -65,7 +65,8 @@ class Watch:
         """End an epoch; raise MeasuredEpoch if it suffices."""
         now = time.perf_counter()
         seconds, self._past = now - self._began, self._past + 1
-        self.longest = max(self.longest, seconds)
+        first = self._past == 1 or (self._past == 2 and self._needed == 2)
+        self.longest = seconds if first else max(self.longest, seconds)
         if self._patience is None or self._past < min(self._needed, self._epochs):
             return
         if now - self._start > self._patience or self._past == self._epochs:

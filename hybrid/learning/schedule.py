@@ -61,9 +61,19 @@ class Schedule:
         require(self, "milestones", stepped, "given with decay = 'steps' alone")
 
     def optimisers(
-        self, weights: Sequence[nn.Parameter], meta: Sequence[nn.Parameter]
+        self,
+        weights: Sequence[nn.Parameter],
+        meta: Sequence[nn.Parameter],
+        *,
+        recorded: bool = False,
     ) -> list[torch.optim.Optimizer]:
-        """Return the optimisers of weights and θ; none for an empty group."""
+        """Return the optimisers of weights and θ; none for an empty group.
+
+        Args:
+            weights, meta: what is trained.
+            recorded: whether steps are recorded and replayed: their rates are then tensors, where
+                a replayed step reads them.
+        """
         chosen: list[torch.optim.Optimizer] = []
         for parameters, rate, kind, decays in (
             (weights, self.lr_weight, self.optimiser, True),
@@ -71,11 +81,9 @@ class Schedule:
         ):
             if not parameters:
                 continue
-            # On a GPU steps are recorded and replayed: their rate must be where they can read it.
-            on_gpu = parameters[0].is_cuda
-            start = torch.tensor(rate, device=parameters[0].device) if on_gpu else rate
+            start = torch.tensor(rate, device=parameters[0].device) if recorded else rate
             if kind == "adam":
-                adam: dict[str, Any] = {"eps": self.eps, "fused": True, "capturable": on_gpu}
+                adam: dict[str, Any] = {"eps": self.eps, "fused": True, "capturable": recorded}
                 chosen.append(torch.optim.Adam(parameters, start, **adam))
             else:
                 sgd: dict[str, Any] = {"momentum": self.momentum, "weight_decay": self.weight_decay}

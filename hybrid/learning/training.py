@@ -86,14 +86,14 @@ def train(
     data, validation = _checked(data), _checked(validation)
     if not any(p.requires_grad for p in network.parameters()):
         raise ValueError("nothing to train: no parameter of the network requires a gradient")
-    optimisers = schedule.optimisers(weight_parameters(network), meta_parameters(network))
-
+    on_gpu = isinstance(data, Split) and data.inputs.is_cuda
+    parts = weight_parameters(network), meta_parameters(network)
+    optimisers = schedule.optimisers(*parts, recorded=on_gpu)
     iteration = Iteration(network, optimisers, schedule, loss)
-    recorded: Recorded | None = None
+    recorded = Recorded(iteration) if on_gpu else None
     steps_per_epoch: int | None = None
     if isinstance(data, Split):
         steps_per_epoch = ceil(len(data.labels) / schedule.batch_size)
-        recorded = Recorded(iteration) if data.inputs.is_cuda else None
 
     def steps(generator: torch.Generator) -> Iterator[float]:
         network.train()
@@ -120,6 +120,7 @@ def train(
         title=title,
         best=best,
         steps_per_epoch=steps_per_epoch,
+        recorded=on_gpu,
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hybrid.checks import require
 from hybrid.model.drive import Source
-from hybrid.model.neurons import Constant, NeuronState
+from hybrid.model.neurons import Constant, NeuronState, without_values
 
 # How a batch of inputs [N, *] becomes what the first layer is shown in T steps.
 Encode = Callable[[Tensor, int], Source]
@@ -30,7 +30,8 @@ class Poisson:
         Raises:
             ValueError: if a value lies outside [0, 1].
         """
-        if value.numel() and (value.min() < 0.0 or value.max() > 1.0):
+        known = value.numel() and not without_values()
+        if known and (value.min() < 0.0 or value.max() > 1.0):
             raise ValueError(
                 f"Poisson: values span [{value.min():.3g}, {value.max():.3g}]; "
                 "they are probabilities and must lie in [0, 1]"

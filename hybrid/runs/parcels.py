@@ -2,11 +2,13 @@
 
 import hashlib
 import io
+import re
 import tarfile
 from pathlib import Path
 
 from hybrid.runs.files import DamagedFileError, parsed_tensors, write_atomically
 
+_PART = re.compile(r"([0-9a-f]{16})-(\d+)-of-(\d+)\.part")
 _KINDS = ("*.json", "*.checkpoint.safetensors")
 
 
@@ -31,7 +33,7 @@ def pack(store: Path, folder: Path, megabytes: float = 15.0) -> list[Path]:
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as archive:
         for path in paths:
-            archive.add(path, path.relative_to(store).as_posix())
+            archive.add(path, path.relative_to(store).as_posix(), filter=_timeless)
     content, size = whole.getvalue(), max(1, int(megabytes * 1e6))
     key, count = hashlib.sha256(content).hexdigest()[:16], -(-len(content) // size)
     parts = []
@@ -52,10 +54,11 @@ def unpack(folder: Path, store: Path) -> list[Path]:
     """
     parcels: dict[str, dict[int, Path]] = {}
     counts: dict[str, int] = {}
-    for path in sorted(folder.glob("*-of-*.part")):
-        key, number, _, count = path.stem.split("-")
-        parcels.setdefault(key, {})[int(number)] = path
-        counts[key] = int(count)
+    for path in sorted(folder.glob("*.part")):
+        if (named := _PART.fullmatch(path.name)) is not None:
+            key, number, count = named.groups()
+            parcels.setdefault(key, {})[int(number)] = path
+            counts[key] = int(count)
     if not parcels:
         raise ValueError(f"{folder} holds no parts: `hybrid checkpoint pack` writes them")
     contents = []
@@ -68,18 +71,26 @@ def unpack(folder: Path, store: Path) -> list[Path]:
         if hashlib.sha256(content).hexdigest()[:16] != key:
             raise DamagedFileError(f"the parts {key}-* in {folder} are damaged: bring them anew")
         contents.append(content)
-    new = []
+    found: list[tuple[Path, bytes]] = []
     for content in contents:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for member in archive.getmembers():
                 path, file = store / member.name, archive.extractfile(member)
                 if file is None or not path.resolve().is_relative_to(store.resolve()):
                     raise DamagedFileError(f"{member.name} does not belong into a store")
-                found = file.read()
-                if _wanted(found, path):
-                    write_atomically(path, found)
-                    new.append(path)
+                found.append((path, file.read()))
+    new = []
+    for path, content in found:
+        if _wanted(content, path):
+            write_atomically(path, content)
+            new.append(path)
     return new
+
+
+def _timeless(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Return an entry without what may differ between equal stores."""
+    entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, 0, "", ""
+    return entry
 
 
 def _wanted(content: bytes, path: Path) -> bool:

@@ -16,12 +16,10 @@ from hybrid.experiments.fault_tolerance import EXPERIMENT as FAULTS
 from hybrid.learning.iteration import Iteration, Recorded, Split, moments
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import one_hot_mse
-from hybrid.model.coding import LastMembrane, Rank
+from hybrid.model.coding import LastMembrane, Poisson, Rank
 from hybrid.model.convolutional import Convolutional
-from hybrid.model.layers import InitialMeta, meta_parameters, weight_parameters
-from hybrid.model.networks import FullyConnected
-from hybrid.model.neurons import LIF, data_independent
-from hybrid.model.plasticity import LocalRule
+from hybrid.model.layers import meta_parameters, weight_parameters
+from hybrid.model.neurons import data_independent
 from hybrid.model.rules import BCM
 from tests.model.test_transforms import traced
 
@@ -127,19 +125,22 @@ def test_recorded_work_trains_as_the_loop_does(name: str, method: str) -> None:
     other = deepcopy(plain)
     schedule = replace(narrow(PAPER[name]).schedule, lr_weight=1e-3)
     loop, record = iteration(plain, schedule), iteration(other, schedule)
-    traces = [own.data_ptr() for own in other.buffers()]
     losses = []
     for batch in (*batches(plain), *batches(plain, 1, 4)):
         torch.manual_seed(5)
         value = loop.loss(batch)
         losses.append(value.item())
         loop.act(value)
-    recorded, found = Recorded(record, backend=None), []
+    recorded, found, traces = Recorded(record, backend=None), [], []
+    kept = list(other.buffers())
+    handed = [own.clone() for own in kept]
     for batch in (*batches(other), *batches(other, 1, 4)):
         torch.manual_seed(5)
         found += recorded.epoch([batch])
+        traces = traces or [own.data_ptr() for own in other.buffers()]
     assert found == pytest.approx(losses, rel=1e-12)
     assert [own.data_ptr() for own in other.buffers()] == traces, "a trace stays where it is"
+    assert all(map(torch.equal, kept, handed)), "what was handed out before stays as it was"
     for a, b in zip(other.state_dict().values(), plain.state_dict().values(), strict=True):
         assert close(a, b)
     for mine, own in zip(record.optimisers, loop.optimisers, strict=True):
@@ -184,10 +185,10 @@ def test_fault_tolerance_of_the_paper_trains_alike() -> None:
         assert close(a, b)
 
 
-@pytest.mark.parametrize("rule", [BCM(trace_decay=0.9)])
-def test_what_a_rule_remembers_ends_with_the_batch(rule: LocalRule) -> None:
+def test_what_a_rule_remembers_ends_with_the_batch() -> None:
     """A memory that outlives a call must not see the steps after the stop."""
-    settings = narrow(replace(PAPER["mnist"], rule=rule, readout=Rank(fraction=0.0, earliest=1)))
+    rule, readout = BCM(trace_decay=0.9), Rank(fraction=0.0, earliest=1)
+    settings = narrow(replace(PAPER["mnist"], rule=rule, readout=readout))
     plain = Trial(EXPERIMENT, settings, EXPERIMENT.method("HP"), 1).build().double().train()
     with torch.no_grad():
         for parameter in weight_parameters(plain):
@@ -203,18 +204,74 @@ def test_what_a_rule_remembers_ends_with_the_batch(rule: LocalRule) -> None:
         assert close(a, b)
 
 
-def test_rates_of_recorded_steps_are_tensors_that_follow_the_schedule() -> None:
-    """As on a GPU, where a replayed step reads its rate from memory."""
-    own = FullyConnected(
-        (4, 5, 3), neuron=LIF(decay=0.5, v_th=0.3), rule=None, readout=LastMembrane(), steps=3,
-        initial_meta=InitialMeta.up_to(0.01),
-    )  # fmt: skip
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_recorded_optimisers_step_as_others_and_follow_the_schedule(optimiser: str) -> None:
+    """Their rates are tensors, where a replayed step reads them; they stay the same tensors."""
+    options = {"momentum": 0.9} if optimiser == "sgd" else {}
     schedule = Schedule(
-        epochs=4, batch_size=2, lr_weight=0.1, lr_meta=0.1, decay="steps", milestones=(2,)
-    )
-    (optimiser,) = schedule.optimisers(list(own.parameters()), [])
-    rate = torch.tensor(0.1)
-    optimiser.param_groups[0]["lr"] = rate
-    schedule.set_rates([optimiser], 2)
-    assert optimiser.param_groups[0]["lr"] is rate
-    assert rate.item() == pytest.approx(0.01)
+        epochs=4, batch_size=2, lr_weight=0.1, lr_meta=0.2, decay="steps", milestones=(2,),
+        decay_meta=True, optimiser=optimiser, **options,
+    )  # fmt: skip
+    ends = []
+    for recorded in (False, True):
+        weight, theta = (nn.Parameter(torch.ones(3)) for _ in range(2))
+        optimisers = schedule.optimisers([weight], [theta], recorded=recorded)
+        rates = [own.param_groups[0]["lr"] for own in optimisers]
+        for epoch in range(4):
+            schedule.set_rates(optimisers, epoch)
+            for own, parameter in zip(optimisers, (weight, theta), strict=True):
+                parameter.grad = torch.tensor([1.0, -2.0, 3.0]) * (epoch + 1)
+                own.step()
+        if recorded:
+            assert all(isinstance(rate, Tensor) for rate in rates)
+            now = [own.param_groups[0]["lr"] for own in optimisers]
+            assert [a is b for a, b in zip(rates, now, strict=True)] == [True, True]
+            assert [float(rate) for rate in now] == pytest.approx([0.01, 0.02])
+        ends.append((weight.detach(), theta.detach()))
+    for a, b in zip(*ends, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+        assert not torch.equal(a, torch.ones(3))
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_warming_up_leaves_everything_as_it_was(name: str, fresh: bool) -> None:
+    """Weights, θ, traces, moments and random numbers: then the first iteration counts."""
+    plain = network(name, "HP")
+    other, schedule = deepcopy(plain), replace(narrow(PAPER[name]).schedule, lr_weight=1e-3)
+    cold, warm = (Recorded(iteration(own, schedule), backend=None) for own in (plain, other))
+    for recorded in (cold, warm):
+        if not fresh:
+            torch.manual_seed(2)
+            list(recorded.epoch(batches(plain)))
+    torch.manual_seed(3)
+    (batch,) = batches(plain, 1)
+    if fresh:
+        warm._prepare(batch)
+    before = torch.get_rng_state()
+    warm._warm(batch, warm._measure)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(own.grad is None for own in other.parameters())
+    for recorded in (cold, warm):
+        torch.manual_seed(4)
+        list(recorded.epoch([batch]))
+    for a, b in zip(other.state_dict().values(), plain.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    for mine, own in zip(warm._iteration.optimisers, cold._iteration.optimisers, strict=True):
+        assert all(map(torch.equal, moments(mine), moments(own)))
+
+
+@traced
+def test_networks_one_after_the_other_compile_each_for_themselves() -> None:
+    """Of other widths and batch sizes, with Poisson spikes and mixed precision among them."""
+    torch.compiler.reset()
+    for width in range(5, 16):
+        settings = narrow(PAPER["simple"])
+        encode = Poisson() if width % 2 else None
+        settings = replace(settings, dense=classification.dense(width), encode=encode)
+        own = Trial(EXPERIMENT, settings, EXPERIMENT.method("HP"), 1).build().train()
+        schedule = replace(settings.schedule, mixed_precision=width % 3 == 0)
+        recorded = Recorded(iteration(own, schedule), backend="aot_eager")
+        shown = Split(torch.rand(width, 784), torch.arange(width) % 10)
+        assert all(torch.isfinite(torch.tensor(list(recorded.epoch([shown, shown])))))
+    torch.compiler.reset()

@@ -1,6 +1,6 @@
 """Which trials fit into the minutes that a machine is lent for, measured on the spot."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -8,10 +8,12 @@ import torch
 
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.learning.lease import MeasuredEpoch, measuring
+from hybrid.runs.fanout import fan_out
+from hybrid.runs.files import canonical_json
 
 
 class Fitting(NamedTuple):
-    """How long trials of the same constants and method train, here."""
+    """How long trials that differ by their seed alone train, here."""
 
     name: str  # label and method
     seeds: int
@@ -23,36 +25,55 @@ class Fitting(NamedTuple):
         return max(0, int(60.0 * (minutes - 1.0) / self.seconds))
 
 
+class Watched(NamedTuple):
+    """A trial whose training is watched for some seconds."""
+
+    trial: Trial[Any, Any]
+    seeds: int
+    device: torch.device
+    seconds: float
+
+
 def measure(
-    trials: Sequence[Trial[Any, Any]], device: torch.device, seconds: float
-) -> Iterator[Fitting]:
-    """Train one trial of each kind for some seconds, and yield what an epoch takes.
+    trials: Sequence[Trial[Any, Any]], device: torch.device, minutes: float, seconds: float
+) -> list[Fitting]:
+    """Train one trial of each kind for some seconds, as a run would, and say what an epoch takes.
 
     Args:
         trials: of one experiment; those that differ by their seed alone are one kind.
         device: computes.
+        minutes: of a lease.
         seconds: for which each kind is watched; the rest of an epoch that is longer is reckoned
             from its steps.
-    """
-    kinds: dict[str, list[Trial[Any, Any]]] = {}
-    for trial in trials:
-        kinds.setdefault(f"{trial.settings.label}-{trial.method.name}", []).append(trial)
-    for name, alike in kinds.items():
-        with measuring(seconds):
-            try:
-                alike[0].experiment.compute(alike[0], Place(device))
-            except MeasuredEpoch as found:
-                yield Fitting(name, len(alike), found.seconds, found.epochs)
-
-
-def as_text(found: Sequence[Fitting], minutes: float) -> str:
-    """Format what fits, one line for each kind of trials.
 
     Raises:
-        ValueError: if there is not more than a minute.
+        ValueError: if a lease has not more than a minute.
     """
     if not minutes > 1.0:
         raise ValueError(f"minutes = {minutes}: one goes with beginning and testing, give more")
+    kinds: dict[str, list[Trial[Any, Any]]] = {}
+    for trial in trials:
+        kind = canonical_json({**trial.identity(), "seed": 0})
+        kinds.setdefault(kind, []).append(trial)
+    pieces = [Watched(alike[0], len(alike), device, seconds) for alike in kinds.values()]
+    found = dict(fan_out(_watch, pieces, jobs=1, title="measuring"))
+    return [found[i] for i in sorted(found) if found[i] is not None]  # type: ignore[misc]
+
+
+def _watch(watched: Watched) -> Fitting | None:
+    """Return how long an epoch takes; None for a trial that trains nothing."""
+    trial = watched.trial
+    with measuring(watched.seconds):
+        try:
+            trial.experiment.compute(trial, Place(watched.device))
+        except MeasuredEpoch as found:
+            name = f"{trial.settings.label}-{trial.method.name}"
+            return Fitting(name, watched.seeds, found.seconds, found.epochs)
+    return None
+
+
+def as_text(found: Sequence[Fitting], minutes: float) -> str:
+    """Format what fits, one line for each kind of trials."""
     if not found:
         return "none of these trials trains a network"
     width = max(len(kind.name) for kind in found)
