@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -159,7 +160,7 @@ def learn_stream(
         order,
         checkpoint=checkpoint,
         title=title,
-        steps_per_epoch=-(-len(stream.views[0].train) // schedule.batch_size),
+        steps_per_epoch=ceil(len(stream.views[0].train) / schedule.batch_size),
     )
 
 

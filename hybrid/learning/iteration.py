@@ -74,7 +74,7 @@ class Iteration:
         self._mixed, self._criterion = schedule.mixed_precision, loss
 
     def loss(self, batch: Split, measure: Measure | None = None) -> Tensor:
-        """Return the loss on a batch, which old gradients are forgotten for.
+        """Forget old gradients, and return the loss on a batch.
 
         Args:
             batch: samples and labels.

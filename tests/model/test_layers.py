@@ -1,14 +1,16 @@
 """Traces in layers: how long they live, who may change them, and wrong shapes of networks."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from hybrid.model.coding import LastMembrane
-from hybrid.model.drive import Static, Steps
+from hybrid.model.drive import Static, Steps, direct
 from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
-from hybrid.model.plasticity import Hebbian
+from hybrid.model.plasticity import Hebbian, LayerState
 
 DRIVE = Static(torch.rand(4, 6, generator=torch.Generator().manual_seed(0)), (1.0, 0.9))
 
@@ -121,3 +123,28 @@ def test_impossible_networks_are_named(options: dict, message: str) -> None:
         network([torch.zeros(4, 6), torch.zeros(4, 5), torch.zeros(4, 6)])
     with pytest.raises(ValueError, match=r"shape \[N, 6\], got \[4, 5\]"):
         network(Static(torch.zeros(4, 5), (1.0,) * 3))
+
+
+@pytest.mark.parametrize("pool", ["batch", "sample"])
+def test_gradients_through_the_final_trace_do_not_depend_on_the_evaluation(pool: Any) -> None:
+    """Kept for whoever hands a state on, none for what a layer stores by itself."""
+    found = {}
+    for evaluation in ("recurrent", "factored"):
+        for handed in (True, False):
+            generator = torch.Generator().manual_seed(0)
+            options = {"lifetime": "call"} if pool == "sample" else {}
+            layer = HybridLinear(
+                5, 6, neuron=LIF(decay=0.5, v_th=0.2), rule=Hebbian(trace_decay=0.9), pool=pool,
+                initial_meta=InitialMeta.up_to(0.5), generator=generator, **options,
+            ).double()  # fmt: skip
+            x = torch.rand(3, 5, generator=generator, dtype=torch.float64)
+            start = LayerState() if handed else None
+            window = layer(direct(x, 6), start, evaluation=evaluation)
+            loss = window.v.mean()
+            if window.final.trace is not None:
+                loss = loss + window.final.trace.square().mean()
+            loss.backward()
+            found[evaluation, handed] = layer.theta.local_rate.grad
+    for handed in (True, False):
+        assert torch.allclose(found["recurrent", handed], found["factored", handed], atol=1e-14)
+    assert not torch.allclose(found["recurrent", True], found["recurrent", False])

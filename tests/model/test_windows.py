@@ -1,7 +1,5 @@
 """Properties of whole windows: two evaluations, pools, states, the clip and its guard."""
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +8,6 @@ from torch import Tensor
 
 from hybrid.model.coding import Poisson
 from hybrid.model.drive import Source, Static, as_drive, direct, fade
-from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
 from hybrid.model.plasticity import (
     STDP,
@@ -406,28 +403,3 @@ def test_wrong_arguments_are_named(change: dict, message: str) -> None:
     bad_mask = synapse._replace(mask=torch.zeros(OUT, IN).double())
     with pytest.raises(ValueError, match=r"mask must have shape \[7, 5\], got \[5, 7\]"):
         run_window(events, bad_mask, NEURON)
-
-
-@pytest.mark.parametrize("pool", ["batch", "sample"])
-def test_gradients_through_the_final_trace_do_not_depend_on_the_evaluation(pool: Any) -> None:
-    """Kept for whoever hands a state on, none for what a layer stores by itself."""
-    found = {}
-    for evaluation in ("recurrent", "factored"):
-        for handed in (True, False):
-            generator = torch.Generator().manual_seed(0)
-            options = {"lifetime": "call"} if pool == "sample" else {}
-            layer = HybridLinear(
-                5, 6, neuron=LIF(decay=0.5, v_th=0.2), rule=Hebbian(trace_decay=0.9), pool=pool,
-                initial_meta=InitialMeta.up_to(0.5), generator=generator, **options,
-            ).double()  # fmt: skip
-            x = torch.rand(3, 5, generator=generator, dtype=torch.float64)
-            start = LayerState() if handed else None
-            window = layer(direct(x, 6), start, evaluation=evaluation)
-            loss = window.v.mean()
-            if window.final.trace is not None:
-                loss = loss + window.final.trace.square().mean()
-            loss.backward()
-            found[evaluation, handed] = layer.theta.local_rate.grad
-    for handed in (True, False):
-        assert torch.allclose(found["recurrent", handed], found["factored", handed], atol=1e-14)
-    assert not torch.allclose(found["recurrent", True], found["recurrent", False])

@@ -109,11 +109,13 @@ def test_tags_are_no_traces() -> None:
     assert own.layers[0].stored().eligibility.tag.any()  # type: ignore[operator]
 
 
-def test_a_frozen_trace_stays() -> None:
+@pytest.mark.parametrize(("shown", "adapt"), [(slice(None), False), (slice(0), True)])
+def test_a_trace_that_nothing_moves_stays(shown: slice, adapt: bool) -> None:
+    """It is frozen, or the batch is empty."""
     own = network(RULES[0])
     own(images())
     with Monitor(own, traces=True) as seen:
-        own.eval()(images(), adapt=False)
+        own.eval()(images()[shown], adapt=adapt)
     trace = seen["layers.0"].trace
     assert trace is not None
     assert torch.equal(trace, own.layers[0].trace.expand(6, -1, -1))
@@ -154,16 +156,6 @@ def test_what_cannot_be_seen_is_named() -> None:
         seen.traces()
     with pytest.raises(ValueError, match=r"no layer 'hidden' was seen: choose one of layers\.0"):
         seen.potentials(layer="hidden")
-
-
-def test_an_empty_batch_moves_no_trace() -> None:
-    own = network(RULES[0])
-    own(images())
-    with Monitor(own, traces=True) as seen:
-        own(images()[:0])
-    trace = seen["layers.0"].trace
-    assert trace is not None
-    assert torch.equal(trace, own.layers[0].trace.expand(6, -1, -1))
 
 
 def test_samples_neurons_and_synapses_that_are_not_there_are_named() -> None:
