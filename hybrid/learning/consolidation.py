@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.checks import choose
-from hybrid.model.networks import ContextGated, Masks
+from hybrid.model.networks import ContextGated, Masks, dense_mask
 
 Importance = Literal["none", "ewc", "online-ewc", "si"]
 
@@ -152,7 +152,7 @@ def fisher_information(
             total.add_(square)
     if masks is not None:
         for total, mask in zip(sums, masks, strict=True):
-            total.mul_(mask.dense().mT.to(total))
+            total.mul_(dense_mask(mask).mT.to(total))
     return [total / len(images) for total in sums]
 
 

@@ -1,7 +1,6 @@
 """Learning tasks one after the other, and testing all of them after each."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -13,11 +12,11 @@ from torch import Tensor, nn
 from hybrid.checks import one_of, require
 from hybrid.learning.consolidation import Consolidation, fisher_information
 from hybrid.learning.evaluation import Protocol, accuracy
-from hybrid.learning.fitting import EpochLog, fit
-from hybrid.learning.iteration import Split
+from hybrid.learning.fitting import EpochLog, Lessons, Training, fit
+from hybrid.learning.iteration import Batch, Iteration, Split
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import one_hot_mse
-from hybrid.model.networks import ContextGated, Masks
+from hybrid.model.networks import ContextGated, Mask, Masks, dense_mask
 
 MetaEpoch = Literal["none", "replay", "own"]
 
@@ -100,6 +99,8 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.consolidation, self._draw = network, consolidation, masks
+        # Whether masks are dense: of as many ones in each task, which can be recorded.
+        self.dense = False
         self._known: dict[int, Masks] = {}
         self._present: tuple[int, torch.device, Masks] | None = None
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))  # epochs
@@ -114,7 +115,11 @@ class Learner(nn.Module):
             if task not in self._known:
                 self._known[task] = self._draw(task)
             # What a mask finds out about itself in use goes when the next task comes.
-            self._present = (task, device, [mask.to(device) for mask in self._known[task]])
+            masks: Masks = [mask.to(device) for mask in self._known[task]]
+            if self.dense:
+                dtype = self.network.readout_weight.dtype
+                masks = [dense_mask(mask, dtype) for mask in masks]
+            self._present = (task, device, masks)
         return self._present[2]
 
 
@@ -142,39 +147,63 @@ def learn_stream(
             f"schedule.epochs = {schedule.epochs}: {len(stream.views)} tasks of {training.epochs} "
             f"epochs take {needed}"
         )
-    network = learner.network
-    trainer = _Trainer(
-        learner,
-        stream,
-        training,
-        schedule,
-        schedule.optimisers(network.weight_parameters(), []),
-        schedule.optimisers([], network.meta_parameters()),
-    )
-    return fit(
-        learner,
-        [*trainer.of_weights, *trainer.of_meta],
-        schedule,
-        trainer.steps,
-        trainer.validate,
-        order,
+    return fit(prepared(learner, stream, training, schedule, order, checkpoint, title))
+
+
+def prepared(
+    learner: Learner,
+    stream: Stream,
+    training: StreamTraining,
+    schedule: Schedule,
+    order: Callable[[int], torch.Generator],
+    checkpoint: Path | None = None,
+    title: str = "training",
+) -> Training:
+    """Return what `learn_stream` does, prepared."""
+    network, recorded = learner.network, stream.train.inputs.is_cuda
+    learner.dense = learner.dense or recorded
+    of_weights = schedule.optimisers(network.weight_parameters(), [], recorded=recorded)
+    of_meta = schedule.optimisers([], network.meta_parameters(), recorded=recorded)
+
+    def measure(inputs: Tensor, targets: Tensor, choices: Tensor, *masks: Mask) -> Tensor:
+        output = learner.network(inputs, masks or None).output
+        chosen = output[:, choices] if choices.ndim == 1 else output.gather(1, choices)
+        return one_hot_mse(chosen, targets)
+
+    held = learner.consolidation
+    step = None if held.importance == "none" else held.step
+    weights = Iteration(learner, of_weights, measure, resting=of_meta, step=step)
+    iterations = {"weights": weights}
+    if of_meta:
+        iterations["theta"] = Iteration(learner, of_meta, measure, resting=of_weights)
+    trainer = _Trainer(learner, stream, training, schedule, weights, bool(of_meta))
+    return Training(
+        network=learner,
+        optimisers=[*of_weights, *of_meta],
+        iterations=iterations,
+        lessons=trainer.lessons,
+        validate=trainer.validate,
+        schedule=schedule,
+        order=order,
         checkpoint=checkpoint,
         title=title,
         steps_per_epoch=ceil(len(stream.views[0].train) / schedule.batch_size),
+        recorded=recorded,
+        alone=None if step is None else "its weights are held by what earlier tasks came to",
     )
 
 
 class _Trainer(NamedTuple):
-    """All that the steps of an epoch need."""
+    """All that the lessons of an epoch need."""
 
     learner: Learner
     stream: Stream
     training: StreamTraining
     schedule: Schedule
-    of_weights: list[torch.optim.Optimizer]
-    of_meta: list[torch.optim.Optimizer]
+    weights: Iteration
+    has_meta: bool
 
-    def steps(self, generator: torch.Generator) -> Iterator[float]:
+    def lessons(self, generator: torch.Generator) -> Lessons:
         """Train for one epoch, and after the last one of a task end it."""
         learner, epochs = self.learner, self.training.epochs
         task, epoch = divmod(int(learner.done), epochs)
@@ -182,14 +211,17 @@ class _Trainer(NamedTuple):
             if task == 0:
                 self._test(0)
             if self.training.fresh and not self.training.joint:
-                for optimiser in self.of_weights:
-                    optimiser.state.clear()
-        with _at_rest(self.of_meta):
-            yield from self._train(task, generator)
+                self.weights.start_anew()
+        learner.train()
+        mixed = self.training.joint
+        for numbers in self._batches(task, generator):
+            batch = self._mixed(numbers, generator) if mixed else self._shown(task, numbers)
+            yield "weights", batch
         if epoch == epochs - 1:
             learner.consolidation.end_task(lambda: self._fisher(task, generator))
-            with _at_rest(self.of_weights):
-                yield from self._train_meta(task, generator)
+            learner.train()
+            for batch in self._for_meta(task, generator):
+                yield "theta", batch
             self._test(task + 1)
         learner.done += 1
 
@@ -198,21 +230,10 @@ class _Trainer(NamedTuple):
         task = (int(self.learner.done) - 1) // self.training.epochs
         return self._accuracy(task, self.stream.train, self.stream.views[task].validation)
 
-    def _train(self, task: int, generator: torch.Generator) -> Iterator[float]:
-        """Train the weights for one epoch, as many steps as there are batches of the task."""
-        for batch in self._batches(task, generator):
-            for optimiser in self.of_weights:
-                optimiser.zero_grad()
-            mixed = self.training.joint
-            loss = self._mixed_loss(batch, generator) if mixed else self._loss(task, batch)
-            yield loss.item()
-            loss.backward()
-            self.learner.consolidation.step(lambda: [o.step() for o in self.of_weights])
-
-    def _train_meta(self, task: int, generator: torch.Generator) -> Iterator[float]:
-        """Let θ alone learn for one epoch, from earlier tasks or from this one."""
+    def _for_meta(self, task: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield what θ alone learns from, an epoch of earlier tasks or of this one."""
         replayed = self.training.meta == "replay"
-        if self.training.meta == "none" or not self.of_meta or task >= self.training.meta_tasks:
+        if self.training.meta == "none" or not self.has_meta or task >= self.training.meta_tasks:
             return
         if replayed and task == 0:
             return  # there is no earlier task yet
@@ -221,14 +242,7 @@ class _Trainer(NamedTuple):
             if replayed:
                 shown = int(torch.randint(task, (), generator=generator))
                 numbers = self._draw(shown, len(batch), generator)
-            for optimiser in self.of_meta:
-                optimiser.zero_grad()
-            loss = self._loss(shown, numbers)
-            if not loss.isfinite():
-                yield loss.item()  # ends the training; else logs are of the weights' loss
-            loss.backward()
-            for optimiser in self.of_meta:
-                optimiser.step()
+            yield self._shown(shown, numbers)
 
     def _batches(self, task: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return batches of a task's images in random order."""
@@ -241,32 +255,30 @@ class _Trainer(NamedTuple):
         numbers = self.stream.views[task].train
         return numbers[torch.randint(len(numbers), (count,), generator=generator)]
 
-    def _loss(self, task: int, numbers: Tensor) -> Tensor:
-        """Return the loss on images of a task."""
-        self.learner.train()
-        inputs = self.stream.views[task].inputs(self.stream.train.inputs[numbers])
-        output = self.learner.network(inputs, self.learner.masks(task)).output
-        return self._error(task, numbers, output)
-
-    def _mixed_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the loss on as many images as a batch has, of random tasks."""
-        self.learner.train()
-        views, images = self.stream.views, self.stream.train.inputs
-        counts = torch.randint(len(views), (len(batch),), generator=generator).bincount().tolist()
-        parts = [(task, self._draw(task, n, generator)) for task, n in enumerate(counts) if n]
-        inputs = [views[task].inputs(images[numbers]) for task, numbers in parts]
-        outputs = self.learner.network(torch.cat(inputs)).output.split([len(x) for x in inputs])
-        errors = [
-            len(numbers) * self._error(task, numbers, output)
-            for (task, numbers), output in zip(parts, outputs, strict=True)
-        ]
-        return torch.stack(errors).sum() / len(batch)
-
-    def _error(self, task: int, numbers: Tensor, output: Tensor) -> Tensor:
-        """Return the mean squared error of the outputs that a task has to do with."""
+    def _shown(self, task: int, numbers: Tensor) -> Batch:
+        """Return images of a task, their places among its answers, these, and its masks."""
         view = self.stream.views[task]
+        inputs = view.inputs(self.stream.train.inputs[numbers])
+        masks = self.learner.masks(task) or ()
+        return inputs, self._targets(view, numbers), view.choices, *masks
+
+    def _mixed(self, numbers: Tensor, generator: torch.Generator) -> Batch:
+        """Return as many images as a batch has, of random tasks, and the answers of each."""
+        views, images = self.stream.views, self.stream.train.inputs
+        counts = torch.randint(len(views), (len(numbers),), generator=generator).bincount().tolist()
+        parts = [
+            (views[task], self._draw(task, n, generator)) for task, n in enumerate(counts) if n
+        ]
+        return (
+            torch.cat([view.inputs(images[own]) for view, own in parts]),
+            torch.cat([self._targets(view, own) for view, own in parts]),
+            torch.cat([view.choices.expand(len(own), -1) for view, own in parts]),
+        )
+
+    def _targets(self, view: View, numbers: Tensor) -> Tensor:
+        """Return the places of right answers among those that a task has to do with [N]."""
         labels = view.answers[self.stream.train.labels[numbers]]
-        return one_hot_mse(output[:, view.choices], torch.searchsorted(view.choices, labels))
+        return torch.searchsorted(view.choices, labels)
 
     def _fisher(self, task: int, generator: torch.Generator) -> list[Tensor]:
         view, count = self.stream.views[task], self.training.fisher_samples
@@ -286,19 +298,6 @@ class _Trainer(NamedTuple):
     def _accuracy(self, task: int, data: Split, numbers: Tensor) -> float:
         size = self.schedule.batch_size
         return accuracy_on(self.learner, self.stream, task, data, numbers, batch_size=size)
-
-
-@contextmanager
-def _at_rest(optimisers: list[torch.optim.Optimizer]) -> Iterator[None]:
-    """Spare the gradients of what some optimisers train: a quarter of an iteration of HP."""
-    tensors = [x for o in optimisers for group in o.param_groups for x in group["params"]]
-    for tensor in tensors:
-        tensor.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for tensor in tensors:
-            tensor.requires_grad_(True)
 
 
 @torch.no_grad()

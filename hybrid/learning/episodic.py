@@ -7,7 +7,7 @@ drawings of the same classes, looking past the step of the weights (see `hybrid.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,8 @@ from torch.func import functional_call
 
 from hybrid.checks import one_of
 from hybrid.learning.bilevel import Bilevel, hypergradient
-from hybrid.learning.fitting import EpochLog, fit
+from hybrid.learning.fitting import EpochLog, Lessons, Training, fit
+from hybrid.learning.iteration import Iteration
 from hybrid.learning.schedule import Schedule
 from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, Support
@@ -165,41 +166,62 @@ def train_on_episodes(
         meta_batches: draws the meta-batches of one epoch.
         validate: returns the accuracy on held-out classes.
         schedule: epochs and rates; its batch size is not used.
-        order, checkpoint, title, steps_per_epoch: see `fit`.
+        order, checkpoint, title, steps_per_epoch: see `Training`.
         objective: see `Objective`.
 
     Raises:
         NonFiniteLossError: see `fit`.
         ValueError: if θ is to be checked, but a meta-batch brings nothing to check it with.
     """
-    of_weights = schedule.optimisers(network.weight_parameters(), [])
-    of_meta = schedule.optimisers([], network.meta_parameters())
-    together = of_weights if objective.bilevel else of_weights + of_meta
+    how: dict[str, Any] = {"title": title, "steps_per_epoch": steps_per_epoch}
+    parts = (network, meta_batches, validate, schedule, order, objective)
+    return fit(prepared(*parts, checkpoint=checkpoint, **how))
 
-    def steps(generator: torch.Generator) -> Iterator[float]:
+
+def prepared(
+    network: EpisodicNetwork,
+    meta_batches: Callable[[torch.Generator], Iterator[MetaBatch]],
+    validate: Callable[[], float],
+    schedule: Schedule,
+    order: Callable[[int], torch.Generator],
+    objective: Objective,
+    *,
+    checkpoint: Path | None = None,
+    title: str = "training",
+    steps_per_epoch: int | None = None,
+) -> Training:
+    """Return what `train_on_episodes` does, prepared."""
+    recorded = next(network.parameters()).is_cuda
+    of_weights = schedule.optimisers(network.weight_parameters(), [], recorded=recorded)
+    of_meta = schedule.optimisers([], network.meta_parameters(), recorded=recorded)
+    bilevel = objective.bilevel is not None
+
+    def measure(*parts: Any) -> Tensor:
+        return batch_loss(network, EpisodeBatch(*parts), objective.loss)
+
+    def lessons(generator: torch.Generator) -> Lessons:
         network.train()
         for meta_batch in meta_batches(generator):
             for batch in meta_batch.batches:
-                network.zero_grad()
-                loss = batch_loss(network, batch, objective.loss)
-                yield loss.item()
-                loss.backward()
-                for optimiser in together:
-                    optimiser.step()
-            if objective.bilevel is not None and of_meta:
+                yield "episodes", batch
+            if bilevel and of_meta:
                 meta_step(network, meta_batch, of_meta[0], objective)
         network.eval()
 
-    return fit(
-        network,
-        of_weights + of_meta,
-        schedule,
-        steps,
-        validate,
-        order,
+    trained, resting = (of_weights, of_meta) if bilevel else (of_weights + of_meta, [])
+    return Training(
+        network=network,
+        optimisers=of_weights + of_meta,
+        iterations={"episodes": Iteration(network, trained, measure, resting=resting)},
+        lessons=lessons,
+        validate=validate,
+        schedule=schedule,
+        order=order,
         checkpoint=checkpoint,
         title=title,
         steps_per_epoch=steps_per_epoch,
+        recorded=recorded,
+        alone="θ looks past a step of the weights" if bilevel else None,
     )
 
 

@@ -2,23 +2,26 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hybrid.learning.checkpoint import BestState, load_checkpoint, save_checkpoint
+from hybrid.learning.iteration import Batch, Iteration, Recorded
 from hybrid.learning.lease import LeaseOverError, Watch, over
 from hybrid.learning.schedule import Schedule
 from hybrid.runs.files import sha256
 
-# Trains for one epoch on what a generator draws; yields the loss of each step before acting on it,
-# or, where nobody waits for a loss, all of them at the end.
-Steps = Callable[[torch.Generator], Iterator[float]]
+# Names of iterations, and batches for them.
+Lessons = Iterator[tuple[str, Batch]]
+Work = Iteration | Recorded
 
 
 @dataclass(frozen=True)
@@ -33,36 +36,82 @@ class NonFiniteLossError(ArithmeticError):
     """Training left the range of finite numbers; the message says when and what to do."""
 
 
-def fit(
-    network: nn.Module,
-    optimisers: list[torch.optim.Optimizer],
-    schedule: Schedule,
-    steps: Steps,
-    validate: Callable[[], float],
-    order: Callable[[int], torch.Generator],
-    *,
-    checkpoint: Path | None = None,
-    title: str = "training",
-    best: BestState | None = None,
-    steps_per_epoch: int | None = None,
-    recorded: bool = False,
-) -> list[EpochLog]:
-    """Train a network in place and return one log per epoch.
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What `fit` does, prepared.
 
     Args:
-        network: what is trained.
+        network: what is trained: all that a checkpoint keeps.
         optimisers: its optimisers, kept in the checkpoint with their moments.
-        schedule: number of epochs, and the rates of each.
-        steps: trains for one epoch.
+        iterations: what may be done with a batch, by name; losses of the first one are reported.
+        lessons: what is done in one epoch, drawn from a generator: names of iterations, and batches
+            for them.
         validate: returns the accuracy on held-out data, once per epoch.
-        order: gives the generator of epoch e, so that any epoch can be replayed: `steps` draws
+        schedule: number of epochs, and the rates of each.
+        order: gives the generator of epoch e, so that any epoch can be replayed: `lessons` draws
             from it, and torch's global generator, for dropout and spike codes, follows from it.
         checkpoint: file that keeps the state after each epoch. If it exists, training goes on
             from it and ends, on a CPU, bit for bit where an uninterrupted run would have.
         title: label of the progress bar.
         best: is told of every epoch, and kept in the checkpoint too.
         steps_per_epoch: if it is known; for those who measure what an epoch takes.
-        recorded: whether steps are recorded in the first epoch, which makes that one longer.
+        recorded: whether iterations are recorded in the first epoch, which makes that one longer.
+        alone: why it cannot be done side by side with others; None where it can.
+    """
+
+    network: nn.Module
+    optimisers: Sequence[torch.optim.Optimizer]
+    iterations: Mapping[str, Iteration]
+    lessons: Callable[[torch.Generator], Lessons]
+    validate: Callable[[], float]
+    schedule: Schedule
+    order: Callable[[int], torch.Generator]
+    checkpoint: Path | None = None
+    title: str = "training"
+    best: BestState | None = None
+    steps_per_epoch: int | None = None
+    recorded: bool = False
+    alone: str | None = None
+
+
+class Several(Protocol):
+    """What is trained: one network, or several of them side by side."""
+
+    @property
+    def how(self) -> Training:
+        """All but what follows."""
+        ...
+
+    def lessons(self, sources: Sequence[torch.Generator]) -> Lessons:
+        """Return what is done in one epoch, see `Training`; batches are those of all networks."""
+        ...
+
+    def validate(self) -> list[float]:
+        """Return the accuracy of each network on its held-out data."""
+        ...
+
+    def orders(self, epoch: int) -> list[torch.Generator]:
+        """Return the generator of an epoch for each network."""
+        ...
+
+
+class _One(NamedTuple):
+    """One network."""
+
+    how: Training
+
+    def lessons(self, sources: Sequence[torch.Generator]) -> Lessons:
+        return self.how.lessons(sources[0])
+
+    def validate(self) -> list[float]:
+        return [self.how.validate()]
+
+    def orders(self, epoch: int) -> list[torch.Generator]:
+        return [self.how.order(epoch)]
+
+
+def fit(training: Training) -> list[EpochLog]:
+    """Train a network in place and return one log per epoch.
 
     Raises:
         ValueError: if the checkpoint is of another network or schedule.
@@ -71,52 +120,87 @@ def fit(
         NonFiniteLossError: if the loss, a weight or a trace is NaN or infinite. The checkpoint
             still holds the last whole epoch.
     """
-    logs: list[EpochLog] = []
-    trained = _description(network, optimisers, schedule)
-    if checkpoint is not None:
-        about = load_checkpoint(checkpoint, network, optimisers, best, of=trained)
-        logs = [EpochLog(**entry) for entry in about["epochs"]] if about else []
+    return [log for (log,) in fit_several(_One(training))]
 
+
+def fit_several(trained: Several) -> list[list[EpochLog]]:
+    """Train networks in place and return, for each epoch, one log for each; see `fit`."""
+    how, logs = trained.how, list[list[EpochLog]]()
+    schedule, checkpoint = how.schedule, how.checkpoint
+    described = _description(how.network, how.optimisers, schedule)
+    if checkpoint is not None:
+        about = load_checkpoint(checkpoint, how.network, how.optimisers, how.best, of=described)
+        epochs_done = about["epochs"] if about else []
+        logs = [[EpochLog(**entry) for entry in epoch] for epoch in epochs_done]
+    works: dict[str, Work] = {
+        name: Recorded(iteration) if how.recorded else iteration
+        for name, iteration in how.iterations.items()
+    }
     # Shown in terminals only: bars of parallel trials would pile up in a notebook.
     epochs = range(len(logs), schedule.epochs)
-    bar = tqdm(epochs, desc=title, unit="epoch", leave=False, disable=None)
-    watch = Watch(schedule.epochs - len(logs), steps_per_epoch, recorded=recorded)
+    bar = tqdm(epochs, desc=how.title, unit="epoch", leave=False, disable=None)
+    watch = Watch(schedule.epochs - len(logs), how.steps_per_epoch, recorded=how.recorded)
     for epoch in bar:
         if checkpoint is not None:
             _require_time(watch.longest, epoch, schedule)
         watch.begin()
-        schedule.set_rates(optimisers, epoch)
-        generator = order(epoch)
-        # May draw from it before torch's global generator is seeded.
-        losses_of_epoch = steps(generator)
-        with seeded(generator):
-            losses: list[float] = []
-            for loss in losses_of_epoch:
-                losses.append(loss)
-                if not math.isfinite(loss):
-                    what = f"the loss became {loss} in epoch {epoch + 1}, batch {len(losses)}"
-                    raise _not_finite(what, epoch, schedule, checkpoint)
-                watch.step(len(losses))
-            if not losses:
-                raise ValueError(
-                    f"no samples in epoch {epoch + 1}: give data that can be read anew"
-                )
+        schedule.set_rates(how.optimisers, epoch)
+        sources = trained.orders(epoch)
+        # May draw from them before torch's global generator is seeded.
+        lessons = trained.lessons(sources)
+        with seeded(*sources):
+            losses = _teach(lessons, works, watch, epoch, how)
             # A spike of a potential that is NaN is 0: the loss alone does not tell.
-            for name, values in _learned(network):
+            for name, values in _learned(how.network):
                 if not bool(values.isfinite().all()):
                     what = f"{name} is no longer finite after epoch {epoch + 1}"
-                    raise _not_finite(what, epoch, schedule, checkpoint)
-            logs.append(EpochLog(sum(losses) / len(losses), validate()))
-        bar.set_postfix(loss=f"{logs[-1].loss:.4f}", validation=f"{logs[-1].validation:.3f}")
-        if best is not None:
-            best.see(epoch + 1, logs[-1].validation, network)
+                    raise _not_finite(what, epoch, how)
+            found = zip(losses, trained.validate(), strict=True)
+            logs.append([EpochLog(loss, validation) for loss, validation in found])
+        loss, validation = (sum(x) / len(losses) for x in zip(*map(astuple, logs[-1]), strict=True))
+        bar.set_postfix(loss=f"{loss:.4f}", validation=f"{validation:.3f}")
+        if how.best is not None:
+            how.best.see(epoch + 1, validation, how.network)
         if checkpoint is not None:
-            about = {"epochs": [vars(log) for log in logs], "of": trained}
-            save_checkpoint(checkpoint, network, optimisers, about, best)
+            kept = {"epochs": [[vars(log) for log in row] for row in logs], "of": described}
+            save_checkpoint(checkpoint, how.network, how.optimisers, kept, how.best)
         watch.end()
     if checkpoint is not None:
         _require_time(0.0, len(logs), schedule)  # what follows, such as tests, takes time too
     return logs
+
+
+def _teach(
+    lessons: Lessons, works: Mapping[str, Work], watch: Watch, epoch: int, how: Training
+) -> list[float]:
+    """Train for one epoch, and return the mean loss of each network.
+
+    The loss of a step is seen before it acts, or, where steps are recorded, after the last one.
+    """
+    reported, losses, left = next(iter(works)), list[list[float]](), list[tuple[str, Tensor]]()
+
+    def see(name: str, value: Tensor) -> None:
+        row = value.reshape(-1).tolist()
+        if name == reported:
+            losses.append(row)
+        if not all(map(math.isfinite, row)):
+            wrong = next(loss for loss in row if not math.isfinite(loss))
+            what = f"the loss became {wrong} in epoch {epoch + 1}, batch {max(len(losses), 1)}"
+            raise _not_finite(what, epoch, how)
+        if name == reported:
+            watch.step(len(losses))
+
+    for name, batch in lessons:
+        work = works[name]
+        if isinstance(work, Recorded):
+            left.append((name, work(batch)))  # the device never waits for one to be read
+        else:
+            work(batch, partial(see, name))
+    for name, value in left:
+        see(name, value)
+    if not losses:
+        raise ValueError(f"no samples in epoch {epoch + 1}: give data that can be read anew")
+    return [sum(own) / len(own) for own in zip(*losses, strict=True)]
 
 
 def _require_time(seconds: float, epoch: int, schedule: Schedule) -> None:
@@ -126,7 +210,7 @@ def _require_time(seconds: float, epoch: int, schedule: Schedule) -> None:
 
 
 def _description(
-    network: nn.Module, optimisers: list[torch.optim.Optimizer], schedule: Schedule
+    network: nn.Module, optimisers: Sequence[torch.optim.Optimizer], schedule: Schedule
 ) -> str:
     """Return what is trained, and how, in words that are the same in each process.
 
@@ -147,10 +231,9 @@ def _learned(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, values
 
 
-def _not_finite(
-    what: str, epoch: int, schedule: Schedule, checkpoint: Path | None
-) -> NonFiniteLossError:
-    kept = f"epoch {epoch}, kept in {checkpoint}" if checkpoint and epoch else "none"
+def _not_finite(what: str, epoch: int, how: Training) -> NonFiniteLossError:
+    schedule = how.schedule
+    kept = f"epoch {epoch}, kept in {how.checkpoint}" if how.checkpoint and epoch else "none"
     return NonFiniteLossError(
         f"{what} (last good state: {kept}). Lower lr_weight = {schedule.lr_weight} or lr_meta = "
         f"{schedule.lr_meta}, or check the inputs for NaN."
@@ -158,9 +241,9 @@ def _not_finite(
 
 
 @contextmanager
-def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Let torch's global generator follow from `generator` within the block, and no longer."""
-    seed = int(torch.randint(2**62, (), generator=generator))
+def seeded(*generators: torch.Generator) -> Iterator[None]:
+    """Let torch's global generator follow from the first one within the block, and no longer."""
+    seeds = [int(torch.randint(2**62, (), generator=generator)) for generator in generators]
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(seeds[0])
         yield

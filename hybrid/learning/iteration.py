@@ -9,23 +9,23 @@ asks no tensor for its value (`without_values`).
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hybrid.learning.schedule import Schedule
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import data_independent
 from hybrid.model.parameters import renew_buffers
 
 log = logging.getLogger(__name__)
 
-# Maps outputs [N, C] and labels [N] to a scalar.
-Loss = Callable[[Tensor, Tensor], Tensor]
-# Maps inputs [N, *] and labels [N] to a scalar: a network, then a loss.
-Measure = Callable[[Tensor, Tensor], Tensor]
+# What an iteration is shown: tensors, such as those of a `Split`, and constants.
+Batch = tuple[Any, ...]
+# Maps the parts of a batch to a scalar: a network, then a loss.
+Measure = Callable[..., Tensor]
 # Iterations before an iteration is recorded: compilers and libraries choose their kernels in them.
 _WARM_UP = 3
 
@@ -54,47 +54,76 @@ def output_of(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 class Iteration:
-    """What training does with one batch, in two halves, so that a loss is seen before it acts.
+    """What training does with one batch.
 
     Args:
         network: is trained, in training mode.
-        optimisers: of all that is trained.
-        schedule: says whether the forward pass has mixed precision.
-        loss: see `Loss`.
+        optimisers: of what it trains.
+        measure: maps the parts of a batch to a scalar; the part that is compiled.
+        resting: optimisers of what it leaves alone, which spares the gradients of that.
+        step: is given a function that lets all optimisers step, and calls it once; None calls it.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        optimisers: list[torch.optim.Optimizer],
-        schedule: Schedule,
-        loss: Loss,
+        optimisers: Sequence[torch.optim.Optimizer],
+        measure: Measure,
+        *,
+        resting: Sequence[torch.optim.Optimizer] = (),
+        step: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
-        self.network, self.optimisers = network, optimisers
-        self._mixed, self._criterion = schedule.mixed_precision, loss
+        self.network, self.optimisers, self.measure = network, optimisers, measure
+        self.resting, self._step = resting, step
 
-    def loss(self, batch: Split, measure: Measure | None = None) -> Tensor:
-        """Forget old gradients, and return the loss on a batch.
+    def __call__(
+        self,
+        batch: Batch,
+        seen: Callable[[Tensor], None] | None = None,
+        measure: Measure | None = None,
+    ) -> Tensor:
+        """Train on a batch, and return its loss; of networks side by side there are several.
 
         Args:
-            batch: samples and labels.
+            batch: its parts.
+            seen: is shown the loss before it acts, and may raise.
             measure: what is run in the place of `measure`, such as its compiled form.
         """
+        with at_rest(self.resting):
+            for optimiser in self.optimisers:
+                optimiser.zero_grad()
+            value = (measure or self.measure)(*batch)
+            if seen is not None:
+                seen(value)
+            (value.sum() if value.ndim else value).backward()
+            if self._step is None:
+                self._let_step()
+            else:
+                self._step(self._let_step)
+        return value.detach()
+
+    def start_anew(self) -> None:
+        """Let the optimisers forget: what they remember is as before the first step."""
         for optimiser in self.optimisers:
-            optimiser.zero_grad()
-        return (measure or self.measure)(*batch)
+            for value in moments(optimiser):
+                value.zero_()  # in place: a recorded step knows these very tensors
 
-    def measure(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss; the part that is compiled."""
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._mixed):
-            output = output_of(self.network, inputs)
-        return self._criterion(output.float() if self._mixed else output, labels)
-
-    def act(self, value: Tensor) -> None:
-        """Let weights and θ follow the gradients of a loss."""
-        value.backward()
+    def _let_step(self) -> None:
         for optimiser in self.optimisers:
             optimiser.step()
+
+
+@contextmanager
+def at_rest(optimisers: Sequence[torch.optim.Optimizer]) -> Iterator[None]:
+    """Spare the gradients of what some optimisers train: a quarter of an iteration of HP."""
+    tensors = [x for o in optimisers for group in o.param_groups for x in group["params"]]
+    for tensor in tensors:
+        tensor.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for tensor in tensors:
+            tensor.requires_grad_(True)
 
 
 class Recorded:
@@ -102,6 +131,7 @@ class Recorded:
 
     Args:
         iteration: what is recorded; its optimisers are `recorded` ones, see `Schedule.optimisers`.
+            A batch's tensors may differ from those of the one before; its constants are recorded.
         backend: of `torch.compile`, for the forward and the backward pass; None compiles nothing.
 
     Batches of another shape, such as the last one of an epoch, run as they come. What cannot be
@@ -112,31 +142,26 @@ class Recorded:
 
     def __init__(self, iteration: Iteration, backend: str | None = "inductor") -> None:
         self._iteration, self._measure = iteration, _compiled(iteration.measure, backend)
-        self._shown: Split | None = None  # where a recorded iteration finds its batch
+        renew_buffers(iteration.network)  # states that were handed out stay as they are
+        self._shown: Batch | None = None  # where a recorded iteration finds its batch
         self._graph: torch.cuda.CUDAGraph | None = None
         self._loss: Tensor | None = None  # where it leaves its loss
         # Where traces live: an iteration finds what the one before has left there.
         self._buffers: list[tuple[nn.Module, str, Tensor]] = []
         self._given_up = False
 
-    def epoch(self, batches: Iterable[Split]) -> Iterator[float]:
-        """Train on batches, then yield their losses: the device never waits for one to be read.
-
-        A loss that is not finite is seen at the end of the epoch, when it has acted already.
-        """
-        losses = [self(batch) for batch in batches]
-        yield from torch.stack(losses).tolist() if losses else []
-
-    def __call__(self, batch: Split) -> Tensor:
-        """Train on a batch, and return its loss."""
+    def __call__(self, batch: Batch) -> Tensor:
+        """Train on a batch, and return its loss, which nobody has to read at once."""
         if self._shown is None:
             self._prepare(batch)
         assert self._shown is not None
-        if any(mine.shape != own.shape for mine, own in zip(self._shown, batch, strict=True)):
+        pairs = list(zip(self._shown, batch, strict=True))
+        if not all(_alike(mine, own) for mine, own in pairs):
             return self._run(batch, self._iteration.measure)
-        for mine, own in zip(self._shown, batch, strict=True):
-            mine.copy_(own)
-        if self._given_up or not batch.inputs.is_cuda:
+        for mine, own in pairs:
+            if isinstance(own, Tensor):
+                mine.copy_(own)
+        if self._given_up or not batch[0].is_cuda:
             return self._run(self._shown, self._measure)
         if self._graph is None and not self._record(self._shown):
             return self._run(self._shown, self._measure)
@@ -145,40 +170,38 @@ class Recorded:
         self._graph.replay()
         return self._loss.clone()
 
-    def _prepare(self, batch: Split) -> None:
+    def _prepare(self, batch: Batch) -> None:
         """Make room for batches like this one, and note where traces live."""
-        self._shown = Split(*(part.clone() for part in batch))
-        renew_buffers(self._iteration.network)  # states that were handed out stay as they are
+        self._shown = tuple(own.clone() if isinstance(own, Tensor) else own for own in batch)
         self._buffers = [
             (module, name, buffer)
             for module in self._iteration.network.modules()
             for name, buffer in module.named_buffers(recurse=False)
         ]
 
-    def _run(self, batch: Split, measure: Measure) -> Tensor:
+    def _run(self, batch: Batch, measure: Measure) -> Tensor:
         """Train on a batch: the work that is recorded."""
         if self._given_up:
-            value = self._iteration.loss(batch)
+            value = self._iteration(batch)
         else:
             with data_independent():
-                value = self._iteration.loss(batch, measure)
-        self._iteration.act(value)
+                value = self._iteration(batch, measure=measure)
         with torch.no_grad():
             for module, name, own in self._buffers:
                 left = getattr(module, name)
                 if left is not own:
                     own.copy_(left)
                     setattr(module, name, own)
-        return value.detach()
+        return value
 
-    def _record(self, batch: Split) -> bool:
+    def _record(self, batch: Batch) -> bool:
         """Record an iteration, compiled if that can be, and return whether it could be recorded.
 
         Network and optimisers are afterwards as they were before.
         """
         for measure in dict.fromkeys((self._measure, self._iteration.measure)):
             try:
-                with torch.cuda.device(batch.inputs.device):
+                with torch.cuda.device(batch[0].device):
                     side = torch.cuda.Stream()
                     side.wait_stream(torch.cuda.current_stream())
                     with torch.cuda.stream(side):
@@ -196,7 +219,7 @@ class Recorded:
         self._given_up, self._measure = True, self._iteration.measure
         return False
 
-    def _warm(self, batch: Split, measure: Measure) -> None:
+    def _warm(self, batch: Batch, measure: Measure) -> None:
         """Run an iteration a few times, and leave network and optimisers as they were before."""
         network, optimisers = self._iteration.network, self._iteration.optimisers
         tensors = [*network.parameters(), *(own for *_, own in self._buffers)]
@@ -217,6 +240,13 @@ class Recorded:
                     for i, value in enumerate(moments(optimiser)):
                         value.copy_(kept[i] if kept else torch.zeros_like(value))
                     optimiser.zero_grad()
+
+
+def _alike(mine: Any, own: Any) -> bool:
+    """Return whether a part of a batch can take the place of another, or is the same constant."""
+    if isinstance(own, Tensor):
+        return isinstance(mine, Tensor) and mine.shape == own.shape
+    return bool(mine == own)
 
 
 def _compiled(measure: Measure, backend: str | None) -> Measure:

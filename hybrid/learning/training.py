@@ -7,6 +7,7 @@ classification and fault-tolerance scripts. The network's traces live by their o
 from collections.abc import Callable, Iterable, Iterator
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +15,14 @@ from torch import Tensor, nn
 
 from hybrid.learning.checkpoint import BestState
 from hybrid.learning.evaluation import accuracy, checked_labels
-from hybrid.learning.fitting import EpochLog, fit
-from hybrid.learning.iteration import Iteration, Loss, Recorded, Split, output_of
+from hybrid.learning.fitting import EpochLog, Lessons, Training, fit
+from hybrid.learning.iteration import Iteration, Split, output_of
 from hybrid.learning.schedule import Schedule
 from hybrid.model.layers import meta_parameters, weight_parameters
 from hybrid.runs.seeds import torch_stream
 
+# Maps outputs [N, C] and labels [N] to a scalar.
+Loss = Callable[[Tensor, Tensor], Tensor]
 # Changes a batch of training inputs at random, from a generator.
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -74,7 +77,7 @@ def train(
         schedule: epochs, batch size and learning rates.
         order: gives the generator of epoch e: it shuffles, augments, and seeds what dropout and
             spike codes draw from.
-        checkpoint, title, best: see `fit`.
+        checkpoint, title, best: see `Training`.
         augment: changes each training batch at random; None leaves it as it is.
         loss: maps outputs [N, C] and labels [N] to a scalar.
 
@@ -83,22 +86,41 @@ def train(
         ValueError: if samples and labels do not pair up, labels are no classes, data can be gone
             through only once, or nothing is there to train.
     """
+    how: dict[str, Any] = {"title": title, "augment": augment, "best": best, "loss": loss}
+    path = None if checkpoint is None else Path(checkpoint)
+    return fit(prepared(network, data, validation, schedule, order, checkpoint=path, **how))
+
+
+def prepared(
+    network: nn.Module,
+    data: Data,
+    validation: Data,
+    schedule: Schedule,
+    order: Callable[[int], torch.Generator],
+    *,
+    checkpoint: Path | None = None,
+    title: str = "training",
+    augment: Augment | None = None,
+    best: BestState | None = None,
+    loss: Loss = one_hot_mse,
+) -> Training:
+    """Return what `train` does, prepared."""
     data, validation = _checked(data), _checked(validation)
     if not any(p.requires_grad for p in network.parameters()):
         raise ValueError("nothing to train: no parameter of the network requires a gradient")
     on_gpu = isinstance(data, Split) and data.inputs.is_cuda
     parts = weight_parameters(network), meta_parameters(network)
-    optimisers = schedule.optimisers(*parts, recorded=on_gpu)
-    iteration = Iteration(network, optimisers, schedule, loss)
-    recorded = Recorded(iteration) if on_gpu else None
-    steps_per_epoch: int | None = None
-    if isinstance(data, Split):
-        steps_per_epoch = ceil(len(data.labels) / schedule.batch_size)
+    optimisers, mixed = schedule.optimisers(*parts, recorded=on_gpu), schedule.mixed_precision
 
-    def steps(generator: torch.Generator) -> Iterator[float]:
+    def measure(inputs: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed):
+            output = output_of(network, inputs)
+        return loss(output.float() if mixed else output, labels)
+
+    def lessons(generator: torch.Generator) -> Lessons:
         network.train()
         batches = _batches(data, schedule.batch_size, generator, augment)
-        return _steps(iteration, batches) if recorded is None else recorded.epoch(batches)
+        return (("both", batch) for batch in batches)
 
     def validate() -> float:
         network.eval()
@@ -109,17 +131,20 @@ def train(
             raise ValueError("no samples to validate with: give at least one")
         return sum(share * count for share, count in parts) / sum(count for _, count in parts)
 
-    return fit(
-        network,
-        optimisers,
-        schedule,
-        steps,
-        validate,
-        order,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
+    return Training(
+        network=network,
+        optimisers=optimisers,
+        iterations={"both": Iteration(network, optimisers, measure)},
+        lessons=lessons,
+        validate=validate,
+        schedule=schedule,
+        order=order,
+        checkpoint=checkpoint,
         title=title,
         best=best,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=(
+            ceil(len(data.labels) / schedule.batch_size) if isinstance(data, Split) else None
+        ),
         recorded=on_gpu,
     )
 
@@ -181,11 +206,3 @@ def _batches(
     if augment is None:
         return batches
     return (Split(augment(inputs, changes), labels) for inputs, labels in batches)
-
-
-def _steps(iteration: Iteration, batches: Iterator[Split]) -> Iterator[float]:
-    """Train on the batches, one step each; yield each loss before acting on it."""
-    for batch in batches:
-        value = iteration.loss(batch)
-        yield value.item()
-        iteration.act(value)

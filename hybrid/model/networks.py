@@ -44,7 +44,8 @@ from hybrid.model.rules import Rewarded
 from hybrid.model.window.choice import Evaluation, Window
 from hybrid.model.window.sparse import SparseMask
 
-Masks = Sequence[SparseMask]
+Mask = Tensor | SparseMask  # [in, out]
+Masks = Sequence[Mask]
 
 
 class Activity(NamedTuple):
@@ -371,8 +372,8 @@ class ContextGated(MetaLearner):
         """Show a batch of images [N, in] to the part of the network that the masks leave.
 
         Args:
-            masks: one for each layer and one for the read-out; None leaves all synapses to the
-                global weights, and the trace none.
+            masks: one for each layer and one for the read-out, sparse or dense; None leaves all
+                synapses to the global weights, and the trace none.
             pool, evaluation: see `run_window`.
             adapt: False keeps all traces empty: the global weights are alone.
 
@@ -394,5 +395,16 @@ class ContextGated(MetaLearner):
             windows.append(window)
             drive = fade([state.z for state in window.states], self.gain)
         v, weight = windows[-1].states[-1].v, self.readout_weight
-        output = masks[-1].product(v, masks[-1].take(weight)) if masks else v @ weight.T
-        return Activity(output, tuple(windows))
+        return Activity(_product(v, weight, masks[-1] if masks else None), tuple(windows))
+
+
+def dense_mask(mask: Mask, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return a mask as a dense tensor [in, out]."""
+    return mask.to(dtype) if isinstance(mask, Tensor) else mask.dense(dtype)
+
+
+def _product(x: Tensor, weight: Tensor, mask: Mask | None) -> Tensor:
+    """Return x (W ∘ M) [N, out] for a weight [out, in]."""
+    if isinstance(mask, SparseMask):
+        return mask.product(x, mask.take(weight))
+    return x @ (weight if mask is None else weight * mask.mT).mT

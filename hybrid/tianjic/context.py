@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hybrid.model.coding import LastMembrane
-from hybrid.model.networks import ContextGated, Masks
+from hybrid.model.networks import ContextGated, Masks, dense_mask
 from hybrid.tianjic.cores import WIDE, Limits, Local, Outcome, dendrite, run
 from hybrid.tianjic.fixed import Overflows, multiplier_for, shifted, weights_of
 from hybrid.tianjic.quantize import DEFAULT, PEAK, ChipNetwork, Options, dense_shape, integer_layer
@@ -61,7 +61,9 @@ def quantize_context(
         images: of training [N, in], from which the range of potentials is taken.
         options: see there; there is no carried trace.
     """
-    *dense, last = [None for _ in network.weights] if masks is None else [m.dense() for m in masks]
+    *dense, last = (
+        [None for _ in network.weights] if masks is None else [dense_mask(m) for m in masks]
+    )
     layers = tuple(
         integer_layer(module, number, network.gain, options, graded=True, mask=mask)
         for number, (module, mask) in enumerate(zip(network.layers, dense, strict=True))

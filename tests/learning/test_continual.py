@@ -19,8 +19,10 @@ from hybrid.learning.continual import (
     accuracy_on,
     learn_stream,
 )
+from hybrid.learning.fitting import Training
 from hybrid.learning.iteration import Split
 from hybrid.learning.schedule import Schedule
+from hybrid.learning.training import one_hot_mse
 from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import ContextGated, Masks
 from hybrid.model.neurons import LIF
@@ -29,7 +31,6 @@ from hybrid.model.window.sparse import random_masks
 
 SIZES = (12, 40, 30, 3)
 TASKS = 3
-LOSS, ERROR = continual._Trainer._loss, continual._Trainer._error
 
 
 def network(local: bool = False) -> ContextGated:
@@ -218,44 +219,71 @@ def test_theta_learns_between_tasks_alone() -> None:
     assert all(torch.equal(p, q) for p, q in zip(net.meta_parameters(), before, strict=True))
 
 
-def trainer_of(learner: Learner, training: StreamTraining) -> continual._Trainer:
-    """Return a trainer whose steps can be taken one by one."""
+def prepared_of(learner: Learner, training: StreamTraining) -> Training:
+    """Return a training whose lessons can be taken one by one."""
     schedule = Schedule(epochs=3, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
-    net = learner.network
-    of_weights = schedule.optimisers(net.weight_parameters(), [])
-    of_meta = schedule.optimisers([], net.meta_parameters())
-    return continual._Trainer(learner, stream(), training, schedule, of_weights, of_meta)
+    return continual.prepared(learner, stream(), training, schedule, torch.Generator().manual_seed)
 
 
 @pytest.mark.parametrize(("meta", "shown"), [("own", {2}), ("replay", {0, 1})])
 def test_meta_epochs_show_what_they_should_and_leave_weights_alone(meta: str, shown: set) -> None:
     net = network(local=True)
-    trainer = trainer_of(learner_of(net, gated=True), StreamTraining(epochs=1, meta=meta))  # type: ignore[arg-type]
+    learner = learner_of(net, gated=True)
+    learner.done.fill_(2)
+    how = prepared_of(learner, StreamTraining(epochs=1, meta=meta))  # type: ignore[arg-type]
     weights = [weight.detach().clone() for weight in net.weights]
     theta = [p.detach().clone() for p in net.meta_parameters()]
-    with patch.object(continual._Trainer, "_loss", autospec=True, side_effect=LOSS) as spy:
-        assert list(trainer._train_meta(2, torch.Generator().manual_seed(0))) == []
-    assert {call.args[1] for call in spy.call_args_list} == shown
+    taught = [own for name, own in how.lessons(torch.Generator().manual_seed(0)) if name == "theta"]
+    for batch in taught:
+        how.iterations["theta"](batch)
+    drawn = {k: masks(k)[0].inputs for k in range(TASKS)}
+    seen = {k for own in taught for k in drawn if torch.equal(own[3].inputs, drawn[k])}
+    assert seen == shown
     assert all(torch.equal(w, old) for w, old in zip(net.weights, weights, strict=True))
     assert not all(torch.equal(p, old) for p, old in zip(net.meta_parameters(), theta, strict=True))
 
 
 def test_joint_batches_mix_all_tasks() -> None:
-    trainer = trainer_of(learner_of(), StreamTraining(epochs=1, joint=True))
-    generator = torch.Generator().manual_seed(0)
-    with patch.object(continual._Trainer, "_error", autospec=True, side_effect=ERROR) as spy:
-        mixed = trainer._mixed_loss(torch.arange(60), generator)
-    sizes = {call.args[1]: len(call.args[2]) for call in spy.call_args_list}
-    assert set(sizes) == {0, 1, 2}
-    assert sum(sizes.values()) == 60
-    errors = [ERROR(*call.args) * len(call.args[2]) / 60 for call in spy.call_args_list]
-    torch.testing.assert_close(mixed, torch.stack(errors).sum())
+    """Their loss is that of each task's images and answers, weighted by their number."""
+    learner, views = learner_of(), stream().views
+    how = prepared_of(learner, StreamTraining(epochs=1, joint=True))
+    batches = [own for _, own in how.lessons(torch.Generator().manual_seed(0))]
+    assert {len(inputs) for inputs, *_ in batches} == {10}
+    shown = torch.cat([inputs for inputs, *_ in batches])
+    of_task = [
+        {tuple(row) for row in view.inputs(stream().train.inputs).tolist()} for view in views
+    ]
+    counts = [sum(tuple(row) in own for row in shown.tolist()) for own in of_task]
+    assert sum(counts) == len(shown)
+    assert min(counts) > 5
+    inputs, targets, choices = batches[0]
+    output = learner.network(inputs).output
+    assert torch.equal(choices, torch.arange(3).expand(10, -1))
+    loss = how.iterations["weights"].measure(*batches[0])
+    torch.testing.assert_close(loss, one_hot_mse(output, targets))
+
+
+def test_a_task_of_few_answers_learns_from_these_alone() -> None:
+    """In whatever order the samples of a batch have theirs."""
+    learner = learner_of()
+    how = prepared_of(learner, StreamTraining(epochs=1, joint=True))
+    inputs, choices = torch.rand(4, 12), torch.tensor([[0, 2], [0, 1], [1, 2], [0, 2]])
+    targets, output = torch.tensor([0, 1, 1, 0]), learner.network(inputs).output
+    own = [output[i, choices[i]] for i in range(4)]
+    expected = torch.stack(
+        [(x - torch.eye(2)[t]).square().mean() for x, t in zip(own, targets, strict=True)]
+    )
+    found = how.iterations["weights"].measure(inputs, targets, choices)
+    torch.testing.assert_close(found, expected.mean())
+    together = how.iterations["weights"].measure(inputs, targets, choices[0])
+    torch.testing.assert_close(together, one_hot_mse(output[:, [0, 2]], targets))
 
 
 def test_gated_importance_stays_within_the_masks() -> None:
     learner = learner_of(kind="ewc", gated=True)
-    trainer = trainer_of(learner, StreamTraining(epochs=1))
-    learner.consolidation.end_task(lambda: trainer._fisher(1, torch.Generator().manual_seed(0)))
+    lessons: Any = prepared_of(learner, StreamTraining(epochs=1)).lessons
+    fisher = lessons.__self__._fisher
+    learner.consolidation.end_task(lambda: fisher(1, torch.Generator().manual_seed(0)))
     own = learner.masks(1)
     assert own is not None
     for omega, mask in zip(learner.consolidation.named("omega"), own, strict=True):

@@ -15,10 +15,10 @@ from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.fault_tolerance import EXPERIMENT as FAULTS
 from hybrid.learning.iteration import Iteration, Recorded, Split, moments
 from hybrid.learning.schedule import Schedule
-from hybrid.learning.training import one_hot_mse
+from hybrid.learning.training import one_hot_mse, prepared
 from hybrid.model.coding import LastMembrane, Poisson, Rank
 from hybrid.model.convolutional import Convolutional
-from hybrid.model.layers import meta_parameters, weight_parameters
+from hybrid.model.layers import weight_parameters
 from hybrid.model.neurons import data_independent
 from hybrid.model.rules import BCM
 from tests.model.test_transforms import traced
@@ -68,8 +68,9 @@ def batches(own: nn.Module, count: int = 3, samples: int = 6) -> Iterator[Split]
 
 
 def iteration(own: nn.Module, schedule: Schedule) -> Iteration:
-    optimisers = schedule.optimisers(weight_parameters(own), meta_parameters(own))
-    return Iteration(own, optimisers, schedule, one_hot_mse)
+    (some,) = batches(own, 1)
+    order = torch.Generator().manual_seed
+    return prepared(own, some, some, schedule, order).iterations["both"]
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -128,15 +129,13 @@ def test_recorded_work_trains_as_the_loop_does(name: str, method: str) -> None:
     losses = []
     for batch in (*batches(plain), *batches(plain, 1, 4)):
         torch.manual_seed(5)
-        value = loop.loss(batch)
-        losses.append(value.item())
-        loop.act(value)
-    recorded, found, traces = Recorded(record, backend=None), [], []
+        losses.append(loop(batch).item())
     kept = list(other.buffers())
+    recorded, found, traces = Recorded(record, backend=None), [], []
     handed = [own.clone() for own in kept]
     for batch in (*batches(other), *batches(other, 1, 4)):
         torch.manual_seed(5)
-        found += recorded.epoch([batch])
+        found.append(recorded(batch).item())
         traces = traces or [own.data_ptr() for own in other.buffers()]
     assert found == pytest.approx(losses, rel=1e-12)
     assert [own.data_ptr() for own in other.buffers()] == traces, "a trace stays where it is"
@@ -146,7 +145,6 @@ def test_recorded_work_trains_as_the_loop_does(name: str, method: str) -> None:
     for mine, own in zip(record.optimisers, loop.optimisers, strict=True):
         assert all(close(a, b) for a, b in zip(moments(mine), moments(own), strict=True))
         assert len(moments(own)) > 0
-    assert not list(recorded.epoch([]))
 
 
 @traced
@@ -159,7 +157,7 @@ def test_an_iteration_compiles_as_one_graph(name: str) -> None:
     other, schedule = deepcopy(plain), replace(narrow(PAPER[name]).schedule, lr_weight=1e-3)
     loop = Recorded(iteration(plain, schedule), backend=None)
     compiled = Recorded(iteration(other, schedule), backend="aot_eager")
-    expected, found = (list(r.epoch(batches(plain, 2))) for r in (loop, compiled))
+    expected, found = ([r(own).item() for own in batches(plain, 2)] for r in (loop, compiled))
     assert found == pytest.approx(expected, rel=1e-10)
     for a, b in zip(other.state_dict().values(), plain.state_dict().values(), strict=True):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-10)
@@ -175,12 +173,10 @@ def test_fault_tolerance_of_the_paper_trains_alike() -> None:
     loop, record = (iteration(own, settings.schedule) for own in (plain, other))
     expected = []
     for batch in batches(plain):
-        value = loop.loss(batch)
-        expected.append(value.item())
-        loop.act(value)
-    assert list(Recorded(record, backend=None).epoch(batches(other))) == pytest.approx(
-        expected, rel=1e-12
-    )
+        expected.append(loop(batch).item())
+    recorded = Recorded(record, backend=None)
+    found = [recorded(batch).item() for batch in batches(other)]
+    assert found == pytest.approx(expected, rel=1e-12)
     for a, b in zip(other.state_dict().values(), plain.state_dict().values(), strict=True):
         assert close(a, b)
 
@@ -243,7 +239,7 @@ def test_warming_up_leaves_everything_as_it_was(name: str, fresh: bool) -> None:
     for recorded in (cold, warm):
         if not fresh:
             torch.manual_seed(2)
-            list(recorded.epoch(batches(plain)))
+            [recorded(own) for own in batches(plain)]
     torch.manual_seed(3)
     (batch,) = batches(plain, 1)
     if fresh:
@@ -254,7 +250,7 @@ def test_warming_up_leaves_everything_as_it_was(name: str, fresh: bool) -> None:
     assert all(own.grad is None for own in other.parameters())
     for recorded in (cold, warm):
         torch.manual_seed(4)
-        list(recorded.epoch([batch]))
+        recorded(batch)
     for a, b in zip(other.state_dict().values(), plain.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     for mine, own in zip(warm._iteration.optimisers, cold._iteration.optimisers, strict=True):
@@ -273,5 +269,5 @@ def test_networks_one_after_the_other_compile_each_for_themselves() -> None:
         schedule = replace(settings.schedule, mixed_precision=width % 3 == 0)
         recorded = Recorded(iteration(own, schedule), backend="aot_eager")
         shown = Split(torch.rand(width, 784), torch.arange(width) % 10)
-        assert all(torch.isfinite(torch.tensor(list(recorded.epoch([shown, shown])))))
+        assert all(torch.isfinite(recorded(shown)) for _ in range(2))
     torch.compiler.reset()
