@@ -192,10 +192,10 @@ def _teach(
 
     for name, batch in lessons:
         work = works[name]
-        if isinstance(work, Recorded):
-            left.append((name, work(batch)))  # the device never waits for one to be read
-        else:
+        if isinstance(work, Iteration):
             work(batch, partial(see, name))
+        else:
+            left.append((name, work(batch)))  # the device never waits for one to be read
     for name, value in left:
         see(name, value)
     if not losses:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hybrid.checks import choose
 from hybrid.model.built import Built
+from hybrid.model.neurons import is_batched
 
 Activation = Literal["tanh", "relu"]
 
@@ -69,7 +70,9 @@ class Embedding(Built):
         """
         if images.ndim != 4 or images.shape[1:] != self.image:
             raise ValueError(f"images must have shape [N, {self.image}], got {list(images.shape)}")
-        x = images.contiguous(memory_format=torch.channels_last)
+        x = images  # under vmap torch has no such layout
+        if not is_batched(images):
+            x = images.contiguous(memory_format=torch.channels_last)
         for convolve, normalise in zip(self.convolutions, self.normalisations, strict=True):
             x = self._activation(normalise(convolve(x)))
         x = x.flatten(1)

@@ -60,7 +60,8 @@ class FewShotReadOut(Built):
         label_current: strength of the label.
         largest_rate: upper bound of the local rate.
         initial: where the meta-local parameters start.
-        generator, meta_generator: sources of the initial weights and of the initial θ.
+        generator, meta_generator: sources of the initial weights and of the initial θ, see
+            `HybridLinear`.
 
     `mixing` is the authors' alpha, one per synapse: the share of the global weight; 1 - mixing
     takes the place of the local gain.
@@ -89,12 +90,13 @@ class FewShotReadOut(Built):
         self.neuron, self.rule, self.ways = neuron, rule, ways
         self.label_current, self.largest_rate = label_current, largest_rate
         self.weight = uniform_parameter(features, generator, ways, features)
-        mixing = torch.empty(features, ways).uniform_(*initial.mixing, generator=meta_generator)
+        source = meta_generator or generator
+        mixing = torch.empty(features, ways).uniform_(*initial.mixing, generator=source)
         if rule is None:  # then it only scales the weights, and learns as they do
             self.mixing = nn.Parameter(mixing)
         else:
             threshold = torch.empty(ways)
-            threshold.uniform_(*initial.sliding_threshold, generator=meta_generator)
+            threshold.uniform_(*initial.sliding_threshold, generator=source)
             rate = torch.tensor(initial.local_rate)
             self.theta = Theta(mixing=mixing, local_rate=rate, sliding_threshold=threshold)
 

@@ -1,0 +1,210 @@
+"""Networks of one form that are trained in one batched call, each as if it were alone.
+
+Ten seeds of a small network cost a GPU little more than one. Their parameters and buffers are
+stacked, [S, ...], and each network's own are views of its part; the iteration is the one that
+trains a single network, mapped over S by `torch.func.vmap`. Each draws from its own generator, so
+that it meets the batches that it would meet alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from hybrid.learning.fitting import EpochLog, Lessons, Training, fit_several
+from hybrid.learning.iteration import Batch, Iteration, Measure
+from hybrid.model.window.sparse import SparseMask
+
+
+def fit_side_by_side(trainings: Sequence[Training]) -> list[list[EpochLog]]:
+    """Train networks in place, in one call for each step, and return the logs of each; see `fit`.
+
+    Args:
+        trainings: of networks of one form, with one schedule, on equally many batches of the same
+            shapes; checkpoint, title, and what is recorded are those of the first.
+
+    Raises:
+        ValueError: if they differ in more than values, or one of them has to be alone.
+        NonFiniteLossError, LeaseOverError: see `fit`.
+    """
+    rows = fit_several(_SideBySide(trainings))
+    return [list(logs) for logs in zip(*rows, strict=True)]
+
+
+class Stack(nn.Module):
+    """Networks of one form, as one of S times the size.
+
+    Args:
+        networks: whose parameters and buffers are, from now on, views of those of the stack.
+
+    Raises:
+        ValueError: if they differ in more than values.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        first, *others = (_form(network) for network in networks)
+        if any(other != first for other in others):
+            raise ValueError("networks side by side must have one form, and differ in values alone")
+        self._networks = tuple(networks)  # a tuple: they are no parts of the stack
+        self.whole = deepcopy(networks[0])
+        rows = map(_tensors, (self.whole, *networks))
+        for (module, name, value), *own in zip(*rows, strict=True):
+            stacked = torch.stack([part.detach() for *_, part in own])
+            if isinstance(value, nn.Parameter):
+                stacked = nn.Parameter(stacked, value.requires_grad)
+            setattr(module, name, stacked)
+        self.register_load_state_dict_post_hook(lambda *_: self.tie())
+        self.tie()
+
+    def tie(self) -> None:
+        """Let each network have the present values: where they were replaced, views go astray."""
+        for (_, _, whole), *own in zip(*map(_tensors, (self.whole, *self._networks)), strict=True):
+            for (module, name, value), part in zip(own, whole.detach().unbind(), strict=True):
+                if isinstance(value, nn.Parameter):
+                    value.data = part
+                else:
+                    setattr(module, name, part)
+
+    def tensor(self, of: Tensor) -> Tensor:
+        """Return what the first network has as a part, as it is stacked."""
+        pairs = zip(_tensors(self._networks[0]), _tensors(self.whole), strict=True)
+        return next(whole for (*_, own), (*_, whole) in pairs if own is of)
+
+    def mapped(self, measure: Measure) -> Measure:
+        """Return a measure of the first network as one of all [S], of batches [S, ...]."""
+        measured = _Measured(self._networks[0], measure)
+
+        def one(parameters: Any, buffers: Any, *batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            state = {**parameters, **buffers}
+            value = functional_call(measured, state, batch)
+            # A call puts what it has stored in the place of what it was given.
+            left = {name: state[name] for name in buffers if state[name] is not buffers[name]}
+            return value, left
+
+        def all_of(*batch: Any) -> Tensor:
+            parameters = {f"network.{k}": v for k, v in self.whole.named_parameters()}
+            buffers = {f"network.{k}": v for k, v in self.whole.named_buffers()}
+            dims = tuple(0 if isinstance(part, Tensor) else None for part in batch)
+            try:
+                values, left = vmap(one, in_dims=(0, 0, *dims))(parameters, buffers, *batch)
+            except RuntimeError as error:
+                if "randomness" not in str(error):
+                    raise
+                raise ValueError(
+                    "networks that draw at random, for dropout or spike codes, are trained one at "
+                    "a time: side by side they would not draw as they do alone"
+                ) from error
+            for key, value in left.items():
+                path, _, name = key.removeprefix("network.").rpartition(".")
+                setattr(self.whole.get_submodule(path), name, value.detach())
+            return values
+
+        return all_of
+
+
+class _Measured(nn.Module):
+    """A network with what measures it, which refers to that very network."""
+
+    def __init__(self, network: nn.Module, measure: Measure) -> None:
+        super().__init__()
+        self.network, self._measure = network, measure
+
+    def forward(self, *batch: Any) -> Tensor:
+        return self._measure(*batch)
+
+
+class _SideBySide:
+    """Several trainings as `fit_several` takes them."""
+
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        for own in trainings:
+            if own.alone is not None or own.best is not None:
+                reason = own.alone or "its best state is kept"
+                raise ValueError(f"{own.title} cannot be trained side by side: {reason}")
+        first = trainings[0]
+        if any(own.schedule != first.schedule for own in trainings):
+            raise ValueError("networks side by side must have one schedule")
+        self._all, self._stack = trainings, Stack([own.network for own in trainings])
+        optimisers = {id(own): self._stacked(own) for own in first.optimisers}
+        iterations = {
+            name: Iteration(
+                self._stack,
+                [optimisers[id(own)] for own in iteration.optimisers],
+                self._stack.mapped(iteration.measure),
+                resting=[optimisers[id(own)] for own in iteration.resting],
+            )
+            for name, iteration in first.iterations.items()
+        }
+        for own in trainings:  # what a lesson asks of one, all of them do
+            for name, iteration in own.iterations.items():
+                iteration.optimisers = iterations[name].optimisers
+        self.how = replace(
+            first,
+            network=self._stack,
+            optimisers=list(optimisers.values()),
+            iterations=iterations,
+        )
+
+    def _stacked(self, optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """Return an optimiser of the whole stack that is otherwise like one of the first."""
+        groups = [
+            {**group, "params": [self._stack.tensor(own) for own in group["params"]]}
+            for group in optimiser.param_groups
+        ]
+        kind: Callable[..., torch.optim.Optimizer] = type(optimiser)
+        return kind(groups)
+
+    def lessons(self, sources: Sequence[torch.Generator]) -> Lessons:
+        self._stack.tie()
+        each = [own.lessons(source) for own, source in zip(self._all, sources, strict=True)]
+        return self._together(each)
+
+    def _together(self, each: Sequence[Lessons]) -> Iterator[tuple[str, Batch]]:
+        for step in zip_longest(*each):
+            names = {None if own is None else own[0] for own in step}
+            if len(names) > 1:
+                raise ValueError("networks side by side must take as many steps, of the same kinds")
+            yield step[0][0], tuple(map(_stack_of, *(batch for _, batch in step)))
+
+    def validate(self) -> list[float]:
+        self._stack.tie()
+        return [own.validate() for own in self._all]
+
+    def orders(self, epoch: int) -> list[torch.Generator]:
+        return [own.order(epoch) for own in self._all]
+
+
+def _stack_of(*parts: Any) -> Any:
+    """Return the same part of each network's batch as one: tensors stacked, constants as they are.
+
+    Masks become dense: each network's has as many ones as it happens to have.
+
+    Raises:
+        ValueError: if shapes or constants differ.
+    """
+    parts = tuple(part.dense() if isinstance(part, SparseMask) else part for part in parts)
+    if all(isinstance(part, Tensor) and part.shape == parts[0].shape for part in parts):
+        return torch.stack(parts)
+    if any(isinstance(part, Tensor) for part in parts) or any(own != parts[0] for own in parts):
+        raise ValueError("batches of networks side by side must differ in values alone")
+    return parts[0]
+
+
+def _tensors(network: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
+    """Yield parameters and buffers, with the modules that have them, in order."""
+    for module in network.modules():
+        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        for name, value in own:
+            yield module, name, value
+
+
+def _form(network: nn.Module) -> tuple[str, list[tuple[str, torch.Size, torch.dtype]]]:
+    """Return all but the values of a network."""
+    tensors = network.state_dict().items()
+    return str(network), [(name, value.shape, value.dtype) for name, value in tensors]
