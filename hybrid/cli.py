@@ -91,6 +91,13 @@ Only = Annotated[
     typer.Option(help="Only notebooks with this in their name, such as 03; may be repeated."),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder of figures.")]
+SideBySide = Annotated[
+    bool,
+    typer.Option(
+        "--side-by-side",
+        help="Seeds of one kind train in one call; for a GPU, and networks without convolutions.",
+    ),
+]
 Sets = Annotated[list[str] | None, typer.Argument(help="Names of data sets; all by default.")]
 
 
@@ -142,6 +149,7 @@ def run(
     minutes: Annotated[
         float | None, typer.Option(help="Stop in time, after an epoch; run again to go on.")
     ] = None,
+    side_by_side: SideBySide = False,
     dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
     data: Annotated[
         str | None,
@@ -192,6 +200,7 @@ def run(
                 device=device,
                 fast=fast,
                 minutes=minutes,
+                side_by_side=side_by_side,
             )
     typer.echo(f"records are in {folder}")
     if own:
@@ -216,6 +225,7 @@ def plan(
     seeds: Seeds = None,
     device: Device = "auto",
     seconds: Annotated[float, typer.Option(help="For which each kind is watched.")] = 10.0,
+    side_by_side: SideBySide = False,
 ) -> None:
     """Measure, here and now, how long trials take and how much of them fits into a lease.
 
@@ -226,7 +236,7 @@ def plan(
         chosen = experiment_of(experiment)
         trials = chosen.trials(profile, seeds=seeds, methods=method, labels=label)
         where = choose_device(device)
-        found = leases.measure(trials, where, minutes, seconds)
+        found = leases.measure(trials, where, minutes, seconds, side_by_side=side_by_side)
         typer.echo(leases.as_text(found, minutes))
 
 

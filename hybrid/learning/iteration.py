@@ -244,8 +244,9 @@ class Recorded:
 
 def _alike(mine: Any, own: Any) -> bool:
     """Return whether a part of a batch can take the place of another, or is the same constant."""
-    if isinstance(own, Tensor):
-        return isinstance(mine, Tensor) and mine.shape == own.shape
+    if isinstance(own, Tensor) or isinstance(mine, Tensor):
+        both = isinstance(own, Tensor) and isinstance(mine, Tensor)
+        return both and mine.shape == own.shape
     return bool(mine == own)
 
 

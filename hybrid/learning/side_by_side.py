@@ -90,22 +90,46 @@ class Stack(nn.Module):
         def all_of(*batch: Any) -> Tensor:
             parameters = {f"network.{k}": v for k, v in self.whole.named_parameters()}
             buffers = {f"network.{k}": v for k, v in self.whole.named_buffers()}
-            dims = tuple(0 if isinstance(part, Tensor) else None for part in batch)
-            try:
-                values, left = vmap(one, in_dims=(0, 0, *dims))(parameters, buffers, *batch)
-            except RuntimeError as error:
-                if "randomness" not in str(error):
-                    raise
-                raise ValueError(
-                    "networks that draw at random, for dropout or spike codes, are trained one at "
-                    "a time: side by side they would not draw as they do alone"
-                ) from error
+            if any(isinstance(part, _Ragged) for part in batch):
+                each = [
+                    one(*(_part(of, s) for of in (parameters, buffers)), *_part(batch, s))
+                    for s in range(len(self._networks))
+                ]
+                values = torch.stack([value for value, _ in each])
+                left = {name: torch.stack([own[name] for _, own in each]) for name in each[0][1]}
+            else:
+                dims = tuple(0 if isinstance(part, Tensor) else None for part in batch)
+                values, left = _at_once(one, (0, 0, *dims), parameters, buffers, *batch)
             for key, value in left.items():
                 path, _, name = key.removeprefix("network.").rpartition(".")
                 setattr(self.whole.get_submodule(path), name, value.detach())
             return values
 
         return all_of
+
+
+class _Ragged(tuple[Tensor, ...]):
+    """A part of a batch whose shape differs from network to network."""
+
+
+def _part(of: Any, number: int) -> Any:
+    """Return what one network has of stacked tensors, and of a batch."""
+    if isinstance(of, dict):
+        return {name: value[number] for name, value in of.items()}
+    return [part[number] if isinstance(part, Tensor | _Ragged) else part for part in of]
+
+
+def _at_once(one: Callable[..., Any], dims: tuple[int | None, ...], *parts: Any) -> Any:
+    """Return what `one` comes to for all networks, in one call."""
+    try:
+        return vmap(one, in_dims=dims)(*parts)
+    except RuntimeError as error:
+        if "randomness" not in str(error):
+            raise
+        raise ValueError(
+            "networks that draw at random, for dropout or spike codes, are trained one at a time: "
+            "side by side they would not draw as they do alone"
+        ) from error
 
 
 class _Measured(nn.Module):
@@ -186,13 +210,14 @@ def _stack_of(*parts: Any) -> Any:
     Masks become dense: each network's has as many ones as it happens to have.
 
     Raises:
-        ValueError: if shapes or constants differ.
+        ValueError: if constants differ.
     """
     parts = tuple(part.dense() if isinstance(part, SparseMask) else part for part in parts)
-    if all(isinstance(part, Tensor) and part.shape == parts[0].shape for part in parts):
-        return torch.stack(parts)
-    if any(isinstance(part, Tensor) for part in parts) or any(own != parts[0] for own in parts):
-        raise ValueError("batches of networks side by side must differ in values alone")
+    if all(isinstance(part, Tensor) for part in parts):
+        same = all(part.shape == parts[0].shape for part in parts)
+        return torch.stack(parts) if same else _Ragged(parts)
+    if any(own != parts[0] for own in parts):
+        raise ValueError(f"networks side by side must have the same constants, not {parts}")
     return parts[0]
 
 

@@ -18,6 +18,7 @@ from hybrid.learning.evaluation import accuracy, checked_labels
 from hybrid.learning.fitting import EpochLog, Lessons, Training, fit
 from hybrid.learning.iteration import Iteration, Split, output_of
 from hybrid.learning.schedule import Schedule
+from hybrid.model.convolutional import Convolutional
 from hybrid.model.layers import meta_parameters, weight_parameters
 from hybrid.runs.seeds import torch_stream
 
@@ -146,6 +147,9 @@ def prepared(
             ceil(len(data.labels) / schedule.batch_size) if isinstance(data, Split) else None
         ),
         recorded=on_gpu,
+        alone=None
+        if not isinstance(network, Convolutional)
+        else "convolutions fill a device alone",
     )
 
 

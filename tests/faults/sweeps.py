@@ -241,7 +241,7 @@ def nan_injection(folder: Path) -> dict[str, int]:
         return inputs
 
     training = Labelled(test=score_faults, inputs=broken)
-    experiment = replace(EXPERIMENT, compute=training.compute)
+    experiment = replace(EXPERIMENT, begin=training.begin)
     named = 0
     for trial in trials()[:3]:
         changed = replace(trial, experiment=experiment)

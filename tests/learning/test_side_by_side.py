@@ -27,6 +27,8 @@ from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian, LocalRule
 from hybrid.model.rules import BCM
 from hybrid.model.window.sparse import random_masks
+from tests.learning.test_iteration import batches
+from tests.learning.test_iteration import network as convolutional
 
 SEEDS = (1, 2, 3)
 NEURON = LIF(decay=0.8, v_th=0.5)
@@ -46,7 +48,12 @@ def order(seed: int) -> Callable[[int], torch.Generator]:
 
 
 def dense(
-    rule: LocalRule | None, seed: int, *, schedule: Schedule = SCHEDULE, **how: Any
+    rule: LocalRule | None,
+    seed: int,
+    *,
+    schedule: Schedule = SCHEDULE,
+    samples: int = 24,
+    **how: Any,
 ) -> Training:
     """A fully connected network; its samples are its own."""
     network = FullyConnected(
@@ -55,8 +62,8 @@ def dense(
     ).double()  # fmt: skip
     with torch.no_grad():
         network.layers[0].weight.mul_(4.0)
-    inputs = torch.rand(24, 12, generator=source(seed, 7), dtype=torch.float64)
-    data = Split(inputs, torch.arange(24) % 3)
+    inputs = torch.rand(samples, 12, generator=source(seed, 7), dtype=torch.float64)
+    data = Split(inputs, torch.arange(samples) % 3)
     return training.prepared(network, data, data, schedule, order(seed))
 
 
@@ -120,6 +127,10 @@ KINDS: dict[str, Callable[[int], Training]] = {
     "GP": partial(dense, None),
     "HP": partial(dense, RULE),
     "LP of other rates": partial(dense, RULE, theta_form="signed"),
+    "batches of other sizes": lambda seed: dense(RULE, seed, samples=21 + seed),
+    "batches of other sizes, normalised": lambda seed: dense(
+        None, seed, samples=21 + 2 * seed, normalise=True
+    ),
     "a rule that remembers": partial(dense, BCM(trace_decay=0.5, trace_clip=0.3)),
     "normalised": partial(dense, None, normalise=True),
     "tasks, GP": partial(stream_of_tasks, None),
@@ -214,9 +225,13 @@ def test_what_cannot_be_side_by_side_is_refused() -> None:
     inputs = Split(torch.rand(28, 12).double(), torch.arange(28) % 3)
     longer = training.prepared(dense(RULE, 2).network, inputs, inputs, SCHEDULE, order(2))
     cases.append(("as many steps", [more, longer]))
-    short = Split(inputs.inputs[:22], inputs.labels[:22])
-    other = training.prepared(dense(RULE, 2).network, short, short, SCHEDULE, order(2))
-    cases.append(("differ in values alone", [dense(RULE, 1), other]))
+    few = episodes(RULE, 2)
+    fewer = replace(few, lessons=lambda g: ((n, (*b[:5], 2)) for n, b in few.lessons(g)))
+    cases.append(("the same constants", [episodes(RULE, 1), fewer]))
+    (shown,) = batches(convolutional("mnist", "GP"), 1)
+    rich = [convolutional("mnist", "GP") for _ in SEEDS]
+    rich_ones = [training.prepared(own, shown, shown, SCHEDULE, order(1)) for own in rich]
+    cases.append(("convolutions", rich_ones))
     for words, several in cases:
         with pytest.raises(ValueError, match=words):
             fit_side_by_side(several)

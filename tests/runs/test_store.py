@@ -17,7 +17,7 @@ from torch import nn
 from hybrid.experiments.core.experiment import Experiment
 from hybrid.experiments.core.methods import GP
 from hybrid.experiments.core.settings import Settings
-from hybrid.experiments.core.trials import Place, Trial, run_all
+from hybrid.experiments.core.trials import Begun, Place, Trial, run_all
 from hybrid.learning.schedule import Schedule
 from hybrid.runs.fanout import fan_out
 from hybrid.runs.files import (
@@ -45,9 +45,9 @@ def test_a_record_is_found_by_its_whole_request(tmp_path: Path) -> None:
 def toy(result: Json, calls: list[int]) -> Trial[Any, Any]:
     """A trial that comes to `result`, and counts how often it was computed."""
 
-    def compute(trial: Trial[Any, Any], place: Place) -> tuple[Json, nn.Module]:
+    def begin(trial: Trial[Any, Any], place: Place) -> Begun:
         calls.append(trial.seed)
-        return result, trial.build()
+        return Begun(None, lambda logs: (result, trial.build()))
 
     experiment: Experiment[Any, Any] = Experiment(
         name="toy",
@@ -56,7 +56,7 @@ def toy(result: Json, calls: list[int]) -> Trial[Any, Any]:
         plans={},
         data_sha256=lambda settings: "hash of data",
         build=lambda trial: nn.Linear(1, 1),
-        compute=compute,
+        begin=begin,
         rows=lambda record: [],
         claims=lambda frame: {},
         draw=lambda records, seed: {},

@@ -4,7 +4,7 @@ from hybrid.experiments.continual.claims import claims, rows
 from hybrid.experiments.continual.figure import draw_all
 from hybrid.experiments.continual.methods import METHODS, ContinualMethod
 from hybrid.experiments.continual.plans import PLANS
-from hybrid.experiments.continual.run import build_learner, compute
+from hybrid.experiments.continual.run import begin, build_learner
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.experiment import Experiment
 from hybrid.experiments.core.samples import (
@@ -19,7 +19,7 @@ EXPERIMENT: Experiment[ContinualSettings, ContinualMethod] = Experiment(
     plans=PLANS,
     data_sha256=hash_of_images,
     build=build_learner,
-    compute=compute,
+    begin=begin,
     rows=rows,
     claims=claims,
     draw=draw_all,

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,16 @@ from hybrid.experiments.core.samples import (
     number_of_classes,
     shape_of,
 )
-from hybrid.experiments.core.trials import Place, Trial, learned_theta
+from hybrid.experiments.core.trials import Begun, Place, Trial, learned_theta
 from hybrid.learning.continual import (
     Learner,
     Stream,
     StreamTraining,
     View,
     accuracy_on,
-    learn_stream,
+    prepared,
 )
+from hybrid.learning.fitting import EpochLog
 from hybrid.learning.iteration import Split
 from hybrid.runs.seeds import numpy_stream, torch_stream
 from hybrid.runs.store import Json
@@ -40,8 +42,8 @@ def build_learner(trial: Trial[ContinualSettings, ContinualMethod]) -> Learner:
     return build(trial.settings, trial.method, trial.seed, outputs)
 
 
-def compute(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> tuple[Json, Learner]:
-    """Learn one stream, testing after each task; see `fit` for what a checkpoint does."""
+def begin(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> Begun:
+    """Prepare learning one stream, tested after each task; see `fit` for checkpoints."""
     settings, method = trial.settings, trial.method
     learner = build_learner(trial).to(place.device)
     stream = stream_of(settings, trial.seed, place.device)
@@ -57,18 +59,22 @@ def compute(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> t
         fresh=settings.fresh,
         fisher_samples=settings.penalty.fisher_samples,
     )
-    logs = learn_stream(
-        learner,
-        stream,
-        training,
-        schedule,
-        lambda epoch: torch_stream(trial.seed, "order", epoch),
-        checkpoint=place.checkpoint,
-        title=trial.name,
-    )
+    order = partial(torch_stream, trial.seed, "order")
+    how = prepared(learner, stream, training, schedule, order, place.checkpoint, trial.name)
+    return Begun(how, lambda logs: _finish(trial, learner, stream, logs))
+
+
+def _finish(
+    trial: Trial[ContinualSettings, ContinualMethod],
+    learner: Learner,
+    stream: Stream,
+    logs: list[EpochLog],
+) -> tuple[Json, Learner]:
+    """Test a network that has learned all tasks; return the result of its record, and it."""
+    method, size = trial.method, trial.settings.schedule.batch_size
     final: dict[str, list[float]] = {protocol: [] for protocol in method.protocols}
     for protocol in method.protocols:
-        asked: dict[str, Any] = {"batch_size": schedule.batch_size, "protocol": protocol}
+        asked: dict[str, Any] = {"batch_size": size, "protocol": protocol}
         for task, view in enumerate(stream.views):
             share = accuracy_on(learner, stream, task, stream.test, view.test, **asked)
             final[protocol].append(round(share, 5))

@@ -13,7 +13,15 @@ from torch import nn
 from hybrid.checks import choose
 from hybrid.experiments.core.records import Drawn, Records, Rows
 from hybrid.experiments.core.settings import SettingsT
-from hybrid.experiments.core.trials import MethodT, Place, Trial, choose_device, run_all
+from hybrid.experiments.core.trials import (
+    Begun,
+    MethodT,
+    Place,
+    Trial,
+    choose_device,
+    finished,
+    run_all,
+)
 from hybrid.paths import results_folder
 from hybrid.report.estimate import Floats
 from hybrid.runs.files import canonical_json
@@ -51,7 +59,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         plans: what each profile runs, as data.
         data_sha256: settings to a hash of their data, after fetching these.
         build: trial to its untrained network.
-        compute: trains and tests one network; returns the result of its record, and the network.
+        begin: prepares the training of one network, and what follows it, see `Begun`.
         rows: what a record says, one row for each protocol, condition and level.
         claims: values [seeds] for claims, by what follows the experiment's name in their ids.
         draw: (records, seed of examples) to all figures of a profile.
@@ -65,11 +73,15 @@ class Experiment(Generic[SettingsT, MethodT]):
     plans: Mapping[Profile, Plan[SettingsT]]
     data_sha256: Callable[[SettingsT], str]
     build: Callable[[Trial[SettingsT, MethodT]], nn.Module]
-    compute: Callable[[Trial[SettingsT, MethodT], Place], tuple[Json, nn.Module]]
+    begin: Callable[[Trial[SettingsT, MethodT], Place], Begun]
     rows: Rows
     claims: Callable[[pd.DataFrame], Mapping[str, Floats]]
     draw: Callable[[Records[Any, Any], int], Drawn]
     on_own: Callable[[SettingsT, str, str], SettingsT] | None = None
+
+    def compute(self, trial: Trial[SettingsT, MethodT], place: Place) -> tuple[Json, nn.Module]:
+        """Train and test one network; return the result of its record, and the network."""
+        return finished([self.begin(trial, place)])[0]
 
     def method(self, name: str) -> MethodT:
         """Return a method by name; ValueError names the methods there are."""
@@ -213,6 +225,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         device: str = "auto",
         fast: bool = False,
         minutes: float | None = None,
+        side_by_side: bool = False,
     ) -> Records[SettingsT, MethodT]:
         """Run a profile, or what is left of it.
 
@@ -227,6 +240,8 @@ class Experiment(Generic[SettingsT, MethodT]):
             fast: with this processor's own instructions; such records need not repeat elsewhere.
             minutes: for which the machine is there; None for as long as it takes. Trainings end
                 with the last epoch that fits, and the same call goes on from there.
+            side_by_side: whether networks that differ by their seed alone are trained in one
+                batched call, see `fit_side_by_side`: on a GPU, which has room for them.
 
         Raises:
             LeaseOverError: if the minutes were not enough; what is finished is kept.
@@ -236,6 +251,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         title = f"{self.name} ({profile})"
         where = choose_device(device)
         how: dict[str, Any] = {"jobs": jobs, "fast": fast, "minutes": minutes}
+        how["side_by_side"] = side_by_side
         found = run_all(trials, store=store, device=where, title=title, **how)
         return self.records(trials, found)
 

@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hybrid.experiments.core.trials import Place, Trial
+from hybrid.experiments.core.trials import Place, Trial, finished
 from hybrid.learning.lease import MeasuredEpoch, measuring
 from hybrid.runs.fanout import fan_out
-from hybrid.runs.files import canonical_json
 
 
 class Fitting(NamedTuple):
@@ -26,16 +25,21 @@ class Fitting(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """A trial whose training is watched for some seconds."""
+    """A training that is watched for some seconds."""
 
-    trial: Trial[Any, Any]
+    trials: Sequence[Trial[Any, Any]]  # one, or all that differ by their seed alone
     seeds: int
     device: torch.device
     seconds: float
 
 
 def measure(
-    trials: Sequence[Trial[Any, Any]], device: torch.device, minutes: float, seconds: float
+    trials: Sequence[Trial[Any, Any]],
+    device: torch.device,
+    minutes: float,
+    seconds: float,
+    *,
+    side_by_side: bool = False,
 ) -> list[Fitting]:
     """Train one trial of each kind for some seconds, as a run would, and say what an epoch takes.
 
@@ -45,6 +49,7 @@ def measure(
         minutes: of a lease.
         seconds: for which each kind is watched; the rest of an epoch that is longer is reckoned
             from its steps.
+        side_by_side: whether trials of one kind train together; times are then of all of them.
 
     Raises:
         ValueError: if a lease has not more than a minute.
@@ -53,19 +58,21 @@ def measure(
         raise ValueError(f"minutes = {minutes}: one goes with beginning and testing, give more")
     kinds: dict[str, list[Trial[Any, Any]]] = {}
     for trial in trials:
-        kind = canonical_json({**trial.identity(), "seed": 0})
-        kinds.setdefault(kind, []).append(trial)
-    pieces = [Watched(alike[0], len(alike), device, seconds) for alike in kinds.values()]
+        kinds.setdefault(trial.kind(), []).append(trial)
+    pieces = [
+        Watched(tuple(alike) if side_by_side else alike[:1], len(alike), device, seconds)
+        for alike in kinds.values()
+    ]
     found = dict(fan_out(_watch, pieces, jobs=1, title="measuring"))
     return [found[i] for i in sorted(found) if found[i] is not None]  # type: ignore[misc]
 
 
 def _watch(watched: Watched) -> Fitting | None:
     """Return how long an epoch takes; None for a trial that trains nothing."""
-    trial = watched.trial
+    trial, place = watched.trials[0], Place(watched.device)
     with measuring(watched.seconds):
         try:
-            trial.experiment.compute(trial, Place(watched.device))
+            finished([own.experiment.begin(own, place) for own in watched.trials])
         except MeasuredEpoch as found:
             name = f"{trial.settings.label}-{trial.method.name}"
             return Fitting(name, watched.seeds, found.seconds, found.epochs)

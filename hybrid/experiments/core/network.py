@@ -13,14 +13,14 @@ from hybrid.checks import require
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.samples import Samples, flat, images_for
 from hybrid.experiments.core.settings import Levels, Settings, SettingsT
-from hybrid.experiments.core.trials import MethodT, Place, Trial, learned_theta
+from hybrid.experiments.core.trials import Begun, MethodT, Place, Trial, learned_theta
 from hybrid.learning.checkpoint import BestState
 from hybrid.learning.correction import Correction, Rates, answer_corrected, reference
 from hybrid.learning.evaluation import PROTOCOLS, SILENT, Answers, answer, confusion, packed
 from hybrid.learning.evaluation import Protocol as Protocols
-from hybrid.learning.fitting import EpochLog
+from hybrid.learning.fitting import EpochLog, Training, fit
 from hybrid.learning.iteration import Split
-from hybrid.learning.training import Augment, train
+from hybrid.learning.training import Augment, prepared
 from hybrid.model.coding import Encode, ReadOut
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import HybridLinear, InitialMeta
@@ -172,10 +172,22 @@ class Labelled(Generic[SettingsT, MethodT]):
     inputs: Callable[[SettingsT, Any], Tensor] = flat
     augment: Callable[[Trial[SettingsT, MethodT]], Augment | None] = unchanged
 
-    def compute(self, trial: Trial[SettingsT, MethodT], place: Place) -> tuple[Json, HybridNetwork]:
-        """Train and test one network; see `fit` for what a checkpoint does."""
+    def begin(self, trial: Trial[SettingsT, MethodT], place: Place) -> Begun:
+        """Prepare training and testing one network; see `fit` for what a checkpoint does."""
         best = BestState() if self.selects else None
-        network, logs = self.train(trial, place, best)
+        training = self.training(trial, place, best)
+        return Begun(training, lambda logs: self._finish(trial, place, training, logs))
+
+    def _finish(
+        self,
+        trial: Trial[SettingsT, MethodT],
+        place: Place,
+        training: Training,
+        logs: list[EpochLog],
+    ) -> tuple[Json, HybridNetwork]:
+        """Test a trained network; return the result of its record, and the network."""
+        network, best = training.network, training.best
+        assert isinstance(network, HybridNetwork)
         trained = Trained(trial, network, self.samples(trial.settings), place.device)
         result: Json = {"epochs": [vars(log) for log in logs], "meta": learned_theta(network)}
         tests = self.test(trained)
@@ -192,16 +204,24 @@ class Labelled(Generic[SettingsT, MethodT]):
         return result, network
 
     def train(
-        self, trial: Trial[SettingsT, MethodT], place: Place, best: BestState | None = None
+        self, trial: Trial[SettingsT, MethodT], place: Place
     ) -> tuple[HybridNetwork, list[EpochLog]]:
-        """Train one network, as `compute` does before it tests it."""
+        """Train one network, and do not test it."""
+        training = self.training(trial, place)
+        logs = fit(training)
+        assert isinstance(training.network, HybridNetwork)
+        return training.network, logs
+
+    def training(
+        self, trial: Trial[SettingsT, MethodT], place: Place, best: BestState | None = None
+    ) -> Training:
+        """Return the training of one network, as `begin` has it."""
         network = trial.build().to(place.device)
-        assert isinstance(network, HybridNetwork)
         samples = self.samples(trial.settings)
         kept, held_out = split_numbers(trial.settings, trial.seed, samples)
         inputs = self.inputs(trial.settings, samples.train).to(place.device)
         labels = torch.from_numpy(samples.train_labels).to(place.device)
-        logs = train(
+        return prepared(
             network,
             Split(inputs[kept], labels[kept]),
             Split(inputs[held_out], labels[held_out]),
@@ -212,7 +232,6 @@ class Labelled(Generic[SettingsT, MethodT]):
             augment=self.augment(trial),
             best=best,
         )
-        return network, logs
 
 
 # How a network answers test sets [S, N, *], in batches of some size.

@@ -7,7 +7,7 @@ the process that was started by hand keeps them.
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,12 +19,15 @@ from torch import nn
 from hybrid.described import as_json
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.settings import SettingsT
+from hybrid.learning.fitting import EpochLog, Training, fit
 from hybrid.learning.lease import LeaseOverError, lease, over
+from hybrid.learning.side_by_side import fit_side_by_side
 from hybrid.paths import package_sources
 from hybrid.runs.cluster import on_cluster
 from hybrid.runs.fanout import fan_out
 from hybrid.runs.files import (
     DamagedFileError,
+    canonical_json,
     load_tensors,
     sha256,
     tensor_bytes,
@@ -73,6 +76,10 @@ class Trial(Generic[SettingsT, MethodT]):
             "version": __version__,
         }
 
+    def kind(self) -> str:
+        """Return what trials have in common that differ by their seed alone."""
+        return canonical_json({**self.identity(), "seed": 0, "experiment": self.experiment.name})
+
     def build(self) -> nn.Module:
         """Return the untrained network."""
         return self.experiment.build(self)
@@ -95,10 +102,40 @@ class Place(NamedTuple):
     until: float | None = None
 
 
-class Task(NamedTuple):
-    """A trial on its way to a worker."""
+class Begun(NamedTuple):
+    """A trial that is ready to be trained.
 
-    trial: Trial[Any, Any]
+    Attributes:
+        training: of its network; None where nothing is trained, or not by itself.
+        finish: given the logs of all epochs, tests the network; returns the result of the trial's
+            record, and the network.
+    """
+
+    training: Training | None
+    finish: Callable[[list[EpochLog]], tuple[Json, nn.Module]]
+
+
+def finished(begun: Sequence[Begun]) -> list[tuple[Json, nn.Module]]:
+    """Train one network, or several side by side, and finish them one after the other.
+
+    Raises:
+        ValueError: if there are several, and they cannot be side by side.
+    """
+    trainings = [own.training for own in begun if own.training is not None]
+    logs: list[list[EpochLog]] = [[] for _ in begun]
+    if len(begun) > 1:
+        if len(trainings) < len(begun):
+            raise ValueError("nothing is trained, so that nothing can be side by side")
+        logs = fit_side_by_side(trainings)
+    elif trainings:
+        logs = [fit(trainings[0])]
+    return [own.finish(log) for own, log in zip(begun, logs, strict=True)]
+
+
+class Task(NamedTuple):
+    """Trials on their way to a worker: one, or several to be trained side by side."""
+
+    trials: tuple[Trial[Any, Any], ...]
     place: Place
     source: str | None  # hash of the code; None: the worker's own, as it may be another machine
     data: str  # hash of the data that the record will name
@@ -112,14 +149,14 @@ class Computed(NamedTuple):
     weights: bytes
 
 
-def compute(task: Task) -> Computed | str:
-    """Train and test one network; if there is no time for it, say how far it came.
+def compute(task: Task) -> list[Computed] | str:
+    """Train and test what is asked for; if there is no time for it, say how far it came.
 
     Raises:
         ValueError: if the data here are others than where the run was started.
     """
-    trial, place, source, data = task
-    began = time.perf_counter()
+    trials, place, source, data = task
+    trial, began = trials[0], time.perf_counter()
     if trial.experiment.data_sha256(trial.settings) != data:
         raise ValueError(
             f"{trial.settings.dataset} holds other data in this process than where the run was "
@@ -130,11 +167,11 @@ def compute(task: Task) -> Computed | str:
         return "not begun"
     try:
         with lease(place.until):
-            result, network = trial.experiment.compute(trial, place)
+            done = finished([own.experiment.begin(own, place) for own in trials])
     except LeaseOverError as stop:
         return str(stop)
     about: Json = {
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round((time.perf_counter() - began) / len(trials), 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "hybrid": __version__,
         "python": platform.python_version(),
@@ -142,9 +179,12 @@ def compute(task: Task) -> Computed | str:
         **processor(place.device.type),
         "device": str(place.device),
         "source": (source or source_sha256())[:16],
+        **({"side by side": len(trials)} if len(trials) > 1 else {}),
     }
-    weights = tensor_bytes(network.cpu().state_dict(), {"trial": trial.name})
-    return Computed(result, about, weights)
+    return [
+        Computed(result, about, tensor_bytes(network.cpu().state_dict(), {"trial": own.name}))
+        for own, (result, network) in zip(trials, done, strict=True)
+    ]
 
 
 def run_all(
@@ -156,6 +196,7 @@ def run_all(
     title: str,
     fast: bool = False,
     minutes: float | None = None,
+    side_by_side: bool = False,
 ) -> list[Json]:
     """Return the records of all trials: stored ones, and new ones from `jobs` processes.
 
@@ -163,8 +204,8 @@ def run_all(
 
     Raises:
         LeaseOverError: if `minutes` were not enough; the message says how far each trial came.
-        ValueError: if two trials are the same, a worker has other code, or `minutes` are given
-            where nothing is kept.
+        ValueError: if two trials are the same, a worker has other code, `minutes` are given where
+            nothing is kept, or trials cannot be `side_by_side`.
     """
     until = None if minutes is None else time.time() + 60.0 * minutes
     if minutes is not None and (store is None or on_cluster() or not minutes > 0.0):
@@ -181,32 +222,40 @@ def run_all(
         twice = sorted({t.name for t, key in zip(trials, keys, strict=True) if keys.count(key) > 1})
         raise ValueError(f"{', '.join(twice)}: asked for twice, with the same constants")
     records: dict[int, Json] = {}
-    tasks: dict[int, Task] = {}
+    kinds: dict[Any, list[int]] = {}  # numbers of trials that are computed together
     away, source = on_cluster(), source_sha256()
     for number, (trial, request) in enumerate(zip(trials, requests, strict=True)):
         found = None if store is None or store.recompute else store.load(request)
         if found is not None:
             records[number] = found
-            continue
-        place = Place(device)
+        else:
+            kinds.setdefault(trial.kind() if side_by_side else number, []).append(number)
+    groups = list(kinds.values())
+    tasks: list[Task] = []
+    for group in groups:
+        trial, place = trials[group[0]], Place(device)
         if store is not None and not away:
-            place = Place(device, store.checkpoint_path(request), store, until)
+            path = _checkpoint_path([requests[number] for number in group], store)
+            place = Place(device, path, store, until)
             if store.recompute:
-                store.checkpoint_path(request).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
         own = data[trial.experiment.name, trial.settings.dataset]
-        tasks[number] = Task(trial, place, None if away else source, own)
-    numbers, left = list(tasks), list[str]()
-    for i, done in fan_out(compute, tasks.values(), jobs=jobs, title=title, fast=fast):
-        number = numbers[i]
-        if isinstance(done, str):
-            left.append(f"{trials[number].name} {done}")
+        these = tuple(trials[number] for number in group)
+        tasks.append(Task(these, place, None if away else source, own))
+    left = list[str]()
+    for i, news in fan_out(compute, tasks, jobs=jobs, title=title, fast=fast):
+        if isinstance(news, str):
+            left += [f"{trials[number].name} {news}" for number in groups[i]]
             continue
-        if done.about["source"] != source[:16]:
-            raise ValueError(
-                f"a worker computed {trials[number].name} with other code: install this state of "
-                "it on all machines and run again; what was finished before is kept"
-            )
-        records[number] = _keep(requests[number], done, store)
+        for number, done in zip(groups[i], news, strict=True):
+            if done.about["source"] != source[:16]:
+                raise ValueError(
+                    f"a worker computed {trials[number].name} with other code: install this state "
+                    "of it on all machines and run again; what was finished before is kept"
+                )
+            records[number] = _keep(requests[number], done, store)
+        if (checkpoint := tasks[i].place.checkpoint) is not None:
+            checkpoint.unlink(missing_ok=True)
     if left:
         raise LeaseOverError(
             f"the time is over: {len(records)} of {len(trials)} trials are finished, and "
@@ -215,14 +264,19 @@ def run_all(
     return [records[number] for number in range(len(trials))]
 
 
+def _checkpoint_path(requests: Sequence[Json], store: Store) -> Path:
+    """Return where a trial's checkpoint is kept, or that of several side by side."""
+    if len(requests) == 1:
+        return store.checkpoint_path(requests[0])
+    return store.checkpoint_path({**requests[0], "side by side": list(requests)})
+
+
 def _keep(request: Json, done: Computed, store: Store | None) -> Json:
     """Return the record of a trial after keeping it and its network."""
     if store is None:
         return {"request": request, "result": done.result, "about": done.about}
     write_atomically(store.weights_path(request), done.weights)
-    record = store.save(request, done.result, done.about)
-    store.checkpoint_path(request).unlink(missing_ok=True)
-    return record
+    return store.save(request, done.result, done.about)
 
 
 def load_network(trial: Trial[Any, Any], store: Store) -> nn.Module:

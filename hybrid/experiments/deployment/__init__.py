@@ -5,7 +5,7 @@ from hybrid.experiments.core.methods import Method
 from hybrid.experiments.deployment.claims import claims, rows
 from hybrid.experiments.deployment.figure import draw_all
 from hybrid.experiments.deployment.plans import METHODS, PLANS
-from hybrid.experiments.deployment.run import build, compute, data_sha256
+from hybrid.experiments.deployment.run import begin, build, data_sha256
 from hybrid.experiments.deployment.settings import DeploymentSettings
 
 EXPERIMENT: Experiment[DeploymentSettings, Method] = Experiment(
@@ -15,7 +15,7 @@ EXPERIMENT: Experiment[DeploymentSettings, Method] = Experiment(
     plans=PLANS,
     data_sha256=data_sha256,
     build=build,
-    compute=compute,
+    begin=begin,
     rows=rows,
     claims=claims,
     draw=draw_all,

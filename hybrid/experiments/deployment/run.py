@@ -13,7 +13,7 @@ from hybrid.experiments import continual, fault_tolerance, few_shot
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.experiment import Experiment
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.trials import Place, Trial, load_network
+from hybrid.experiments.core.trials import Begun, Place, Trial, load_network
 from hybrid.experiments.deployment.episodes import deploy_episodes
 from hybrid.experiments.deployment.images import deploy_images
 from hybrid.experiments.deployment.settings import DeploymentSettings
@@ -21,6 +21,7 @@ from hybrid.experiments.deployment.tasks import deploy_tasks
 from hybrid.experiments.fault_tolerance.run import TRAINING
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.experiments.few_shot.settings import FewShotSettings
+from hybrid.learning.fitting import EpochLog
 from hybrid.runs.files import save_tensors
 from hybrid.runs.store import Json
 
@@ -70,14 +71,18 @@ def build(trial: Trial[DeploymentSettings, Method]) -> nn.Module:
     return trained_by(trial).build()
 
 
-def compute(trial: Trial[DeploymentSettings, Method], place: Place) -> tuple[Json, nn.Module]:
-    """Train a network, or take a trained one from the store, and bring it to the chip.
+def begin(trial: Trial[DeploymentSettings, Method], place: Place) -> Begun:
+    """Prepare to train a network, or take a trained one, and to bring it to the chip.
 
     The place's device trains it; the chip is simulated on the CPU.
     """
     trained = trained_by(trial)
-    network = trained_network(trained, place).cpu()
-    return base_of(trial.settings).deploy(trial.settings, trained, network), network
+
+    def finish(logs: list[EpochLog]) -> tuple[Json, nn.Module]:
+        network = trained_network(trained, place).cpu()
+        return base_of(trial.settings).deploy(trial.settings, trained, network), network
+
+    return Begun(None, finish)
 
 
 def trained_network(trained: Trial[Any, Any], place: Place) -> nn.Module:

@@ -6,7 +6,7 @@ from hybrid.experiments.few_shot.episodes import hash_of_characters
 from hybrid.experiments.few_shot.figure import draw_all
 from hybrid.experiments.few_shot.methods import METHODS, FewShotMethod, build
 from hybrid.experiments.few_shot.plans import PLANS
-from hybrid.experiments.few_shot.run import compute
+from hybrid.experiments.few_shot.run import begin
 from hybrid.experiments.few_shot.settings import FewShotSettings
 
 EXPERIMENT: Experiment[FewShotSettings, FewShotMethod] = Experiment(
@@ -16,7 +16,7 @@ EXPERIMENT: Experiment[FewShotSettings, FewShotMethod] = Experiment(
     plans=PLANS,
     data_sha256=hash_of_characters,
     build=build,
-    compute=compute,
+    begin=begin,
     rows=rows,
     claims=claims,
     draw=draw_all,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybrid.data.episodes import Episodes, Integers, sample_episodes
-from hybrid.experiments.core.trials import Place, Trial
+from hybrid.experiments.core.trials import Begun, Place, Trial
 from hybrid.experiments.few_shot.episodes import DrawingPool, batch_of, meta_batches, pool_of
 from hybrid.experiments.few_shot.methods import FewShotMethod, build
 from hybrid.experiments.few_shot.settings import FewShotSettings, size_name
@@ -17,7 +17,7 @@ from hybrid.learning.episodic import (
     FirstOrderMAML,
     correct_queries,
     embed,
-    train_on_episodes,
+    prepared,
 )
 from hybrid.learning.fitting import EpochLog
 from hybrid.model.few_shot import FewShotReadOut, Support
@@ -28,10 +28,8 @@ _BINS = 24  # of the distribution of mixing
 _SHOWN = 48  # features whose traces are kept to be looked at
 
 
-def compute(
-    trial: Trial[FewShotSettings, FewShotMethod], place: Place
-) -> tuple[Json, EpisodicNetwork]:
-    """Train and test one network; see `fit` for what a checkpoint does."""
+def begin(trial: Trial[FewShotSettings, FewShotMethod], place: Place) -> Begun:
+    """Prepare training and testing one network; see `fit` for what a checkpoint does."""
     settings, device = trial.settings, place.device
     network, pool = build(trial).to(device), pool_of(settings, trial.seed)
 
@@ -42,29 +40,31 @@ def compute(
         episodes = tested.episodes(settings.validation_episodes, ways, shots, source)
         return float(np.mean(tested.correct(episodes, ways)))
 
-    logs: list[EpochLog] = []
+    def finish(logs: list[EpochLog]) -> tuple[Json, EpisodicNetwork]:
+        tested = Tested.of(network, pool, pool.split.test, settings, device)
+        result: Json = {
+            "epochs": [vars(log) for log in logs],
+            "tests": right_by_size(tested, settings, trial.seed),
+            "examined": examine(tested, settings, trial.seed),
+        }
+        return result, network
+
     if not network.weight_parameters():
         normalise(network, pool, settings, device)
-    else:
-        logs = train_on_episodes(
-            network,
-            lambda generator: meta_batches(pool, settings, generator, device),
-            validate,
-            settings.schedule,
-            lambda epoch: torch_stream(trial.seed, "order", epoch),
-            settings.objective,
-            checkpoint=place.checkpoint,
-            title=trial.name,
-            steps_per_epoch=settings.steps
-            * (1 if settings.objective.bilevel is None else settings.steps_per_check),
-        )
-    tested = Tested.of(network, pool, pool.split.test, settings, device)
-    result: Json = {
-        "epochs": [vars(log) for log in logs],
-        "tests": right_by_size(tested, settings, trial.seed),
-        "examined": examine(tested, settings, trial.seed),
-    }
-    return result, network
+        return Begun(None, finish)
+    training = prepared(
+        network,
+        lambda generator: meta_batches(pool, settings, generator, device),
+        validate,
+        settings.schedule,
+        lambda epoch: torch_stream(trial.seed, "order", epoch),
+        settings.objective,
+        checkpoint=place.checkpoint,
+        title=trial.name,
+        steps_per_epoch=settings.steps
+        * (1 if settings.objective.bilevel is None else settings.steps_per_check),
+    )
+    return Begun(training, finish)
 
 
 @torch.no_grad()
