@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from hybrid.cli import app
+from hybrid.experiments.classification.plans import dense
 from hybrid.experiments.core.leases import measure
 from hybrid.experiments.core.trials import Trial, run_all
 from hybrid.experiments.registry import experiment
@@ -24,6 +25,8 @@ def trials(name: str, seeds: int = 3) -> list[Trial[Any, Any]]:
     own = experiment(name)
     settings: Any = own.plans["smoke"][0].settings[0]
     changes: dict[str, Any] = {"schedule": replace(settings.schedule, epochs=2)}
+    if name == "fault_tolerance":
+        changes |= {"dense": dense(16), "faults": settings.faults[:1], "corrections": ()}
     if name == "continual":
         schedule = replace(settings.schedule, epochs=2 * settings.epochs)
         changes = {"tasks": 2, "schedule": schedule}
@@ -80,11 +83,11 @@ def test_a_lease_that_ends_is_gone_on_from(
 
 def test_by_command(tmp_path: Path) -> None:
     """Methods are kinds of their own; weights that are held must be alone."""
-    asked = ["run", "fault_tolerance", "--seeds", "2", "--method", "GP", "--method", "HP"]
+    asked = ["run", "continual", "--seeds", "2", "--method", "GP", "--method", "HP"]
     where = ["--store", str(tmp_path), "--jobs", "1", "--side-by-side"]
     done = CliRunner().invoke(app, [*asked, *where])
     assert done.exit_code == 0, done.output
-    assert len(list(tmp_path.rglob("*.json"))) == 4
+    assert len(list(tmp_path.rglob("*.json"))) == 6
     asked = ["run", "continual", "--seeds", "2", "--method", "EWC"]
     done = CliRunner().invoke(app, [*asked, *where])
     assert done.exit_code == 1
