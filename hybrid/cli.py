@@ -1,4 +1,8 @@
-"""The command line: run experiments, draw figures, look after data, judge claims."""
+"""The command line: run experiments, draw figures, look after data, judge claims.
+
+What only some commands need is imported in them: a run starts in a second, and on a machine that
+has little but torch.
+"""
 
 import logging
 import os
@@ -16,19 +20,13 @@ from hybrid.experiments.core import leases
 from hybrid.experiments.core.experiment import PROFILES
 from hybrid.experiments.core.trials import choose_device, source_sha256
 from hybrid.experiments.core.verification import verify
-from hybrid.experiments.deployment.inspect import inspect
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.experiments.registry import experiment as experiment_of
-from hybrid.experiments.scoreboard.rows import rows as scoreboard_rows
 from hybrid.learning.lease import LeaseOverError
 from hybrid.paths import named_object, project_root, results_folder
-from hybrid.report import scoreboard as claims
-from hybrid.report.book import write as write_book
-from hybrid.report.reference import page as reference_page
 from hybrid.runs import parcels
 from hybrid.runs.cluster import connected
 from hybrid.runs.files import DamagedFileError, write_atomically
-from hybrid.runs.notebooks import Page, execute_all
 from hybrid.runs.store import Store
 from hybrid.version import __version__
 
@@ -150,6 +148,9 @@ def run(
         float | None, typer.Option(help="Stop in time, after an epoch; run again to go on.")
     ] = None,
     side_by_side: SideBySide = False,
+    untested: Annotated[
+        bool, typer.Option(help="Only train; the same without it, elsewhere, tests.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Only list what would be run.")] = False,
     data: Annotated[
         str | None,
@@ -189,7 +190,7 @@ def run(
             typer.echo(preview.as_text(preview.planned(trials, kept), jobs))
             return
         with connected(cluster, source_sha256):
-            records = chosen.run(
+            trials, found = chosen.computed(
                 profile,
                 seed=seed,
                 seeds=seeds,
@@ -201,10 +202,12 @@ def run(
                 fast=fast,
                 minutes=minutes,
                 side_by_side=side_by_side,
+                untested=untested,
             )
     typer.echo(f"records are in {folder}")
     if own:
         with _plainly():
+            records = chosen.records(trials, found)
             typer.echo(records.table())
             try:
                 drawn = records.figures(profile, folder / "figures", seed)
@@ -273,6 +276,8 @@ def notebooks(
     experiments without any are skipped. They write their figures to <out>/<profile>, by default
     figures/<profile>.
     """
+    from hybrid.runs.notebooks import Page, execute_all
+
     root = project_root()
     sources = [
         source
@@ -334,6 +339,9 @@ def book(
 
     With the pages of docs/, and a reference of everything that the package offers.
     """
+    from hybrid.report.book import write as write_book
+    from hybrid.report.reference import page as reference_page
+
     root = project_root()
     folder = root / "notebooks" if profile is None else root / "build" / "notebooks" / profile
     offered = {name: getattr(hybrid, name) for name in hybrid.__all__}
@@ -356,6 +364,9 @@ def scoreboard(
 
     Verdicts are computed: `data/paper.toml` says what counts as reproducing a claim.
     """
+    from hybrid.experiments.scoreboard.rows import rows as scoreboard_rows
+    from hybrid.report import scoreboard as claims
+
     with _plainly():
         if not any(_has_records(profile, known) for profile in PROFILES for known in EXPERIMENTS):
             raise ValueError(
@@ -392,6 +403,8 @@ def tianjic(
     fault_tolerance, few_shot or continual. Or a fully connected network that hybrid.save has
     written: without data, there is no accuracy to tell.
     """
+    from hybrid.experiments.deployment.inspect import inspect
+
     with _plainly():
         typer.echo(inspect(checkpoint, tested))
 

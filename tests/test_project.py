@@ -285,6 +285,15 @@ def test_a_users_file_passes_strict_type_checks(tmp_path: Path) -> None:
     assert 'to "LIF" has incompatible type "str"' in errors[0]
 
 
+def test_a_run_starts_with_few_packages() -> None:
+    """It starts fast, and trains on a machine that has little but torch."""
+    code = "import sys, hybrid.cli; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"pandas", "scipy", "sklearn", "skimage", "matplotlib", "PIL", "nbformat", "tonic"}
+    assert "torch" in done.stdout.split()
+    assert not heavy & set(done.stdout.split())
+
+
 def test_a_clone_that_was_not_installed_imports(tmp_path: Path) -> None:
     """A checkout on sys.path, its distribution's metadata hidden."""
     code = (

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
 
 from hybrid.data.events.frames import to_frames
 from hybrid.data.events.recordings import Recordings, events_of
@@ -26,6 +25,8 @@ def read_atis(path: Path) -> Recordings:
     Raises:
         DamagedDataError: if the file cannot be read, or does not hold what it should.
     """
+    from scipy.io import loadmat
+
     wanted, parts = RECORDINGS * len(BARREL), []
     with reading(path):
         table = loadmat(path)["ROI"][0]

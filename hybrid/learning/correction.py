@@ -23,7 +23,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from scipy.signal import lfilter
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -239,6 +238,8 @@ def _running(values: Tensor, start: Tensor, rate: float) -> Tensor:
 
     m_0 = start and m_{n+1} = (1 - rate) m_n + rate · values_n.
     """
+    from scipy.signal import lfilter
+
     rows, first = values.double().cpu().numpy(), start.double().cpu().numpy()
     after, _ = lfilter([rate], [1.0, rate - 1.0], rows, axis=0, zi=(1.0 - rate) * first[None])
     before = np.concatenate([first[None], after[:-1]])

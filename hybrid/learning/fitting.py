@@ -15,9 +15,10 @@ from tqdm.auto import tqdm
 
 from hybrid.learning.checkpoint import BestState, load_checkpoint, save_checkpoint
 from hybrid.learning.iteration import Batch, Iteration, Recorded
-from hybrid.learning.lease import LeaseOverError, Watch, over
+from hybrid.learning.lease import LeaseOverError, Leg, Watch, note_legs, over
 from hybrid.learning.schedule import Schedule
 from hybrid.runs.files import sha256
+from hybrid.runs.instructions import model
 
 # Names of iterations, and batches for them.
 Lessons = Iterator[tuple[str, Batch]]
@@ -125,17 +126,20 @@ def fit(training: Training) -> list[EpochLog]:
 
 def fit_several(trained: Several) -> list[list[EpochLog]]:
     """Train networks in place and return, for each epoch, one log for each; see `fit`."""
-    how, logs = trained.how, list[list[EpochLog]]()
+    how, logs, legs = trained.how, list[list[EpochLog]](), list[Leg]()
     schedule, checkpoint = how.schedule, how.checkpoint
     described = _description(how.network, how.optimisers, schedule)
     if checkpoint is not None:
         about = load_checkpoint(checkpoint, how.network, how.optimisers, how.best, of=described)
-        epochs_done = about["epochs"] if about else []
-        logs = [[EpochLog(**entry) for entry in epoch] for epoch in epochs_done]
+        if about is not None:
+            logs = [[EpochLog(**entry) for entry in epoch] for epoch in about["epochs"]]
+            legs = about["legs"]
+            note_legs(legs)
     works: dict[str, Work] = {
         name: Recorded(iteration) if how.recorded else iteration
         for name, iteration in how.iterations.items()
     }
+    machine = model(next(how.network.parameters()).device.type)
     # Shown in terminals only: bars of parallel trials would pile up in a notebook.
     epochs = range(len(logs), schedule.epochs)
     bar = tqdm(epochs, desc=how.title, unit="epoch", leave=False, disable=None)
@@ -162,7 +166,11 @@ def fit_several(trained: Several) -> list[list[EpochLog]]:
         if how.best is not None:
             how.best.see(epoch + 1, validation, how.network)
         if checkpoint is not None:
-            kept = {"epochs": [[vars(log) for log in row] for row in logs], "of": described}
+            kept = {
+                "epochs": [[vars(log) for log in row] for row in logs],
+                "legs": [*legs, {"machine": machine, "seconds": round(watch.seconds, 1)}],
+                "of": described,
+            }
             save_checkpoint(checkpoint, how.network, how.optimisers, kept, how.best)
         watch.end()
     if checkpoint is not None:

@@ -1,11 +1,13 @@
 """A machine that is lent for some minutes: trainings end with the last epoch that fits."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypedDict
 
 _PATIENCE: ContextVar[float | None] = ContextVar("patience", default=None)
+_LEGS: ContextVar["list[Leg] | None"] = ContextVar("legs", default=None)
 _UNTIL: ContextVar[float | None] = ContextVar("until", default=None)
 # An epoch may take this much longer than those before it.
 _SPARE = 1.2
@@ -49,6 +51,11 @@ class Watch:
         self._past, self._needed = 0, 2 if recorded else 1
         self._start = self._began = time.perf_counter()
 
+    @property
+    def seconds(self) -> float:
+        """How long ago the training began, here."""
+        return time.perf_counter() - self._start
+
     def begin(self) -> None:
         """Begin an epoch."""
         self._began = time.perf_counter()
@@ -71,6 +78,30 @@ class Watch:
             return
         if now - self._start > self._patience or self._past == self._epochs:
             raise MeasuredEpoch(seconds, self._epochs)
+
+
+class Leg(TypedDict):
+    """What one process, of those that shared a training, did of it."""
+
+    machine: str  # its processor, or GPU
+    seconds: float
+
+
+@contextmanager
+def legs() -> Iterator[list[Leg]]:
+    """Collect, within the block, the legs of trainings that other processes began."""
+    found: list[Leg] = []
+    before = _LEGS.set(found)
+    try:
+        yield found
+    finally:
+        _LEGS.reset(before)
+
+
+def note_legs(earlier: Sequence[Leg]) -> None:
+    """Say which legs a training has behind it."""
+    if (found := _LEGS.get()) is not None:
+        found += earlier
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import os
 import platform
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 # MKL, torch's own loops, oneDNN; and one thread, because sums depend on how they are shared out.
@@ -21,6 +22,7 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
 }
 
+_MODULES = {"scikit-image": "skimage"}
 FIXED = "AVX2, fixed"  # how a record calls them
 
 
@@ -43,16 +45,21 @@ def processor(device: str) -> dict[str, str]:
     libraries = ("numpy", "scipy", "scikit-image")
     repeats = device == "cpu" and fixed()
     return {
-        "cpu": _model(),
+        "cpu": model("cpu"),
+        **({"gpu": model(device)} if device == "cuda" else {}),
         "instructions": FIXED if repeats else torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
-        **{name: version(name) for name in libraries},
+        **{name: version(name) for name in libraries if find_spec(_MODULES.get(name, name))},
     }
 
 
 @cache
-def _model() -> str:
-    """Return the processor's name, as far as the system tells."""
+def model(device: str) -> str:
+    """Return the name of the processor, or of the present GPU, as far as the system tells."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
     listed = Path("/proc/cpuinfo")
     lines = listed.read_text("utf-8").splitlines() if listed.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

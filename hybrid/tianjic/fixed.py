@@ -3,7 +3,6 @@
 from collections import Counter
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 
@@ -82,6 +81,8 @@ def coded(values: Tensor, count: int) -> Tensor:
     different, place, often = values.unique(return_inverse=True, return_counts=True)
     if len(different) <= count:
         return values
+    from sklearn.cluster import KMeans
+
     column = different.double().unsqueeze(1).numpy()
     fitted = KMeans(count, n_init=1, random_state=0).fit(column, sample_weight=often.numpy())
     book = torch.from_numpy(fitted.cluster_centers_.round()).squeeze(1).to(values.dtype)

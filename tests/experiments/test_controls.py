@@ -15,9 +15,9 @@ from hybrid.data.augment import add_noise, erase
 from hybrid.described import as_json
 from hybrid.experiments.core import verification
 from hybrid.experiments.core.experiment import Group
-from hybrid.experiments.core.network import split_numbers
 from hybrid.experiments.core.records import Records, compared, gap, levels, samples, select, usual
 from hybrid.experiments.core.samples import images_of
+from hybrid.experiments.core.splits import split_numbers
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.fault_tolerance import EXPERIMENT, PLANS, mechanism
 from hybrid.experiments.fault_tolerance.arrivals import MIXED, arrivals

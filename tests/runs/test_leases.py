@@ -2,18 +2,22 @@
 
 import hashlib
 import io
+import sys
 import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from hybrid.cli import app
 from hybrid.experiments.core.leases import as_text, measure
+from hybrid.experiments.core.samples import images_of
+from hybrid.experiments.core.splits import CARRIED, carry, split_numbers
 from hybrid.experiments.core.trials import Trial, run_all
 from hybrid.experiments.registry import experiment
 from hybrid.learning import fitting
@@ -58,6 +62,46 @@ def test_a_trial_cut_after_any_epoch_ends_elsewhere_in_the_same_bits(
             assert unpack(parts, away) == [], "it is as far already"
         assert run(own, Store(away)) == whole
         assert not list(away.rglob("*.checkpoint.safetensors"))
+
+
+def test_trained_on_one_machine_and_tested_on_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same record in the end, which says who trained and adds up the time."""
+    own = trial("fault_tolerance")
+    whole = run(own, Store(tmp_path / "whole"))
+    here, away = tmp_path / "here", Store(tmp_path / "away")
+    monkeypatch.setattr(fitting, "model", lambda device: "a borrowed GPU")
+    for _ in range(2):  # it goes on waiting
+        with pytest.raises(LeaseOverError, match="HP-seed1 is trained and waits for its tests"):
+            run(own, Store(here), untested=True)
+    unpack(pack(here, tmp_path / "parts")[0].parent, away.folder)
+    assert run(own, away) == whole
+    record = away.load(own.request())
+    assert record is not None
+    (leg,) = record["about"]["legs"]
+    assert leg["machine"] == "a borrowed GPU"
+    assert record["about"]["seconds"] > leg["seconds"] > 0.0
+    with pytest.raises(ValueError, match="takes a store on this machine"):
+        run_all([own], store=None, jobs=1, device=torch.device("cpu"), title="", untested=True)
+
+
+def test_splits_can_be_carried_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a machine without scikit-learn; what is missing there is said."""
+    own, path = trial("fault_tolerance"), tmp_path / "splits.npz"
+    images = images_of(own.settings.dataset)
+    expected = split_numbers(own.settings, 1, images)
+    carry([(own.settings, 1, images)], path)
+    monkeypatch.setenv(CARRIED, str(path))
+    monkeypatch.setitem(sys.modules, "sklearn.model_selection", None)
+    assert all(map(np.array_equal, split_numbers(own.settings, 1, images), expected))
+    other = replace(own.settings, validation=own.settings.validation + 1)
+    for settings, seed in ((own.settings, 2), (other, 1)):
+        with pytest.raises(ValueError, match=f"holds no split of digits for seed {seed}"):
+            split_numbers(settings, seed, images)
+    monkeypatch.delenv(CARRIED)
+    with pytest.raises(ImportError):
+        split_numbers(own.settings, 1, images)
 
 
 def test_time_is_over_when_an_epoch_no_longer_fits() -> None:

@@ -57,9 +57,7 @@ def toy(result: Json, calls: list[int]) -> Trial[Any, Any]:
         data_sha256=lambda settings: "hash of data",
         build=lambda trial: nn.Linear(1, 1),
         begin=begin,
-        rows=lambda record: [],
-        claims=lambda frame: {},
-        draw=lambda records, seed: {},
+        read_by="",
     )
     schedule = Schedule(epochs=1, batch_size=1, lr_weight=1.0, lr_meta=1.0)
     settings = Settings(label="a", dataset="none", validation=1, schedule=schedule)

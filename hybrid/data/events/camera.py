@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from hybrid.checks import require
 from hybrid.data.events.recordings import Events, Recordings, events_of
@@ -191,6 +190,8 @@ def _shifted(
     pictures: Picture, camera: EventCamera, saccades: Saccades
 ) -> Callable[[float], Picture]:
     """Return what tells the logarithm of the light at each pixel at a time [N, height, width]."""
+    from scipy.ndimage import gaussian_filter
+
     size, margin = camera.size, 1 + int(np.ceil(np.abs(saccades.corners).max()))
     free = [size - side for side in pictures.shape[1:]]
     border = [(margin + room // 2, margin + room - room // 2) for room in free]

@@ -1,7 +1,5 @@
 """Classification (paper Fig. 2): images and sequences, codes, neurons, rules and ablations."""
 
-from hybrid.experiments.classification.claims import claims, rows
-from hybrid.experiments.classification.figure import draw_all
 from hybrid.experiments.classification.plans import METHODS, PLANS
 from hybrid.experiments.classification.run import TRAINING, build
 from hybrid.experiments.classification.settings import ClassificationSettings, hash_of, on_own
@@ -16,8 +14,6 @@ EXPERIMENT: Experiment[ClassificationSettings, Method] = Experiment(
     data_sha256=hash_of,
     build=build,
     begin=TRAINING.begin,
-    rows=rows,
-    claims=claims,
-    draw=draw_all,
+    read_by=__name__,
     on_own=on_own,
 )

@@ -1,7 +1,5 @@
 """Continual learning (paper Fig. 5): tasks one after the other, and what is left of the first."""
 
-from hybrid.experiments.continual.claims import claims, rows
-from hybrid.experiments.continual.figure import draw_all
 from hybrid.experiments.continual.methods import METHODS, ContinualMethod
 from hybrid.experiments.continual.plans import PLANS
 from hybrid.experiments.continual.run import begin, build_learner
@@ -20,8 +18,6 @@ EXPERIMENT: Experiment[ContinualSettings, ContinualMethod] = Experiment(
     data_sha256=hash_of_images,
     build=build_learner,
     begin=begin,
-    rows=rows,
-    claims=claims,
-    draw=draw_all,
+    read_by=__name__,
     on_own=on_images,
 )

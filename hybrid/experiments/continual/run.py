@@ -12,12 +12,12 @@ from torch import Tensor
 from hybrid.data.tasks import Task, permuted, split
 from hybrid.experiments.continual.methods import ContinualMethod, build
 from hybrid.experiments.continual.settings import ContinualSettings
-from hybrid.experiments.core.network import split_numbers
 from hybrid.experiments.core.samples import (
     images_for,
     number_of_classes,
     shape_of,
 )
+from hybrid.experiments.core.splits import split_numbers
 from hybrid.experiments.core.trials import Begun, Place, Trial, learned_theta
 from hybrid.learning.continual import (
     Learner,

@@ -2,16 +2,15 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Generic, Literal, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 
-import pandas as pd
 from torch import nn
 
 from hybrid.checks import choose
-from hybrid.experiments.core.records import Drawn, Records, Rows
 from hybrid.experiments.core.settings import SettingsT
 from hybrid.experiments.core.trials import (
     Begun,
@@ -23,10 +22,15 @@ from hybrid.experiments.core.trials import (
     run_all,
 )
 from hybrid.paths import results_folder
-from hybrid.report.estimate import Floats
 from hybrid.runs.files import canonical_json
 from hybrid.runs.store import Json, Store, read_record
 from hybrid.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hybrid.experiments.core.records import Drawn, Records, Row
+    from hybrid.report.estimate import Floats
 
 # "controls" sets the laptop's networks against others; constants were chosen by "search", on
 # validation data.
@@ -60,9 +64,8 @@ class Experiment(Generic[SettingsT, MethodT]):
         data_sha256: settings to a hash of their data, after fetching these.
         build: trial to its untrained network.
         begin: prepares the training of one network, and what follows it, see `Begun`.
-        rows: what a record says, one row for each protocol, condition and level.
-        claims: values [seeds] for claims, by what follows the experiment's name in their ids.
-        draw: (records, seed of examples) to all figures of a profile.
+        read_by: package whose modules read records, and are imported when there are some to read:
+            `claims`, with `rows` and `claims`, and `figure`, with `draw_all`.
         on_own: (settings, data of one's own, label) to settings for these; None where the
             experiment is about data of its own.
     """
@@ -74,14 +77,27 @@ class Experiment(Generic[SettingsT, MethodT]):
     data_sha256: Callable[[SettingsT], str]
     build: Callable[[Trial[SettingsT, MethodT]], nn.Module]
     begin: Callable[[Trial[SettingsT, MethodT], Place], Begun]
-    rows: Rows
-    claims: Callable[[pd.DataFrame], Mapping[str, Floats]]
-    draw: Callable[[Records[Any, Any], int], Drawn]
+    read_by: str
     on_own: Callable[[SettingsT, str, str], SettingsT] | None = None
 
     def compute(self, trial: Trial[SettingsT, MethodT], place: Place) -> tuple[Json, nn.Module]:
         """Train and test one network; return the result of its record, and the network."""
         return finished([self.begin(trial, place)])[0]
+
+    def rows(self, record: Json) -> "Iterable[Row]":
+        """Return what a record says, one row for each protocol, condition and level."""
+        found: Iterable[Row] = import_module(f"{self.read_by}.claims").rows(record)
+        return found
+
+    def claims(self, frame: "pd.DataFrame") -> "Mapping[str, Floats]":
+        """Return values [seeds] for claims, by what follows the experiment's name in their ids."""
+        found: Mapping[str, Floats] = import_module(f"{self.read_by}.claims").claims(frame)
+        return found
+
+    def draw(self, records: "Records[Any, Any]", seed: int) -> "Drawn":
+        """Return all figures of a profile; the seed is that of examples."""
+        drawn: Drawn = import_module(f"{self.read_by}.figure").draw_all(records, seed)
+        return drawn
 
     def method(self, name: str) -> MethodT:
         """Return a method by name; ValueError names the methods there are."""
@@ -226,7 +242,8 @@ class Experiment(Generic[SettingsT, MethodT]):
         fast: bool = False,
         minutes: float | None = None,
         side_by_side: bool = False,
-    ) -> Records[SettingsT, MethodT]:
+        untested: bool = False,
+    ) -> "Records[SettingsT, MethodT]":
         """Run a profile, or what is left of it.
 
         Args:
@@ -242,22 +259,49 @@ class Experiment(Generic[SettingsT, MethodT]):
                 with the last epoch that fits, and the same call goes on from there.
             side_by_side: whether networks that differ by their seed alone are trained in one
                 batched call, see `fit_side_by_side`: on a GPU, which has room for them.
+            untested: whether to end with the training, on a machine that only trains; the same
+                call without it, elsewhere, tests what was trained.
 
         Raises:
-            LeaseOverError: if the minutes were not enough; what is finished is kept.
+            LeaseOverError: if the minutes were not enough, or trials are `untested`; what is
+                finished is kept.
             ValueError: if a name is unknown. Other errors as of the data and training modules.
         """
-        trials = self.trials(profile, seed=seed, seeds=seeds, methods=methods, labels=labels)
-        title = f"{self.name} ({profile})"
-        where = choose_device(device)
-        how: dict[str, Any] = {"jobs": jobs, "fast": fast, "minutes": minutes}
-        how["side_by_side"] = side_by_side
-        found = run_all(trials, store=store, device=where, title=title, **how)
+        trials, found = self.computed(
+            profile,
+            seed=seed,
+            seeds=seeds,
+            methods=methods,
+            labels=labels,
+            store=store,
+            jobs=jobs,
+            device=device,
+            fast=fast,
+            minutes=minutes,
+            side_by_side=side_by_side,
+            untested=untested,
+        )
         return self.records(trials, found)
+
+    def computed(
+        self,
+        profile: str,
+        *,
+        seed: int,
+        seeds: int | None,
+        methods: Sequence[str] | None,
+        labels: Sequence[str] | None,
+        device: str,
+        **how: Any,
+    ) -> tuple[list[Trial[SettingsT, MethodT]], list[Json]]:
+        """Return the trials of a profile, and their records as they are kept; see `run`."""
+        trials = self.trials(profile, seed=seed, seeds=seeds, methods=methods, labels=labels)
+        where, title = choose_device(device), f"{self.name} ({profile})"
+        return trials, run_all(trials, device=where, title=title, **how)
 
     def load(
         self, profile: str, *, folder: Path | None = None, seeds: int | None = None
-    ) -> Records[SettingsT, MethodT]:
+    ) -> "Records[SettingsT, MethodT]":
         """Read the committed records of a profile, without data and without training.
 
         Args:
@@ -283,7 +327,7 @@ class Experiment(Generic[SettingsT, MethodT]):
 
     def run_or_load(
         self, profile: str, *, seed: int = 0, device: str = "auto"
-    ) -> Records[SettingsT, MethodT]:
+    ) -> "Records[SettingsT, MethodT]":
         """Run the smoke profile here and now, or load the records of another: for notebooks.
 
         Where a profile has no records, it says so, and there are none.
@@ -298,7 +342,7 @@ class Experiment(Generic[SettingsT, MethodT]):
 
     def records(
         self, trials: Sequence[Trial[SettingsT, MethodT]], found: Sequence[Json]
-    ) -> Records[SettingsT, MethodT]:
+    ) -> "Records[SettingsT, MethodT]":
         """Return those records that belong to one of the trials, in the order of these.
 
         Records of another version of the package, or of other constants, do not count.
@@ -326,6 +370,8 @@ class Experiment(Generic[SettingsT, MethodT]):
                     f"there are records of different data for {dataset}: remove the outdated ones"
                 )
             own[place] = record
+        from hybrid.experiments.core.records import Records  # reading brings pandas with it
+
         planned = {trial.settings.label: trial.settings for trial in trials}
         return Records(self, planned, tuple(own[place] for place in sorted(own)))
 

@@ -6,13 +6,13 @@ from typing import Any, Generic, Literal, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from hybrid.checks import require
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.samples import Samples, flat, images_for
 from hybrid.experiments.core.settings import Levels, Settings, SettingsT
+from hybrid.experiments.core.splits import split_numbers
 from hybrid.experiments.core.trials import Begun, MethodT, Place, Trial, learned_theta
 from hybrid.learning.checkpoint import BestState
 from hybrid.learning.correction import Correction, Rates, answer_corrected, reference
@@ -27,7 +27,7 @@ from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import Neuron
 from hybrid.model.plasticity import LocalRule
-from hybrid.runs.seeds import numpy_stream, torch_stream
+from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json
 
 ThetaUse = Literal["learned", "fixed", "unit-gain"]
@@ -316,21 +316,3 @@ def _counted(answers: Tensor, labels: Tensor, rates: Tensor, classes: int | None
         kept |= {"right": (answers == labels).sum(-1).tolist(), "of": len(labels)}
     silent = (answers == SILENT).sum(-1)
     return kept | ({"silent": silent.tolist()} if silent.any() else {})
-
-
-def split_numbers(settings: Settings, seed: int, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """Return which training samples to learn from, and which to watch learning with.
-
-    Raises:
-        ValueError: if the settings ask for more than there are.
-    """
-    available = len(samples.train_labels)
-    allowed = f"less than the {available} training samples of {settings.dataset}"
-    require(settings, "validation", settings.validation < available, allowed)
-    kept, held_out = train_test_split(
-        np.arange(available),
-        test_size=settings.validation,
-        stratify=samples.train_labels,
-        random_state=int(numpy_stream(seed, "validation split").integers(2**31)),
-    )
-    return kept, held_out

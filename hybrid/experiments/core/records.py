@@ -1,6 +1,6 @@
 """Records of one profile, and what they say as one tidy frame."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from hybrid.experiments.core.experiment import Experiment
 
 Row = dict[str, Any]
-# What a record says, one row for each protocol, condition and level.
-Rows = Callable[[Json], Iterable[Row]]
 # Figures by the names of their files, each with the labels whose records it shows.
 Drawn = dict[str, tuple[Figure, Sequence[str]]]
 

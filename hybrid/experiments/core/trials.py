@@ -20,7 +20,7 @@ from hybrid.described import as_json
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.settings import SettingsT
 from hybrid.learning.fitting import EpochLog, Training, fit
-from hybrid.learning.lease import LeaseOverError, lease, over
+from hybrid.learning.lease import LeaseOverError, lease, legs, over
 from hybrid.learning.side_by_side import fit_side_by_side
 from hybrid.paths import package_sources
 from hybrid.runs.cluster import on_cluster
@@ -94,12 +94,14 @@ class Place(NamedTuple):
             on; None keeps nothing.
         store: of trained networks that a trial may build on; None where there is none.
         until: when the machine is given back, as of `time.time()`; None for never.
+        untested: whether to end with the training, which the checkpoint keeps.
     """
 
     device: torch.device
     checkpoint: Path | None = None
     store: Store | None = None
     until: float | None = None
+    untested: bool = False
 
 
 class Begun(NamedTuple):
@@ -115,21 +117,23 @@ class Begun(NamedTuple):
     finish: Callable[[list[EpochLog]], tuple[Json, nn.Module]]
 
 
-def finished(begun: Sequence[Begun]) -> list[tuple[Json, nn.Module]]:
-    """Train one network, or several side by side, and finish them one after the other.
+def trained(begun: Sequence[Begun]) -> list[list[EpochLog]]:
+    """Train one network, or several side by side, and return the logs of each.
 
     Raises:
         ValueError: if there are several, and they cannot be side by side.
     """
     trainings = [own.training for own in begun if own.training is not None]
-    logs: list[list[EpochLog]] = [[] for _ in begun]
-    if len(begun) > 1:
-        if len(trainings) < len(begun):
-            raise ValueError("nothing is trained, so that nothing can be side by side")
-        logs = fit_side_by_side(trainings)
-    elif trainings:
-        logs = [fit(trainings[0])]
-    return [own.finish(log) for own, log in zip(begun, logs, strict=True)]
+    if len(begun) == 1:
+        return [fit(own) for own in trainings] or [[]]
+    if len(trainings) < len(begun):
+        raise ValueError("nothing is trained, so that nothing can be side by side")
+    return fit_side_by_side(trainings)
+
+
+def finished(begun: Sequence[Begun]) -> list[tuple[Json, nn.Module]]:
+    """Train networks, see `trained`, and finish them one after the other."""
+    return [own.finish(logs) for own, logs in zip(begun, trained(begun), strict=True)]
 
 
 class Task(NamedTuple):
@@ -166,12 +170,17 @@ def compute(task: Task) -> list[Computed] | str:
     if place.until is not None and over(until=place.until):
         return "not begun"
     try:
-        with lease(place.until):
-            done = finished([own.experiment.begin(own, place) for own in trials])
+        with lease(place.until), legs() as earlier:
+            begun = [own.experiment.begin(own, place) for own in trials]
+            logs = trained(begun)
+            if place.untested:
+                return "is trained and waits for its tests"
+            done = [own.finish(log) for own, log in zip(begun, logs, strict=True)]
     except LeaseOverError as stop:
         return str(stop)
+    seconds = time.perf_counter() - began + sum(leg["seconds"] for leg in earlier)
     about: Json = {
-        "seconds": round((time.perf_counter() - began) / len(trials), 1),
+        "seconds": round(seconds / len(trials), 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "hybrid": __version__,
         "python": platform.python_version(),
@@ -180,6 +189,7 @@ def compute(task: Task) -> list[Computed] | str:
         "device": str(place.device),
         "source": (source or source_sha256())[:16],
         **({"side by side": len(trials)} if len(trials) > 1 else {}),
+        **({"legs": earlier} if earlier else {}),  # of the training, in other processes
     }
     return [
         Computed(result, about, tensor_bytes(network.cpu().state_dict(), {"trial": own.name}))
@@ -197,6 +207,7 @@ def run_all(
     fast: bool = False,
     minutes: float | None = None,
     side_by_side: bool = False,
+    untested: bool = False,
 ) -> list[Json]:
     """Return the records of all trials: stored ones, and new ones from `jobs` processes.
 
@@ -208,10 +219,12 @@ def run_all(
             nothing is kept, or trials cannot be `side_by_side`.
     """
     until = None if minutes is None else time.time() + 60.0 * minutes
-    if minutes is not None and (store is None or on_cluster() or not minutes > 0.0):
+    if minutes is not None and not minutes > 0.0:
+        raise ValueError(f"minutes = {minutes}: give a number > 0")
+    if (minutes is not None or untested) and (store is None or on_cluster()):
         raise ValueError(
-            f"minutes = {minutes}: give a number > 0, and a store on this machine, which keeps "
-            "checkpoints to go on from"
+            "to stop before the end takes a store on this machine, whose checkpoints are gone on "
+            "from: give one, and no cluster"
         )
     # Data are fetched once, and errors are met before any process starts.
     hashes = {(t.experiment.name, t.settings.dataset): t for t in trials}
@@ -236,7 +249,7 @@ def run_all(
         trial, place = trials[group[0]], Place(device)
         if store is not None and not away:
             path = _checkpoint_path([requests[number] for number in group], store)
-            place = Place(device, path, store, until)
+            place = Place(device, path, store, until, untested)
             if store.recompute:
                 path.unlink(missing_ok=True)
         own = data[trial.experiment.name, trial.settings.dataset]
@@ -257,8 +270,9 @@ def run_all(
         if (checkpoint := tasks[i].place.checkpoint) is not None:
             checkpoint.unlink(missing_ok=True)
     if left:
+        why = "it was asked to train only" if untested else "the time is over"
         raise LeaseOverError(
-            f"the time is over: {len(records)} of {len(trials)} trials are finished, and "
+            f"{why}: {len(records)} of {len(trials)} trials are finished, and "
             f"{', '.join(sorted(left))}; run the same again to go on"
         )
     return [records[number] for number in range(len(trials))]

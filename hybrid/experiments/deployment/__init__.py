@@ -2,8 +2,6 @@
 
 from hybrid.experiments.core.experiment import Experiment
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.deployment.claims import claims, rows
-from hybrid.experiments.deployment.figure import draw_all
 from hybrid.experiments.deployment.plans import METHODS, PLANS
 from hybrid.experiments.deployment.run import begin, build, data_sha256
 from hybrid.experiments.deployment.settings import DeploymentSettings
@@ -16,7 +14,5 @@ EXPERIMENT: Experiment[DeploymentSettings, Method] = Experiment(
     data_sha256=data_sha256,
     build=build,
     begin=begin,
-    rows=rows,
-    claims=claims,
-    draw=draw_all,
+    read_by=__name__,
 )

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hybrid.report.estimate import Floats
 from hybrid.runs.store import Json
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Outcome
@@ -31,7 +31,7 @@ def mapping(result: Json, form: str) -> Mapping:
     return map_network(shapes_in(result["shapes"][form]), tianjic(), most_chips=MOST_CHIPS)
 
 
-def rates(result: Json, form: str) -> dict[str, Floats]:
+def rates(result: Json, form: str) -> dict[str, NDArray[np.float64]]:
     """Return how often each layer's inputs were active."""
     known = result["rates"].get(form) or result["rates"][form.split(",")[0]]
     return {name: np.array(values) for name, values in known.items()}

@@ -13,12 +13,12 @@ from torch.nn.utils import parametrize
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.network import (
     plastic_layers,
-    split_numbers,
 )
 from hybrid.experiments.core.samples import (
     flat,
     images_for,
 )
+from hybrid.experiments.core.splits import split_numbers
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.deployment.chip import count_lost, cpu_seconds, layer_rates, shapes_as_json
 from hybrid.experiments.deployment.settings import DeploymentSettings

@@ -2,8 +2,6 @@
 
 from hybrid.experiments.core.experiment import Experiment
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.event_tolerance.claims import claims, rows
-from hybrid.experiments.event_tolerance.figure import draw_all
 from hybrid.experiments.event_tolerance.frames import hash_of_events, on_own
 from hybrid.experiments.event_tolerance.plans import METHODS, PLANS
 from hybrid.experiments.event_tolerance.run import TRAINING, build
@@ -17,8 +15,6 @@ EXPERIMENT: Experiment[EventSettings, Method] = Experiment(
     data_sha256=hash_of_events,
     build=build,
     begin=TRAINING.begin,
-    rows=rows,
-    claims=claims,
-    draw=draw_all,
+    read_by=__name__,
     on_own=on_own,
 )

@@ -6,8 +6,6 @@ from hybrid.experiments.core.samples import (
     hash_of_images,
     on_images,
 )
-from hybrid.experiments.fault_tolerance.claims import claims, rows
-from hybrid.experiments.fault_tolerance.figure import draw_all
 from hybrid.experiments.fault_tolerance.methods import METHODS, build
 from hybrid.experiments.fault_tolerance.plans import PLANS
 from hybrid.experiments.fault_tolerance.run import TRAINING
@@ -21,8 +19,6 @@ EXPERIMENT: Experiment[FaultSettings, Method] = Experiment(
     data_sha256=hash_of_images,
     build=build,
     begin=TRAINING.begin,
-    rows=rows,
-    claims=claims,
-    draw=draw_all,
+    read_by=__name__,
     on_own=on_images,
 )

@@ -15,10 +15,10 @@ from hybrid.experiments.core.network import (
     Trained,
     plastic_layers,
     score,
-    split_numbers,
     ways_to_answer,
 )
 from hybrid.experiments.core.settings import Levels
+from hybrid.experiments.core.splits import split_numbers
 from hybrid.experiments.fault_tolerance.arrivals import Arrival, arrivals
 from hybrid.experiments.fault_tolerance.methods import augmentation
 from hybrid.experiments.fault_tolerance.settings import FaultSettings

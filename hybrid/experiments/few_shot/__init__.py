@@ -1,9 +1,7 @@
 """Few-shot learning (paper Fig. 4): classes that nobody has seen, known after one example each."""
 
 from hybrid.experiments.core.experiment import Experiment
-from hybrid.experiments.few_shot.claims import claims, rows
 from hybrid.experiments.few_shot.episodes import hash_of_characters
-from hybrid.experiments.few_shot.figure import draw_all
 from hybrid.experiments.few_shot.methods import METHODS, FewShotMethod, build
 from hybrid.experiments.few_shot.plans import PLANS
 from hybrid.experiments.few_shot.run import begin
@@ -17,7 +15,5 @@ EXPERIMENT: Experiment[FewShotSettings, FewShotMethod] = Experiment(
     data_sha256=hash_of_characters,
     build=build,
     begin=begin,
-    rows=rows,
-    claims=claims,
-    draw=draw_all,
+    read_by=__name__,
 )
