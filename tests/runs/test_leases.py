@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from hybrid.cli import app
 from hybrid.experiments.core.leases import as_text, measure
 from hybrid.experiments.core.samples import images_of
-from hybrid.experiments.core.splits import CARRIED, carry, split_numbers
+from hybrid.experiments.core.splits import CARRIED, carried_to, split_numbers
 from hybrid.experiments.core.trials import Trial, run_all
 from hybrid.experiments.registry import experiment
 from hybrid.learning import fitting
@@ -90,8 +90,8 @@ def test_splits_can_be_carried_along(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """To a machine without scikit-learn; what is missing there is said."""
     own, path = trial("fault_tolerance"), tmp_path / "splits.npz"
     images = images_of(own.settings.dataset)
-    expected = split_numbers(own.settings, 1, images)
-    carry([(own.settings, 1, images)], path)
+    with carried_to(path):
+        expected = split_numbers(own.settings, 1, images)
     monkeypatch.setenv(CARRIED, str(path))
     monkeypatch.setitem(sys.modules, "sklearn.model_selection", None)
     assert all(map(np.array_equal, split_numbers(own.settings, 1, images), expected))

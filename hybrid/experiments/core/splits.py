@@ -6,7 +6,9 @@ given what was drawn elsewhere: a file whose place the environment names, HYBRID
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from hybrid.runs.files import sha256
 from hybrid.runs.seeds import numpy_stream
 
 CARRIED = "HYBRID_SPLITS"
+_DRAWN: ContextVar[dict[str, np.ndarray] | None] = ContextVar("drawn", default=None)
 
 
 def split_numbers(settings: Settings, seed: int, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
@@ -31,10 +34,9 @@ def split_numbers(settings: Settings, seed: int, samples: Samples) -> tuple[np.n
     available = len(labels)
     allowed = f"less than the {available} training samples of {settings.dataset}"
     require(settings, "validation", settings.validation < available, allowed)
-    path = os.environ.get(CARRIED)
+    key, path = _key(settings, seed, labels), os.environ.get(CARRIED)
     if path:
         with np.load(path) as carried:
-            key = _key(settings, seed, labels)
             if f"{key}/kept" not in carried:
                 raise ValueError(
                     f"{path} holds no split of {settings.dataset} for seed {seed}: carry it along, "
@@ -49,16 +51,21 @@ def split_numbers(settings: Settings, seed: int, samples: Samples) -> tuple[np.n
         stratify=labels,
         random_state=int(numpy_stream(seed, "validation split").integers(2**31)),
     )
+    if (drawn := _DRAWN.get()) is not None:
+        drawn |= {f"{key}/kept": kept, f"{key}/held_out": held_out}
     return kept, held_out
 
 
-def carry(wanted: Iterable[tuple[Settings, int, Samples]], path: Path) -> None:
-    """Write the splits of some settings, seeds and samples, for machines that cannot draw them."""
-    found: dict[str, np.ndarray] = {}
-    for settings, seed, samples in wanted:
-        key = _key(settings, seed, samples.train_labels)
-        found[f"{key}/kept"], found[f"{key}/held_out"] = split_numbers(settings, seed, samples)
-    np.savez_compressed(path, **found)  # type: ignore[arg-type]
+@contextmanager
+def carried_to(path: Path) -> Iterator[None]:
+    """Write all splits that are drawn within the block, for machines that cannot draw them."""
+    drawn: dict[str, np.ndarray] = {}
+    before = _DRAWN.set(drawn)
+    try:
+        yield
+    finally:
+        _DRAWN.reset(before)
+    np.savez_compressed(path, **drawn)  # type: ignore[arg-type]
 
 
 def _key(settings: Settings, seed: int, labels: np.ndarray) -> str:
