@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -31,6 +31,11 @@ class EpochLog:
 
     loss: float  # mean training loss
     validation: float  # accuracy on the validation split, in [0, 1]
+    test: float | None = None  # accuracy on test samples, if they were looked at
+
+    def record(self) -> dict[str, float]:
+        """Return what is kept of it."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -48,6 +53,7 @@ class Training:
         lessons: what is done in one epoch, drawn from a generator: names of iterations, and batches
             for them.
         validate: returns the accuracy on held-out data, once per epoch.
+        test: returns that on test data, which is logged and has no influence; None: not asked.
         schedule: number of epochs, and the rates of each.
         order: gives the generator of epoch e, so that any epoch can be replayed: `lessons` draws
             from it, and torch's global generator, for dropout and spike codes, follows from it.
@@ -65,6 +71,7 @@ class Training:
     iterations: Mapping[str, Iteration]
     lessons: Callable[[torch.Generator], Lessons]
     validate: Callable[[], float]
+    test: Callable[[], float] | None = None
     schedule: Schedule
     order: Callable[[int], torch.Generator]
     checkpoint: Path | None = None
@@ -87,8 +94,8 @@ class Several(Protocol):
         """Return what is done in one epoch, see `Training`; batches are those of all networks."""
         ...
 
-    def validate(self) -> list[float]:
-        """Return the accuracy of each network on its held-out data."""
+    def judge(self) -> list[tuple[float, float | None]]:
+        """Return the accuracy of each network on held-out data, and on test data if asked."""
         ...
 
     def orders(self, epoch: int) -> list[torch.Generator]:
@@ -104,11 +111,16 @@ class _One(NamedTuple):
     def lessons(self, sources: Sequence[torch.Generator]) -> Lessons:
         return self.how.lessons(sources[0])
 
-    def validate(self) -> list[float]:
-        return [self.how.validate()]
+    def judge(self) -> list[tuple[float, float | None]]:
+        return [judged(self.how)]
 
     def orders(self, epoch: int) -> list[torch.Generator]:
         return [self.how.order(epoch)]
+
+
+def judged(training: Training) -> tuple[float, float | None]:
+    """Return the accuracy on held-out data, and on test data if it is asked for."""
+    return training.validate(), None if training.test is None else training.test()
 
 
 def fit(training: Training) -> list[EpochLog]:
@@ -159,15 +171,18 @@ def fit_several(trained: Several) -> list[list[EpochLog]]:
                 if not bool(values.isfinite().all()):
                     what = f"{name} is no longer finite after epoch {epoch + 1}"
                     raise _not_finite(what, epoch, how)
-            found = zip(losses, trained.validate(), strict=True)
-            logs.append([EpochLog(loss, validation) for loss, validation in found])
-        loss, validation = (sum(x) / len(losses) for x in zip(*map(astuple, logs[-1]), strict=True))
+            found = zip(losses, trained.judge(), strict=True)
+            logs.append([EpochLog(loss, *accuracies) for loss, accuracies in found])
+        loss, validation = (
+            sum(getattr(log, name) for log in logs[-1]) / len(losses)
+            for name in ("loss", "validation")
+        )
         bar.set_postfix(loss=f"{loss:.4f}", validation=f"{validation:.3f}")
         if how.best is not None:
             how.best.see(epoch + 1, validation, how.network)
         if checkpoint is not None:
             kept = {
-                "epochs": [[vars(log) for log in row] for row in logs],
+                "epochs": [[log.record() for log in row] for row in logs],
                 "legs": [*legs, {"machine": machine, "seconds": round(watch.seconds, 1)}],
                 "of": described,
             }

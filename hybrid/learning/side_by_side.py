@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from hybrid.learning.fitting import EpochLog, Lessons, Training, fit_several
+from hybrid.learning.fitting import EpochLog, Lessons, Training, fit_several, judged
 from hybrid.learning.iteration import Batch, Iteration, Measure
 from hybrid.model.window.sparse import SparseMask
 
@@ -196,9 +196,9 @@ class _SideBySide:
                 raise ValueError("networks side by side must take as many steps, of the same kinds")
             yield step[0][0], tuple(map(_stack_of, *(batch for _, batch in step)))
 
-    def validate(self) -> list[float]:
+    def judge(self) -> list[tuple[float, float | None]]:
         self._stack.tie()
-        return [own.validate() for own in self._all]
+        return [judged(own) for own in self._all]
 
     def orders(self, epoch: int) -> list[torch.Generator]:
         return [own.order(epoch) for own in self._all]

@@ -5,6 +5,7 @@ classification and fault-tolerance scripts. The network's traces live by their o
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,17 @@ def prepared(
     augment: Augment | None = None,
     best: BestState | None = None,
     loss: Loss = one_hot_mse,
+    test: Data | None = None,
 ) -> Training:
-    """Return what `train` does, prepared."""
+    """Return what `train` does, prepared.
+
+    Args:
+        test: samples whose accuracy is logged after each epoch, and has no influence.
+
+    Others as of `train`, which has what is raised, too.
+    """
     data, validation = _checked(data), _checked(validation)
+    test = None if test is None else _checked(test)
     if not any(p.requires_grad for p in network.parameters()):
         raise ValueError("nothing to train: no parameter of the network requires a gradient")
     on_gpu = isinstance(data, Split) and data.inputs.is_cuda
@@ -123,10 +132,10 @@ def prepared(
         batches = _batches(data, schedule.batch_size, generator, augment)
         return (("both", batch) for batch in batches)
 
-    def validate() -> float:
+    def right_share(samples: Data) -> float:
         network.eval()
         size = schedule.batch_size
-        held_out = [validation] if isinstance(validation, Split) else _pairs(validation)
+        held_out = [samples] if isinstance(samples, Split) else _pairs(samples)
         parts = [(_share(network, part, size), len(part.labels)) for part in held_out]
         if not parts:
             raise ValueError("no samples to validate with: give at least one")
@@ -137,7 +146,8 @@ def prepared(
         optimisers=optimisers,
         iterations={"both": Iteration(network, optimisers, measure)},
         lessons=lessons,
-        validate=validate,
+        validate=partial(right_share, validation),
+        test=None if test is None else partial(right_share, test),
         schedule=schedule,
         order=order,
         checkpoint=checkpoint,

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -85,6 +85,14 @@ class Unavailable:
     where: str
 
 
+class Scale(NamedTuple):
+    """How a row at the paper's scale was computed."""
+
+    machine: str  # processor, or GPU, that trained
+    precision: str
+    best: float | None  # had each seed been judged by its best test epoch, in the claim's unit
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of the scoreboard: a claim, what was found, and the runs behind it."""
@@ -95,6 +103,7 @@ class Row:
     profile: str | None = None  # None: no record speaks to it, or nobody asked where from
     seeds: tuple[int, ...] = ()
     minutes: float | None = None  # of a trial, the median
+    scale: Scale | None = None  # of rows at the paper's scale that have records
 
     @property
     def one_run(self) -> str:
@@ -271,6 +280,7 @@ def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
             "",
             *_table((*head, "source"), cells),
             "",
+            *_at_scale(paper),
             f"Comparisons of ours, which the paper does not make: {_counts(ours)}.",
             "",
             *_table(short, own),
@@ -281,6 +291,28 @@ def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
             *(f"- {entry.text} ({entry.where})" for entry in unavailable),
         ]
     )
+
+
+def _at_scale(rows: Sequence[Row]) -> list[str]:
+    """Return a table of the rows at the paper's scale, if there are any, and an empty line."""
+    head = ("at the paper's scale", "n", "machine", "precision", "min", "last epoch")
+    cells = [
+        (
+            row.claim.text,
+            str(row.estimate.n),
+            row.scale.machine,
+            row.scale.precision,
+            _number(row.minutes and round(row.minutes)),
+            f"{row.estimate} {row.claim.unit}".strip(),
+            "-" if row.scale.best is None else f"{row.scale.best:.2f} {row.claim.unit}".strip(),
+        )
+        for row in rows
+        if row.scale is not None and row.estimate is not None
+    ]
+    if not cells:
+        return []
+    text = "The last epoch counts; the best test epoch, chosen on test data, is what others report."
+    return [*_table((*head, "best test epoch"), cells), "", text, ""]
 
 
 def waiting(rows: Sequence[Row]) -> list[str]:

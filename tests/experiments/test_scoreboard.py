@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from hybrid.paths import project_root
 from hybrid.report.scoreboard import (
     BEGIN,
     END,
+    Scale,
     as_markdown,
     between_markers,
+    judge,
     load_claims,
     load_unavailable,
 )
@@ -214,3 +217,34 @@ def test_a_page_of_smoke_records_shows_what_committed_records_say() -> None:
     for row in shown:
         assert row.claim.text in text
         assert str(row.estimate or "-") in text
+
+
+def test_rows_at_the_papers_scale_say_how_they_were_computed() -> None:
+    """Who trained, in which precision, and what choosing an epoch by test data would gain."""
+    (claim,) = [c for c in load_claims() if c.id == "classification/mnist-convolutional/HP"]
+    settings = {"schedule": {"mixed_precision": True}}
+    legs = [{"machine": "NVIDIA H200", "seconds": 500.0}]
+    records = [
+        {
+            "request": {"method": {"name": "HP"}, "settings": settings, "seed": seed},
+            "result": {"epochs": [{"test": 0.99}, {"test": 0.992 + seed / 1000}, {"test": 0.991}]},
+            "about": {"cpu": "a processor", "seconds": 600.0, "legs": legs if seed else []},
+        }
+        for seed in range(2)
+    ]
+    scale = board._scale(records, claim)
+    assert scale == Scale("NVIDIA H200, a processor", "bfloat16 and float32", pytest.approx(99.25))
+    judged = judge(claim, np.array([99.1, 99.1]))
+    row = replace(judged, profile="paper", seeds=(1, 2), minutes=10.0)
+    text = as_markdown([replace(row, scale=scale)], [])
+    assert "| NVIDIA H200, a processor | bfloat16 and float32 | 10 | 99.1" in text
+    assert "| 99.25 % |" in text
+    assert "at the paper's scale" not in as_markdown([row], [])
+    del records[0]["result"]["epochs"][0]["test"]
+    assert board._scale(records, claim).best is None
+    difference = replace(claim, id="continual/mnist-authors/HP-sparse GP")
+    both = [
+        {**record, "request": {**record["request"], "method": {"name": name}}}
+        for record, name in zip(records[1:] * 2, ("HP", "sparse GP"), strict=True)
+    ]
+    assert board._scale(both, difference).best == 0.0

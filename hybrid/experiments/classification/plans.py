@@ -233,7 +233,10 @@ PLANS: dict[Profile, Plan[ClassificationSettings]] = {
     ),
     "paper": (
         Group(
-            settings=(MNIST_NETWORK, FASHION_NETWORK, CIFAR10_NETWORK),
+            settings=tuple(
+                replace(own, watched=True)
+                for own in (MNIST_NETWORK, FASHION_NETWORK, CIFAR10_NETWORK)
+            ),
             methods=("GP", "HP"),
             seeds=3,
         ),

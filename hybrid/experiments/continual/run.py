@@ -80,7 +80,7 @@ def _finish(
             final[protocol].append(round(share, 5))
     table = learner.accuracy.tolist()
     result: Json = {
-        "epochs": [vars(log) for log in logs],
+        "epochs": [log.record() for log in logs],
         "accuracy": [[None if np.isnan(x) else round(x, 5) for x in row] for row in table],
         "representations": representations(learner, stream),
         "meta": learned_theta(learner.network),

@@ -1,7 +1,7 @@
 """Networks that learn from labelled samples: their settings, how they are built and trained."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hybrid.checks import require
+from hybrid.described import LATER
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.samples import Samples, flat, images_for
 from hybrid.experiments.core.settings import Levels, Settings, SettingsT
@@ -46,6 +47,8 @@ class NetworkSettings(Settings):
         encode: how an input becomes T steps; None shows it as it is at each step.
         theta: θ learned by gradients; fixed at its random start; or all but a gain of always 1.
         readout_scale: factor of the read-out's initial weights.
+        watched: whether test accuracy is logged after each epoch, to see what choosing an epoch by
+            it would gain; nothing is chosen by it.
 
     Raises ValueError, naming the field, for values that make no sense.
     """
@@ -62,6 +65,7 @@ class NetworkSettings(Settings):
     encode: Encode | None = None
     theta: ThetaUse = "learned"
     readout_scale: float = 1.0
+    watched: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,7 +193,7 @@ class Labelled(Generic[SettingsT, MethodT]):
         network, best = training.network, training.best
         assert isinstance(network, HybridNetwork)
         trained = Trained(trial, network, self.samples(trial.settings), place.device)
-        result: Json = {"epochs": [vars(log) for log in logs], "meta": learned_theta(network)}
+        result: Json = {"epochs": [log.record() for log in logs], "meta": learned_theta(network)}
         tests = self.test(trained)
         result |= tests
         if self.examine is not None:
@@ -221,6 +225,7 @@ class Labelled(Generic[SettingsT, MethodT]):
         kept, held_out = split_numbers(trial.settings, trial.seed, samples)
         inputs = self.inputs(trial.settings, samples.train).to(place.device)
         labels = torch.from_numpy(samples.train_labels).to(place.device)
+        watched = isinstance(trial.settings, NetworkSettings) and trial.settings.watched
         return prepared(
             network,
             Split(inputs[kept], labels[kept]),
@@ -231,7 +236,12 @@ class Labelled(Generic[SettingsT, MethodT]):
             title=trial.name,
             augment=self.augment(trial),
             best=best,
+            test=self._test_samples(trial.settings, samples, place) if watched else None,
         )
+
+    def _test_samples(self, settings: SettingsT, samples: Samples, place: Place) -> Split:
+        inputs = self.inputs(settings, samples.test).to(place.device)
+        return Split(inputs, torch.from_numpy(samples.test_labels).to(place.device))
 
 
 # How a network answers test sets [S, N, *], in batches of some size.

@@ -43,7 +43,7 @@ def begin(trial: Trial[FewShotSettings, FewShotMethod], place: Place) -> Begun:
     def finish(logs: list[EpochLog]) -> tuple[Json, EpisodicNetwork]:
         tested = Tested.of(network, pool, pool.split.test, settings, device)
         result: Json = {
-            "epochs": [vars(log) for log in logs],
+            "epochs": [log.record() for log in logs],
             "tests": right_by_size(tested, settings, trial.seed),
             "examined": examine(tested, settings, trial.seed),
         }

@@ -1,5 +1,6 @@
 """Every claim of the paper beside what committed records say: the scoreboard's rows."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -10,7 +11,8 @@ from hybrid.experiments.core.experiment import Profile
 from hybrid.experiments.core.records import Records, label_of
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.report.estimate import Floats
-from hybrid.report.scoreboard import Row, load_claims, scoreboard
+from hybrid.report.scoreboard import Claim, Row, Scale, load_claims, scoreboard
+from hybrid.runs.store import Json
 
 
 def rows() -> list[Row]:
@@ -46,7 +48,41 @@ def _with_runs(row: Row) -> Row:
         by_method.setdefault(method, set()).add(record["request"]["seed"])
     seeds = sorted(set.intersection(*by_method.values()))
     minutes = float(np.median([r["about"]["seconds"] for r in own or behind])) / 60.0
-    return replace(row, profile=claim.profile, seeds=tuple(seeds), minutes=minutes)
+    scale = _scale(own or behind, claim) if claim.profile == "paper" else None
+    return replace(row, profile=claim.profile, seeds=tuple(seeds), minutes=minutes, scale=scale)
+
+
+def _scale(records: Sequence[Json], claim: Claim) -> Scale:
+    """Return how records at the paper's scale were computed."""
+    machines = {
+        leg["machine"]
+        for record in records
+        for leg in record["about"].get("legs") or [{"machine": _machine(record["about"])}]
+    }
+    mixed = {record["request"]["settings"]["schedule"]["mixed_precision"] for record in records}
+    named = {True: "bfloat16 and float32", False: "float32"}
+    return Scale(
+        machine=", ".join(sorted(machines)),
+        precision=" or ".join(sorted(named[own] for own in mixed)),
+        best=_of_best_epochs(records, claim),
+    )
+
+
+def _machine(about: Json) -> str:
+    machine: str = about.get("gpu") or about["cpu"]
+    return machine
+
+
+def _of_best_epochs(records: Sequence[Json], claim: Claim) -> float | None:
+    """Return the mean accuracy, or difference, of the best test epochs; None if nobody watched."""
+    means = []
+    for method in claim.methods:
+        own = [r for r in records if r["request"]["method"]["name"] == method]
+        epochs = [[epoch.get("test") for epoch in record["result"]["epochs"]] for record in own]
+        if not own or any(None in tests for tests in epochs):
+            return None
+        means.append(100.0 * float(np.mean([max(tests) for tests in epochs])))
+    return means[0] if len(means) == 1 else means[0] - means[1]
 
 
 @cache
