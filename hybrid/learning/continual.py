@@ -1,6 +1,7 @@
 """Learning tasks one after the other, and testing all of them after each."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -14,6 +15,7 @@ from hybrid.learning.consolidation import Consolidation, fisher_information
 from hybrid.learning.evaluation import Protocol, accuracy
 from hybrid.learning.fitting import EpochLog, Lessons, Training, fit
 from hybrid.learning.iteration import Batch, Iteration, Split
+from hybrid.learning.owned import FADED, owned
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import one_hot_mse
 from hybrid.model.networks import ContextGated, Mask, Masks, dense_mask
@@ -213,10 +215,14 @@ class _Trainer(NamedTuple):
             if self.training.fresh and not self.training.joint:
                 self.weights.start_anew()
         learner.train()
-        mixed = self.training.joint
-        for numbers in self._batches(task, generator):
-            batch = self._mixed(numbers, generator) if mixed else self._shown(task, numbers)
-            yield "weights", batch
+        mixed, masks = self.training.joint, learner.masks(task)
+        batches = self._batches(task, generator)
+        with self._own_weights(masks, epoch * len(batches)) as held:
+            for numbers in batches:
+                if mixed:
+                    yield "weights", self._mixed(numbers, generator)
+                else:
+                    yield "weights", self._shown(task, numbers, held)
         if epoch == epochs - 1:
             learner.consolidation.end_task(lambda: self._fisher(task, generator))
             learner.train()
@@ -242,7 +248,7 @@ class _Trainer(NamedTuple):
             if replayed:
                 shown = int(torch.randint(task, (), generator=generator))
                 numbers = self._draw(shown, len(batch), generator)
-            yield self._shown(shown, numbers)
+            yield self._shown(shown, numbers, self.learner.masks(shown))
 
     def _batches(self, task: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return batches of a task's images in random order."""
@@ -255,12 +261,21 @@ class _Trainer(NamedTuple):
         numbers = self.stream.views[task].train
         return numbers[torch.randint(len(numbers), (count,), generator=generator)]
 
-    def _shown(self, task: int, numbers: Tensor) -> Batch:
-        """Return images of a task, their places among its answers, these, and its masks."""
+    def _own_weights(self, masks: Masks | None, steps: int) -> AbstractContextManager[Masks | None]:
+        """Train, within the block, a task's own weights alone, where that comes to the same.
+
+        So it does if the others had no gradient for so many steps, or their moments are new.
+        """
+        alone = self.learner.consolidation.importance == "none"
+        if masks is None or not (alone and (self.training.fresh or steps >= FADED)):
+            return nullcontext(masks)
+        return owned(self.weights, self.learner.network.weights, masks)
+
+    def _shown(self, task: int, numbers: Tensor, masks: Masks | None) -> Batch:
+        """Return images of a task, their places among its answers, these, and masks."""
         view = self.stream.views[task]
         inputs = view.inputs(self.stream.train.inputs[numbers])
-        masks = self.learner.masks(task) or ()
-        return inputs, self._targets(view, numbers), view.choices, *masks
+        return inputs, self._targets(view, numbers), view.choices, *(masks or ())
 
     def _mixed(self, numbers: Tensor, generator: torch.Generator) -> Batch:
         """Return as many images as a batch has, of random tasks, and the answers of each."""

@@ -19,8 +19,8 @@ from hybrid.learning.continual import (
     accuracy_on,
     learn_stream,
 )
-from hybrid.learning.fitting import Training
-from hybrid.learning.iteration import Split
+from hybrid.learning.fitting import Training, fit
+from hybrid.learning.iteration import Iteration, Split
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import one_hot_mse
 from hybrid.model.layers import InitialMeta
@@ -382,3 +382,63 @@ def test_wrong_constants_are_named() -> None:
             schedule,
             torch.Generator().manual_seed,
         )
+
+
+@pytest.mark.parametrize(("local", "fresh"), [(False, True), (True, True), (True, False)])
+def test_owned_weights_end_as_all_of_them(
+    local: bool, fresh: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained as vectors at the ones of the masks: weights, θ, moments and accuracies agree.
+
+    Also where moments go on from task to task, once they have faded.
+    """
+    monkeypatch.setattr(continual, "FADED", 240)
+    epochs, size = (2, 10) if fresh else (5, 1)
+    ends = []
+    for dense in (False, True):
+        learner = learner_of(network(local).double(), gated=True)
+        learner.dense = dense
+        data = Split(stream().train.inputs.double(), stream().train.labels)
+        meta: Any = "replay" if local else "none"
+        training = StreamTraining(epochs=epochs, meta=meta, fresh=fresh)
+        schedule = Schedule(epochs=3 * epochs, batch_size=size, lr_weight=1e-3, lr_meta=1e-3)
+        tasks = stream()._replace(train=data, test=data)
+        how = continual.prepared(learner, tasks, training, schedule, torch.Generator().manual_seed)
+        seen: list[int] = []
+        iteration = how.iterations["weights"]
+        shown = iteration.measure
+
+        def measure(*batch: Any, its: Iteration = iteration, shown: Any = shown) -> Tensor:
+            seen.append(its.optimisers[0].param_groups[0]["params"][0].ndim)  # noqa: B023
+            return shown(*batch)  # type: ignore[no-any-return]
+
+        iteration.measure = measure
+        fit(how)
+        if not dense and not fresh:  # the last of five epochs of each task
+            assert seen.count(1) * 5 == len(seen)
+        else:
+            assert set(seen) == {2 if dense else 1}
+        state = [
+            value
+            for o in how.optimisers
+            for s in o.state.values()
+            for _, value in sorted(s.items())
+        ]
+        ends.append([*learner.state_dict().values(), *state])
+    assert len(ends[0]) == len(ends[1])
+    for a, b in zip(*ends, strict=True):
+        assert torch.allclose(a.double(), b.double(), rtol=1e-9, atol=1e-12, equal_nan=True)
+
+
+def test_an_epoch_that_fails_leaves_weights_as_they_were() -> None:
+    learner = learner_of(gated=True)
+    how = prepared_of(learner, StreamTraining(epochs=1))
+    before = [weight.detach().clone() for weight in learner.network.weights]
+    lessons = how.lessons(torch.Generator().manual_seed(0))
+    name, batch = next(lessons)
+    how.iterations[name](batch)
+    (whole,) = how.optimisers
+    assert how.iterations[name].optimisers != [whole]
+    lessons.close()  # type: ignore[attr-defined]
+    assert how.iterations[name].optimisers == [whole]
+    assert all(torch.equal(a, b) for a, b in zip(learner.network.weights, before, strict=True))

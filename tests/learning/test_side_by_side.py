@@ -146,7 +146,7 @@ def close(a: Tensor, b: Tensor) -> bool:
 
 def same(logs: list[EpochLog], others: list[EpochLog]) -> None:
     for mine, own in zip(logs, others, strict=True):
-        assert vars(mine) == pytest.approx(vars(own), rel=1e-9)
+        assert mine.record() == pytest.approx(own.record(), rel=1e-9)
 
 
 @pytest.mark.parametrize("recorded", [False, True])

@@ -131,21 +131,22 @@ def run_window(
     choose("evaluation", evaluation, EVALUATIONS)
     # A batch of nobody leaves no mark: there is no mean over its samples.
     learning = rule if adapt and synapse.meta is not None and drive.shape[0] else None
-    dense = synapse
-    if sparse_mask is not None:
-        dense = synapse._replace(mask=sparse_mask.dense().to(synapse.weight))
     plastic = None
     if learning is not None:
-        plastic = Plastic(drive, dense, learning, neuron.v_th, pool, start, final_trace)
+        plastic = Plastic(drive, synapse, learning, neuron.v_th, pool, start, final_trace)
     memory: SynapticMemory
     if control is not None and (plastic is not None or sparse_mask is not None):
         raise ValueError("neurons control weighted inputs of fixed synapses alone: adapt=False")
-    if sparse_mask is not None and evaluation != "recurrent" and _has_sparse_form(start, plastic):
+    if sparse_mask is not None and not _has_sparse_form(start, plastic, evaluation):
+        synapse = synapse._replace(mask=sparse_mask.dense().to(synapse.weight))
+        sparse_mask = None
+    if sparse_mask is not None:
         memory = MaskedHistory(drive, synapse, sparse_mask, learning, neuron.v_th, final_trace)
     elif plastic is None:
         meta = synapse.meta if rule is not None else None
-        memory = FixedSynapses(drive, dense._replace(meta=meta), start, control)
+        memory = FixedSynapses(drive, synapse._replace(meta=meta), start, control)
     else:
+        plastic = plastic._replace(synapse=synapse)
         memory = factored(plastic, evaluation) or RecurrentTrace(plastic)
     states = run(memory, neuron, range(drive.steps), start.neuron, teacher)
     if learning is not None and final_trace == "none":
@@ -156,9 +157,9 @@ def run_window(
     return Window(states, LayerState(states[-1], *ending))
 
 
-def _has_sparse_form(start: LayerState, layer: Plastic | None) -> bool:
+def _has_sparse_form(start: LayerState, layer: Plastic | None, evaluation: Evaluation) -> bool:
     """Return whether `MaskedHistory` can stand in for a layer: its trace must never clip."""
-    if start.trace is not None:
+    if start.trace is not None or evaluation == "recurrent":
         return False
     if layer is None:
         return True

@@ -6,6 +6,7 @@ A random mask that leaves 3 % of the synapses is kept as their positions; produc
 
 import warnings
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, cast
@@ -37,6 +38,7 @@ class SparseMask:
     def __init__(self, starts: Tensor, inputs: Tensor, in_features: int) -> None:
         self.starts, self.inputs = starts, inputs
         self.shape = (in_features, len(starts) - 1)  # [in, out], as of a dense mask
+        self._held: Tensor | None = None
 
     @classmethod
     def of(cls, mask: Tensor) -> "SparseMask":
@@ -69,8 +71,14 @@ class SparseMask:
         return self.matrix(ones).to_dense().mT
 
     def take(self, weight: Tensor) -> Tensor:
-        """Return the entries of a weight [out, in] at the ones [ones]."""
-        return torch.take(weight, self.positions)
+        """Return the entries of a weight [out, in] at the ones, or those in their place [ones]."""
+        return torch.take(weight, self.positions) if self._held is None else self._held
+
+    def holding(self, values: Tensor) -> "SparseMask":
+        """Return a mask that puts values [ones] in the place of any weight's entries."""
+        other = copy(self)
+        other._held = values
+        return other
 
     @cached_property
     def positions(self) -> Tensor:

@@ -1,0 +1,79 @@
+"""Training what sparse masks leave of weights, as vectors of a few per cent of their size."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hybrid.learning.iteration import Iteration
+from hybrid.model.networks import Masks
+from hybrid.model.window.sparse import SparseMask
+
+# Steps without a gradient after which a step of Adam, (β1 / √β2)^steps of what it was, is far
+# below the rounding of a weight.
+FADED = 400
+
+
+class _Part(NamedTuple):
+    weight: Tensor
+    mask: SparseMask
+    own: nn.Parameter  # its entries at the ones of the mask
+
+
+@contextmanager
+def owned(iteration: Iteration, weights: Sequence[Tensor], masks: Masks) -> Iterator[Masks]:
+    """Let an iteration train, within the block, the entries of weights at the ones of masks alone.
+
+    The other entries have no gradient under these masks. Where their moments are zero, as after
+    `start_anew`, or have faded for `FADED` steps, Adam leaves them where they are, and their
+    moments fade on. So the result is the same, without tensors of zeros to fill and to step along:
+    a third of an iteration. An error within the block leaves weights and moments as they were.
+
+    Args:
+        iteration: of these weights, with one optimiser, Adam; another one trains them all.
+        weights: [out, in].
+        masks: of the weights, in their order.
+
+    Yields:
+        Masks in whose place the iteration's network is to be called; those given, if they are not
+        sparse, or the optimiser has other weights.
+    """
+    (whole,) = iteration.optimisers or (None,)
+    if whole is None:
+        yield masks
+        return
+    (group,) = whole.param_groups
+    trained = {id(parameter) for parameter in group["params"]}
+    if not isinstance(whole, torch.optim.Adam):
+        yield masks
+        return
+    parts = [
+        _Part(weight, mask, nn.Parameter(mask.take(weight.detach())))
+        for weight, mask in zip(weights, masks, strict=True)
+        if isinstance(mask, SparseMask) and id(weight) in trained
+    ]
+    if {id(part.weight) for part in parts} != trained:
+        yield masks
+        return
+    small = torch.optim.Adam([{**group, "params": [part.own for part in parts]}])
+    for weight, mask, own in parts:
+        for name, past in whole.state[weight].items():
+            small.state[own][name] = mask.take(past) if past.shape == weight.shape else past.clone()
+    held = {id(mask): mask.holding(own) for _, mask, own in parts}
+    iteration.optimisers = [small]
+    try:
+        yield [held.get(id(mask), mask) for mask in masks]
+    finally:
+        iteration.optimisers = [whole]
+    fading = dict(zip(("exp_avg", "exp_avg_sq"), group["betas"], strict=True))
+    with torch.no_grad():
+        for weight, mask, own in parts:
+            weight.put_(mask.positions, own)
+            new, past = small.state[own], whole.state[weight]
+            steps = float(new.get("step", 0.0)) - float(past.get("step", 0.0))
+            for name, rate in fading.items() if new else ():
+                moments = past.setdefault(name, torch.zeros_like(weight))
+                moments.mul_(rate**steps).put_(mask.positions, new[name])
+            past |= {name: value for name, value in new.items() if name not in fading}
