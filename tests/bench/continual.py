@@ -1,6 +1,7 @@
 """A training iteration of the continual-learning network at the paper's size, in three forms."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from hybrid.experiments.continual.methods import HP, SPARSE_GP, ContinualMethod, build
 from hybrid.experiments.continual.plans import AUTHORS
+from hybrid.learning.iteration import Iteration
+from hybrid.learning.owned import owned
 from hybrid.learning.training import one_hot_mse
 from hybrid.model.drive import Drive, Static, fade
 from hybrid.model.networks import ContextGated, Masks
@@ -61,7 +64,10 @@ FORMS: dict[str, tuple[Callable[[ContextGated, Any, Tensor], Tensor], ContinualM
 
 
 def iteration(name: str) -> Callable[[], float]:
-    """Return one whole training iteration of a form: forward, backward, optimisers."""
+    """Return one whole training iteration of a form: forward, backward, optimisers.
+
+    Ours is that of a task's second to tenth epoch, when the moments of others' weights have faded.
+    """
     form, method, dense = FORMS[name]
     learner = build(AUTHORS, method, 1, 10)
     network, masks = learner.network, learner.masks(0)
@@ -76,6 +82,10 @@ def iteration(name: str) -> Callable[[], float]:
     labels = torch.randint(0, 10, (SAMPLES,), generator=generator)
     schedule = AUTHORS.schedule
     optimisers = schedule.optimisers(network.weight_parameters(), network.meta_parameters())
+    own = Iteration(network, optimisers[:1], lambda: form(network, kept, x))
+    if not dense:
+        kept = ExitStack().enter_context(owned(own, network.weights, masks))
+        optimisers[:1] = own.optimisers
 
     def run() -> float:
         for optimiser in optimisers:
