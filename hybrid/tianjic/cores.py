@@ -100,13 +100,14 @@ def run(
 
     Args:
         layers: in the order of signals.
-        inputs: T inputs of the first layer [N, in], whole numbers of 8 bits.
+        inputs: T inputs of the first layer [N, in], whole numbers; what 8 bits do not hold is cut,
+            and counted.
         local: how the local modules work: not at all; by a history; by a host that rewrites
             synapses, for layers without a carried or folded trace. Those are there in any case.
         limits: of the cores.
 
     Raises:
-        ValueError: if shapes do not fit, inputs exceed 8 bits, or a name is unknown.
+        ValueError: if shapes do not fit, or a name is unknown.
         SaturationError: if a number does not fit, and the limits are strict.
     """
     if local not in get_args(Local):
@@ -114,7 +115,7 @@ def run(
     _check(layers, inputs)
     overflows = Overflows(strict=limits.strict)
     done: dict[str, Layered] = {}
-    signals = spikes = v = torch.stack(tuple(inputs))
+    signals = spikes = v = overflows.saturate(torch.stack(tuple(inputs)), 8, "inputs")
     for layer in layers:
         if layer is not layers[0]:  # spikes, or the numbers that they carry
             payload = (layer.payload or (1,) * len(inputs))[: len(inputs)]
@@ -133,9 +134,6 @@ def _check(layers: Sequence[SpikingLayer], inputs: Sequence[Tensor]) -> None:
     for x in inputs:
         if x.is_floating_point() or x.ndim != 2 or x.shape != inputs[0].shape:
             raise ValueError("inputs must be whole numbers, T tensors [N, in] of one shape")
-        low, high = signed_range(8)
-        if ((x < low) | (x > high)).any():
-            raise ValueError(f"inputs must lie in {low} to {high}: quantise them first")
     size = inputs[0].shape[1]
     for layer in layers:
         takes, gives = layer.weight.shape

@@ -45,13 +45,29 @@ def signed_range(bits: int) -> tuple[int, int]:
 
 
 def quantized(values: Tensor, scale: float, bits: int) -> Tensor:
-    """Return round(values / scale), symmetric and saturated to `bits`, as int32."""
+    """Return round(values / scale), symmetric and saturated to `bits`, as int32.
+
+    Raises:
+        ValueError: if a value is NaN or infinite: no whole number stands for it.
+    """
+    _require_finite(values)
     highest = signed_range(bits)[1]
     return (values.double() / scale).round().clamp(-highest, highest).int()
 
 
+def _require_finite(values: Tensor) -> None:
+    wrong = int((~values.isfinite()).sum()) if values.is_floating_point() else 0
+    if wrong:
+        raise ValueError(f"{wrong} of {values.numel()} numbers are NaN or infinite")
+
+
 def scale_of(values: Tensor, bits: int) -> float:
-    """Return the step that takes the largest magnitude to the largest number of `bits`."""
+    """Return the step that takes the largest magnitude to the largest number of `bits`.
+
+    Raises:
+        ValueError: if a value is NaN or infinite.
+    """
+    _require_finite(values)
     peak = float(values.abs().max()) if values.numel() else 0.0
     return peak / signed_range(bits)[1] if peak > 0.0 else 1.0
 
@@ -125,8 +141,9 @@ def exact_product(x: Tensor, weight: Tensor) -> Tensor:
     """
     if not x.numel() or not weight.numel():
         return x.new_zeros((*x.shape[:-1], weight.shape[-1]), dtype=torch.int64)
-    peak = int(x.abs().max())
-    bound = peak * int(weight.abs().sum(-2, dtype=torch.int64).max())
+    # As 64 bits first: of 8 bits, -128 has no magnitude.
+    peak = int(x.long().abs().max())
+    bound = peak * int(weight.long().abs().sum(-2).max())
     if bound < 1 << 24:
         return (x.float() @ weight.float()).long()
     if bound >= 1 << 53:

@@ -87,8 +87,12 @@ class ChipNetwork:
     readout: ReadOut  # how potentials or spikes of the last layer become an answer
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """Return images [N, in] from 0 to 1 as T inputs of 8 bits; beyond, they are cut."""
-        return [quantized(images * gain, 1.0 / PEAK, 8) for gain in self.gain]
+        """Return images [N, in] from 0 to 1 as T inputs; `run` cuts what 8 bits do not hold.
+
+        Raises:
+            ValueError: if a pixel is NaN or infinite.
+        """
+        return [quantized(images * gain, 1.0 / PEAK, 32) for gain in self.gain]
 
     def answers(self, outcome: Outcome) -> Tensor:
         """Return the class of each sample [N]."""
@@ -174,7 +178,8 @@ def integer_layer(
         mask: [in, out], 1 where the weight acts, 0 where the trace does; None for both everywhere.
 
     Raises:
-        ValueError: if the chip has not its neuron or rule.
+        ValueError: if the chip has not its neuron or rule, a parameter is NaN or infinite, or
+            weights are so large that the threshold is less than one unit of the potential.
     """
     if type(module) is not HybridLinear:
         raise ValueError(f"{type(module).__name__} has no form on the chip: use HybridLinear")
@@ -182,6 +187,9 @@ def integer_layer(
         raise ValueError("a normalised layer cannot be quantised: fold its norm into its weights")
     payload = tuple(round(PEAK * g) for g in gain) if number and graded else None
     peak = PEAK if graded or not number else 1  # what an input of 1 comes in as
+    for name, value in module.state_dict().items():
+        if not value.isfinite().all():
+            raise ValueError(f"layer {number + 1}: {name} is NaN or infinite: train it anew")
     weight, bits, rule = module.weight.T, options.weight_bits, module.rule
     weight = weight if mask is None else weight * mask
     meta, trace = module.synapse().meta, None
@@ -192,6 +200,12 @@ def integer_layer(
     static, scale = weights_of(weight, bits, headroom=options.headroom)
     unit = scale / peak
     soma = integer_soma(module.neuron, unit)
+    if not soma.threshold:
+        raise ValueError(
+            f"layer {number + 1}: its threshold, {float(module.neuron.v_th):g}, is less than half "
+            f"a unit of the potential, {unit:.3g}: weights reach {float(weight.abs().max()):.3g}, "
+            "scale them down"
+        )
     bias = torch.zeros(weight.shape[1]) if module.bias is None else module.bias
     local = host = carried = None
     if meta is not None:

@@ -58,7 +58,7 @@ def checks(chip: Chip) -> tuple[Check, ...]:
             reference=610.0,
             origin="published as more than that; other memory is not counted here",
             model=per_second / 1e9,
-            kind="prediction",
+            kind="consistency",
             tolerance=0.01,
         ),
         Check(

@@ -16,6 +16,7 @@ from hybrid.tianjic.few_shot import ChipConvolution
 from hybrid.tianjic.fixed import (
     Overflows,
     SaturationError,
+    exact_product,
     multiplier_for,
     quantized,
     shifted,
@@ -262,14 +263,57 @@ def test_bad_inputs_are_named() -> None:
         run(chip.layers, [x.float() for x in shown])
     with pytest.raises(ValueError, match="takes 300 inputs, it is given 299"):
         run(chip.layers, [x[:, 1:] for x in shown])
-    with pytest.raises(ValueError, match="must lie in -128 to 127"):
-        run(chip.layers, [x * 3 for x in shown])
     with pytest.raises(ValueError, match="local = 'on'"):
         run(chip.layers, shown, local="on")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="knows 6 steps"):
         run(chip.layers, [*shown, shown[0]])
     with pytest.raises(ValueError, match="weight_bits = 9"):
         Options(weight_bits=9)
+
+
+def test_inputs_beyond_8_bits_are_cut_and_counted() -> None:
+    chip = quantize(network())
+    bright = images(2)
+    expected = run(chip.layers, chip.encode(bright.clamp(max=1.0)))
+    assert "inputs" not in expected.overflows
+    bright = torch.where(bright > 0.0, bright + 3.0, bright)
+    found = run(chip.layers, chip.encode(bright))
+    assert found.overflows["inputs"] > 0
+    cut = run(chip.layers, [x.clamp(max=127) for x in chip.encode(bright)])
+    assert torch.equal(found.potentials, cut.potentials)
+    with pytest.raises(SaturationError, match="inputs"):
+        run(chip.layers, chip.encode(bright), limits=Limits(strict=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_no_whole_number_stands_for_is_refused(value: float) -> None:
+    """One NaN took the scale of a whole layer with it, without a word."""
+    shown = images(2)
+    shown[0, 3] = value
+    with pytest.raises(ValueError, match="1 of 600 numbers are NaN or infinite"):
+        quantize(network()).encode(shown)
+    for name in ("weight", "trace", "theta.local_rate"):
+        trained = network(rule=Hebbian(trace_decay=0.9))
+        trained.layers[1].state_dict()[name].view(-1)[1] = value
+        with pytest.raises(ValueError, match=f"layer 2: {name} is NaN or infinite"):
+            quantize(trained)
+
+
+def test_weights_that_leave_no_threshold_are_refused() -> None:
+    trained = network()
+    with torch.no_grad():
+        trained.layers[0].weight.mul_(1e6)
+    with pytest.raises(ValueError, match=r"layer 1: its threshold, .*: weights reach .*e"):
+        quantize(trained)
+
+
+def test_products_with_the_smallest_number_of_8_bits_are_exact() -> None:
+    """It has no magnitude in 8 bits: the bound on the sums missed it."""
+    x = torch.full((2, 40_000), -128, dtype=torch.int8)
+    weight = torch.full((40_000, 3), -128, dtype=torch.int8)
+    weight[0] = 127
+    expected = 39_999 * 128 * 128 - 128 * 127
+    assert exact_product(x, weight).tolist() == [[expected] * 3] * 2
 
 
 def test_fixed_point_products_are_rounded() -> None:
