@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.checks import choose
-from hybrid.model.networks import ContextGated, Masks, dense_mask
+from hybrid.model.networks import ContextGated
+from hybrid.model.window.sparse import Masks, dense_mask
 
 Importance = Literal["none", "ewc", "online-ewc", "si"]
 

@@ -18,7 +18,8 @@ from hybrid.learning.iteration import Batch, Iteration, Split
 from hybrid.learning.owned import FADED, owned
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import one_hot_mse
-from hybrid.model.networks import ContextGated, Mask, Masks, dense_mask
+from hybrid.model.networks import ContextGated
+from hybrid.model.window.sparse import Mask, Masks, dense_mask
 
 MetaEpoch = Literal["none", "replay", "own"]
 
@@ -144,12 +145,8 @@ def learn_stream(
         NonFiniteLossError: see `fit`.
         ValueError: if the schedule's epochs are not those of all tasks.
     """
-    if schedule.epochs != (needed := training.epochs * len(stream.views)):
-        raise ValueError(
-            f"schedule.epochs = {schedule.epochs}: {len(stream.views)} tasks of {training.epochs} "
-            f"epochs take {needed}"
-        )
-    return fit(prepared(learner, stream, training, schedule, order, checkpoint, title))
+    how = {"checkpoint": checkpoint, "title": title}
+    return fit(prepared(learner, stream, training, schedule, order, **how))  # type: ignore[arg-type]
 
 
 def prepared(
@@ -158,10 +155,16 @@ def prepared(
     training: StreamTraining,
     schedule: Schedule,
     order: Callable[[int], torch.Generator],
+    *,
     checkpoint: Path | None = None,
     title: str = "training",
 ) -> Training:
-    """Return what `learn_stream` does, prepared."""
+    """Return what `learn_stream` does, prepared; see there for what is raised."""
+    if schedule.epochs != (needed := training.epochs * len(stream.views)):
+        raise ValueError(
+            f"schedule.epochs = {schedule.epochs}: {len(stream.views)} tasks of {training.epochs} "
+            f"epochs take {needed}"
+        )
     network, recorded = learner.network, stream.train.inputs.is_cuda
     learner.dense = learner.dense or recorded
     of_weights = schedule.optimisers(network.weight_parameters(), [], recorded=recorded)
@@ -191,6 +194,7 @@ def prepared(
         title=title,
         steps_per_epoch=ceil(len(stream.views[0].train) / schedule.batch_size),
         recorded=recorded,
+        objective=training,
         alone=None if step is None else "its weights are held by what earlier tasks came to",
     )
 
@@ -217,7 +221,7 @@ class _Trainer(NamedTuple):
         learner.train()
         mixed, masks = self.training.joint, learner.masks(task)
         batches = self._batches(task, generator)
-        with self._own_weights(masks, epoch * len(batches)) as held:
+        with self._own_weights(None if mixed else masks, epoch * len(batches)) as held:
             for numbers in batches:
                 if mixed:
                     yield "weights", self._mixed(numbers, generator)

@@ -221,8 +221,17 @@ def prepared(
         title=title,
         steps_per_epoch=steps_per_epoch,
         recorded=recorded,
-        alone="θ looks past a step of the weights" if bilevel else None,
+        objective=objective,
+        alone=_why_alone(network, objective),
     )
+
+
+def _why_alone(network: EpisodicNetwork, objective: Objective) -> str | None:
+    if objective.bilevel is not None:
+        return "θ looks past a step of the weights"
+    if isinstance(network, FirstOrderMAML):
+        return "it takes gradient steps of its own in each episode"
+    return None
 
 
 def batch_loss(network: nn.Module, batch: EpisodeBatch, name: LossName) -> Tensor:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from hybrid.learning.iteration import Batch, Iteration, Recorded
 from hybrid.learning.lease import LeaseOverError, Leg, Watch, note_legs, over
 from hybrid.learning.schedule import Schedule
 from hybrid.runs.files import sha256
-from hybrid.runs.instructions import model
+from hybrid.runs.instructions import processor
 
 # Names of iterations, and batches for them.
 Lessons = Iterator[tuple[str, Batch]]
@@ -63,6 +63,7 @@ class Training:
         best: is told of every epoch, and kept in the checkpoint too.
         steps_per_epoch: if it is known; for those who measure what an epoch takes.
         recorded: whether iterations are recorded in the first epoch, which makes that one longer.
+        objective: what else decides what is learned, such as the loss.
         alone: why it cannot be done side by side with others; None where it can.
     """
 
@@ -79,6 +80,7 @@ class Training:
     best: BestState | None = None
     steps_per_epoch: int | None = None
     recorded: bool = False
+    objective: Any = None
     alone: str | None = None
 
 
@@ -146,12 +148,17 @@ def fit_several(trained: Several) -> list[list[EpochLog]]:
         if about is not None:
             logs = [[EpochLog(**entry) for entry in epoch] for epoch in about["epochs"]]
             legs = about["legs"]
-            note_legs(legs)
+            note_legs(earlier=legs)
     works: dict[str, Work] = {
         name: Recorded(iteration) if how.recorded else iteration
         for name, iteration in how.iterations.items()
     }
-    machine = model(next(how.network.parameters()).device.type)
+    where = processor(next(how.network.parameters()).device)
+    here: Leg = {
+        "machine": where.get("gpu", where["cpu"]),
+        "instructions": where["instructions"],
+        "seconds": 0.0,
+    }
     # Shown in terminals only: bars of parallel trials would pile up in a notebook.
     epochs = range(len(logs), schedule.epochs)
     bar = tqdm(epochs, desc=how.title, unit="epoch", leave=False, disable=None)
@@ -183,11 +190,13 @@ def fit_several(trained: Several) -> list[list[EpochLog]]:
         if checkpoint is not None:
             kept = {
                 "epochs": [[log.record() for log in row] for row in logs],
-                "legs": [*legs, {"machine": machine, "seconds": round(watch.seconds, 1)}],
+                "legs": [*legs, {**here, "seconds": round(watch.seconds, 1)}],
                 "of": described,
             }
             save_checkpoint(checkpoint, how.network, how.optimisers, kept, how.best)
         watch.end()
+    if epochs:
+        note_legs(here=[{**here, "seconds": round(watch.seconds, 1)}])
     if checkpoint is not None:
         _require_time(0.0, len(logs), schedule)  # what follows, such as tests, takes time too
     return logs
@@ -207,8 +216,10 @@ def _teach(
         if name == reported:
             losses.append(row)
         if not all(map(math.isfinite, row)):
-            wrong = next(loss for loss in row if not math.isfinite(loss))
-            what = f"the loss became {wrong} in epoch {epoch + 1}, batch {max(len(losses), 1)}"
+            number = next(i for i, loss in enumerate(row) if not math.isfinite(loss))
+            which = f" of network {number + 1} of {len(row)}" if len(row) > 1 else ""
+            what = f"the loss{which} became {row[number]} in epoch {epoch + 1}, "
+            what += f"batch {max(len(losses), 1)}" if name == reported else f"learning {name}"
             raise _not_finite(what, epoch, how)
         if name == reported:
             watch.step(len(losses))

@@ -1,4 +1,4 @@
-"""One iteration of training: forward, loss, backward, both optimisers, and the traces.
+"""One iteration of training: forward, loss, backward, optimisers, and the traces.
 
 With a spiking network a GPU spends nearly all its time waiting for Python. There an iteration is
 compiled and recorded once, as a CUDA graph, and then replayed: whoever trains only says which
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 # What an iteration is shown: tensors, such as those of a `Split`, and constants.
 Batch = tuple[Any, ...]
-# Maps the parts of a batch to a scalar: a network, then a loss.
+# Maps the parts of a batch to a scalar, or one for each network: a network, then a loss.
 Measure = Callable[..., Tensor]
 # Iterations before an iteration is recorded: compilers and libraries choose their kernels in them.
 _WARM_UP = 3
@@ -152,6 +152,8 @@ class Recorded:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Train on a batch, and return its loss, which nobody has to read at once."""
+        if any(isinstance(part, tuple) for part in batch):  # of networks with other shapes each
+            return self._run(batch, self._iteration.measure)
         if self._shown is None:
             self._prepare(batch)
         assert self._shown is not None

@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 _PATIENCE: ContextVar[float | None] = ContextVar("patience", default=None)
-_LEGS: ContextVar["list[Leg] | None"] = ContextVar("legs", default=None)
+_LEGS: ContextVar["Legs | None"] = ContextVar("legs", default=None)
 _UNTIL: ContextVar[float | None] = ContextVar("until", default=None)
 # An epoch may take this much longer than those before it.
 _SPARE = 1.2
@@ -84,13 +84,21 @@ class Leg(TypedDict):
     """What one process, of those that shared a training, did of it."""
 
     machine: str  # its processor, or GPU
+    instructions: str  # of its processor
     seconds: float
 
 
+class Legs(NamedTuple):
+    """Who did what of a training."""
+
+    earlier: list[Leg]  # other processes
+    here: list[Leg]
+
+
 @contextmanager
-def legs() -> Iterator[list[Leg]]:
-    """Collect, within the block, the legs of trainings that other processes began."""
-    found: list[Leg] = []
+def legs() -> Iterator[Legs]:
+    """Collect, within the block, the legs of trainings."""
+    found = Legs([], [])
     before = _LEGS.set(found)
     try:
         yield found
@@ -98,10 +106,11 @@ def legs() -> Iterator[list[Leg]]:
         _LEGS.reset(before)
 
 
-def note_legs(earlier: Sequence[Leg]) -> None:
-    """Say which legs a training has behind it."""
+def note_legs(*, earlier: Sequence[Leg] = (), here: Sequence[Leg] = ()) -> None:
+    """Say which legs a training has had."""
     if (found := _LEGS.get()) is not None:
-        found += earlier
+        found.earlier.extend(earlier)
+        found.here.extend(here)
 
 
 @contextmanager

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid.learning.iteration import Iteration
-from hybrid.model.networks import Masks
-from hybrid.model.window.sparse import SparseMask
+from hybrid.model.window.sparse import Masks, SparseMask
 
 # Steps without a gradient after which a step of Adam, (β1 / √β2)^steps of what it was, is far
 # below the rounding of a weight.
@@ -22,6 +21,12 @@ class _Part(NamedTuple):
     own: nn.Parameter  # its entries at the ones of the mask
 
 
+def _is_plain_adam(optimiser: torch.optim.Optimizer) -> bool:
+    """Return whether an optimiser moves what has no gradient by fading moments alone."""
+    plain = type(optimiser) is torch.optim.Adam and len(optimiser.param_groups) == 1
+    return plain and not any(optimiser.param_groups[0][x] for x in ("amsgrad", "weight_decay"))
+
+
 @contextmanager
 def owned(iteration: Iteration, weights: Sequence[Tensor], masks: Masks) -> Iterator[Masks]:
     """Let an iteration train, within the block, the entries of weights at the ones of masks alone.
@@ -32,23 +37,21 @@ def owned(iteration: Iteration, weights: Sequence[Tensor], masks: Masks) -> Iter
     a third of an iteration. An error within the block leaves weights and moments as they were.
 
     Args:
-        iteration: of these weights, with one optimiser, Adam; another one trains them all.
+        iteration: of these weights.
         weights: [out, in].
         masks: of the weights, in their order.
 
     Yields:
-        Masks in whose place the iteration's network is to be called; those given, if they are not
-        sparse, or the optimiser has other weights.
+        Masks in whose place the iteration's network is to be called; those given, where nothing
+        can be spared: they are not sparse, the optimiser has other weights, or is not plain Adam.
     """
-    (whole,) = iteration.optimisers or (None,)
-    if whole is None:
+    optimisers = list(iteration.optimisers)
+    if len(optimisers) != 1 or not _is_plain_adam(optimisers[0]):
         yield masks
         return
+    (whole,) = optimisers
     (group,) = whole.param_groups
     trained = {id(parameter) for parameter in group["params"]}
-    if not isinstance(whole, torch.optim.Adam):
-        yield masks
-        return
     parts = [
         _Part(weight, mask, nn.Parameter(mask.take(weight.detach())))
         for weight, mask in zip(weights, masks, strict=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from hybrid.described import as_json
 from hybrid.learning.fitting import EpochLog, Lessons, Training, fit_several, judged
 from hybrid.learning.iteration import Batch, Iteration, Measure
 from hybrid.model.window.sparse import SparseMask
@@ -25,14 +26,20 @@ def fit_side_by_side(trainings: Sequence[Training]) -> list[list[EpochLog]]:
     """Train networks in place, in one call for each step, and return the logs of each; see `fit`.
 
     Args:
-        trainings: of networks of one form, with one schedule, on equally many batches of the same
-            shapes; checkpoint, title, and what is recorded are those of the first.
+        trainings: of networks of one form, with one schedule and objective, that take as many
+            steps; checkpoint, title, and what is recorded are those of the first.
 
     Raises:
-        ValueError: if they differ in more than values, or one of them has to be alone.
+        ValueError: if there is none, they differ in more than values, or one has to be alone.
         NonFiniteLossError, LeaseOverError: see `fit`.
+
+    Afterwards each network is on its own again; its optimisers are new.
     """
-    rows = fit_several(_SideBySide(trainings))
+    several = _SideBySide(trainings)
+    try:
+        rows = fit_several(several)
+    finally:
+        several.part()
     return [list(logs) for logs in zip(*rows, strict=True)]
 
 
@@ -62,8 +69,18 @@ class Stack(nn.Module):
         self.register_load_state_dict_post_hook(lambda *_: self.tie())
         self.tie()
 
+    def part(self) -> None:
+        """Give each network values of its own: those of the stack no longer follow them."""
+        self.tie()
+        for network in self._networks:
+            for module, name, value in list(_tensors(network)):
+                if isinstance(value, nn.Parameter):
+                    value.data = value.detach().clone()
+                else:
+                    setattr(module, name, value.clone())
+
     def tie(self) -> None:
-        """Let each network have the present values: where they were replaced, views go astray."""
+        """Let each network's values be views of the stack's, also of those that were replaced."""
         for (_, _, whole), *own in zip(*map(_tensors, (self.whole, *self._networks)), strict=True):
             for (module, name, value), part in zip(own, whole.detach().unbind(), strict=True):
                 if isinstance(value, nn.Parameter):
@@ -147,13 +164,16 @@ class _SideBySide:
     """Several trainings as `fit_several` takes them."""
 
     def __init__(self, trainings: Sequence[Training]) -> None:
+        if not trainings:
+            raise ValueError("no trainings: give at least one")
         for own in trainings:
             if own.alone is not None or own.best is not None:
                 reason = own.alone or "its best state is kept"
                 raise ValueError(f"{own.title} cannot be trained side by side: {reason}")
         first = trainings[0]
-        if any(own.schedule != first.schedule for own in trainings):
-            raise ValueError("networks side by side must have one schedule")
+        for what in ("schedule", "objective"):
+            if any(getattr(own, what) != getattr(first, what) for own in trainings):
+                raise ValueError(f"networks side by side must have one {what}")
         self._all, self._stack = trainings, Stack([own.network for own in trainings])
         optimisers = {id(own): self._stacked(own) for own in first.optimisers}
         iterations = {
@@ -165,7 +185,9 @@ class _SideBySide:
             )
             for name, iteration in first.iterations.items()
         }
-        for own in trainings:  # what a lesson asks of one, all of them do
+        # What a lesson asks of one, all of them do.
+        self._before = [(i, i.optimisers) for own in trainings for i in own.iterations.values()]
+        for own in trainings:
             for name, iteration in own.iterations.items():
                 iteration.optimisers = iterations[name].optimisers
         self.how = replace(
@@ -174,6 +196,12 @@ class _SideBySide:
             optimisers=list(optimisers.values()),
             iterations=iterations,
         )
+
+    def part(self) -> None:
+        """Let each training be by itself again."""
+        self._stack.part()
+        for iteration, optimisers in self._before:
+            iteration.optimisers = optimisers
 
     def _stacked(self, optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """Return an optimiser of the whole stack that is otherwise like one of the first."""
@@ -229,7 +257,8 @@ def _tensors(network: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
             yield module, name, value
 
 
-def _form(network: nn.Module) -> tuple[str, list[tuple[str, torch.Size, torch.dtype]]]:
+def _form(network: nn.Module) -> Any:
     """Return all but the values of a network."""
-    tensors = network.state_dict().items()
-    return str(network), [(name, value.shape, value.dtype) for name, value in tensors]
+    built = [as_json(module) for module in network.modules() if hasattr(module, "built_with")]
+    tensors = [(own.shape, own.dtype, own.requires_grad) for *_, own in _tensors(network)]
+    return str(network), built, tensors

@@ -157,9 +157,8 @@ def prepared(
             ceil(len(data.labels) / schedule.batch_size) if isinstance(data, Split) else None
         ),
         recorded=on_gpu,
-        alone=None
-        if not isinstance(network, Convolutional)
-        else "convolutions fill a device alone",
+        objective=loss,
+        alone="convolutions fill a device" if isinstance(network, Convolutional) else None,
     )
 
 

@@ -42,10 +42,7 @@ from hybrid.model.plasticity import (
 from hybrid.model.pooling import Pool
 from hybrid.model.rules import Rewarded
 from hybrid.model.window.choice import Evaluation, Window
-from hybrid.model.window.sparse import SparseMask
-
-Mask = Tensor | SparseMask  # [in, out]
-Masks = Sequence[Mask]
+from hybrid.model.window.sparse import Mask, Masks, SparseMask
 
 
 class Activity(NamedTuple):
@@ -396,11 +393,6 @@ class ContextGated(MetaLearner):
             drive = fade([state.z for state in window.states], self.gain)
         v, weight = windows[-1].states[-1].v, self.readout_weight
         return Activity(_product(v, weight, masks[-1] if masks else None), tuple(windows))
-
-
-def dense_mask(mask: Mask, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return a mask as a dense tensor [in, out]."""
-    return mask.to(dtype) if isinstance(mask, Tensor) else mask.dense(dtype)
 
 
 def _product(x: Tensor, weight: Tensor, mask: Mask | None) -> Tensor:

@@ -85,7 +85,7 @@ class Unavailable:
     where: str
 
 
-class Scale(NamedTuple):
+class Computation(NamedTuple):
     """How a row at the paper's scale was computed."""
 
     machine: str  # processor, or GPU, that trained
@@ -103,7 +103,7 @@ class Row:
     profile: str | None = None  # None: no record speaks to it, or nobody asked where from
     seeds: tuple[int, ...] = ()
     minutes: float | None = None  # of a trial, the median
-    scale: Scale | None = None  # of rows at the paper's scale that have records
+    computation: Computation | None = None  # of rows at the paper's scale that have records
 
     @property
     def one_run(self) -> str:
@@ -295,24 +295,24 @@ def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
 
 def _at_scale(rows: Sequence[Row]) -> list[str]:
     """Return a table of the rows at the paper's scale, if there are any, and an empty line."""
-    head = ("at the paper's scale", "n", "machine", "precision", "min", "last epoch")
-    cells = [
-        (
-            row.claim.text,
-            str(row.estimate.n),
-            row.scale.machine,
-            row.scale.precision,
-            _number(row.minutes and round(row.minutes)),
-            f"{row.estimate} {row.claim.unit}".strip(),
-            "-" if row.scale.best is None else f"{row.scale.best:.2f} {row.claim.unit}".strip(),
-        )
-        for row in rows
-        if row.scale is not None and row.estimate is not None
-    ]
+    head = (
+        *("at the paper's scale", "n", "machine", "precision", "min"),
+        *("last epoch", "best test epoch"),
+    )
+    cells = []
+    for row in rows:
+        how, estimate, unit = row.computation, row.estimate, row.claim.unit
+        if how is None or estimate is None:
+            continue
+        minutes = "-" if row.minutes is None else f"{row.minutes:.0f}"
+        best = "-" if how.best is None else f"{how.best:.2f} {unit}".strip()
+        last = f"{estimate} {unit}".strip()
+        parts = (str(estimate.n), how.machine, how.precision, minutes)
+        cells.append((row.claim.text, *parts, last, best))
     if not cells:
         return []
-    text = "The last epoch counts; the best test epoch, chosen on test data, is what others report."
-    return [*_table((*head, "best test epoch"), cells), "", text, ""]
+    text = "The last epoch counts; beside it, what choosing an epoch on test data would have given."
+    return [*_table(head, cells), "", text, ""]
 
 
 def waiting(rows: Sequence[Row]) -> list[str]:

@@ -12,6 +12,10 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 # MKL, torch's own loops, oneDNN; and one thread, because sums depend on how they are shared out.
 ENVIRONMENT = {
@@ -22,6 +26,7 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
 }
 
+# Modules of those whose name is another; a machine that only trains may lack them.
 _MODULES = {"scikit-image": "skimage"}
 FIXED = "AVX2, fixed"  # how a record calls them
 
@@ -34,19 +39,19 @@ def fixed() -> bool:
     return asked and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
-def processor(device: str) -> dict[str, str]:
+def processor(device: "torch.device") -> dict[str, str]:
     """Return what decides the last bits of a result here: processor, instructions, libraries.
 
     Args:
-        device: kind of the one that computes; the instructions are those of the CPU alone.
+        device: computes; the instructions are those of the CPU alone.
     """
     import torch
 
     libraries = ("numpy", "scipy", "scikit-image")
-    repeats = device == "cpu" and fixed()
+    repeats = device.type == "cpu" and fixed()
     return {
-        "cpu": model("cpu"),
-        **({"gpu": model(device)} if device == "cuda" else {}),
+        "cpu": _processor_name(),
+        **({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
         "instructions": FIXED if repeats else torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         **{name: version(name) for name in libraries if find_spec(_MODULES.get(name, name))},
@@ -54,12 +59,8 @@ def processor(device: str) -> dict[str, str]:
 
 
 @cache
-def model(device: str) -> str:
-    """Return the name of the processor, or of the present GPU, as far as the system tells."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name()
+def _processor_name() -> str:
+    """Return the processor's name, as far as the system tells."""
     listed = Path("/proc/cpuinfo")
     lines = listed.read_text("utf-8").splitlines() if listed.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

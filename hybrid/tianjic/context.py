@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from hybrid.model.coding import LastMembrane
-from hybrid.model.networks import ContextGated, Masks, dense_mask
+from hybrid.model.networks import ContextGated
+from hybrid.model.window.sparse import Masks, dense_mask
 from hybrid.tianjic.cores import WIDE, Limits, Local, Outcome, dendrite, run
 from hybrid.tianjic.fixed import Overflows, multiplier_for, shifted, weights_of
 from hybrid.tianjic.quantize import DEFAULT, PEAK, ChipNetwork, Options, dense_shape, integer_layer

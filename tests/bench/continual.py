@@ -14,8 +14,9 @@ from hybrid.learning.iteration import Iteration
 from hybrid.learning.owned import owned
 from hybrid.learning.training import one_hot_mse
 from hybrid.model.drive import Drive, Static, fade
-from hybrid.model.networks import ContextGated, Masks
+from hybrid.model.networks import ContextGated
 from hybrid.model.neurons import Rectangle, spike
+from hybrid.model.window.sparse import Masks
 
 SAMPLES = 100
 

@@ -20,7 +20,7 @@ from hybrid.paths import project_root
 from hybrid.report.scoreboard import (
     BEGIN,
     END,
-    Scale,
+    Computation,
     as_markdown,
     between_markers,
     judge,
@@ -232,19 +232,21 @@ def test_rows_at_the_papers_scale_say_how_they_were_computed() -> None:
         }
         for seed in range(2)
     ]
-    scale = board._scale(records, claim)
-    assert scale == Scale("NVIDIA H200, a processor", "bfloat16 and float32", pytest.approx(99.25))
+    how = board._computation(records, claim)
+    assert how == Computation(
+        "NVIDIA H200, a processor", "bfloat16 and float32", pytest.approx(99.25)
+    )
     judged = judge(claim, np.array([99.1, 99.1]))
     row = replace(judged, profile="paper", seeds=(1, 2), minutes=10.0)
-    text = as_markdown([replace(row, scale=scale)], [])
+    text = as_markdown([replace(row, computation=how)], [])
     assert "| NVIDIA H200, a processor | bfloat16 and float32 | 10 | 99.1" in text
     assert "| 99.25 % |" in text
     assert "at the paper's scale" not in as_markdown([row], [])
     del records[0]["result"]["epochs"][0]["test"]
-    assert board._scale(records, claim).best is None
+    assert board._computation(records, claim).best is None
     difference = replace(claim, id="continual/mnist-authors/HP-sparse GP")
     both = [
         {**record, "request": {**record["request"], "method": {"name": name}}}
         for record, name in zip(records[1:] * 2, ("HP", "sparse GP"), strict=True)
     ]
-    assert board._scale(both, difference).best == 0.0
+    assert board._computation(both, difference).best == 0.0

@@ -105,12 +105,12 @@ def test_what_fits_a_lease_can_be_measured_together() -> None:
 def test_a_watched_test_set_has_no_influence(together: bool) -> None:
     """All is as without watching, but for the test accuracy of each epoch."""
     own = trials("fault_tolerance", 2)
-    watched = [replace(t, settings=replace(t.settings, watched=True)) for t in own]
+    watched = [replace(t, settings=replace(t.settings, test_each_epoch=True)) for t in own]
     plain, seen = (run(these, None, side_by_side=together) for these in (own, watched))
     for record, other in zip(plain, seen, strict=True):
         shown = [epoch.pop("test") for epoch in other["result"]["epochs"]]
         assert len(shown) == 2
         assert all(0.0 < share <= 1.0 for share in shown)
         assert other["result"] == record["result"]
-        assert "watched" not in record["request"]["settings"]
-        assert other["request"]["settings"]["watched"] is True
+        assert "test_each_epoch" not in record["request"]["settings"]
+        assert other["request"]["settings"]["test_each_epoch"] is True

@@ -24,10 +24,10 @@ from hybrid.learning.iteration import Iteration, Split
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import one_hot_mse
 from hybrid.model.layers import InitialMeta
-from hybrid.model.networks import ContextGated, Masks
+from hybrid.model.networks import ContextGated
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
-from hybrid.model.window.sparse import random_masks
+from hybrid.model.window.sparse import Masks, random_masks
 
 SIZES = (12, 40, 30, 3)
 TASKS = 3

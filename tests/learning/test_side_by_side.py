@@ -14,10 +14,11 @@ from hybrid.learning import continual, episodic, fitting, training
 from hybrid.learning.checkpoint import BestState
 from hybrid.learning.consolidation import Consolidation
 from hybrid.learning.continual import Learner, Stream, StreamTraining, View
+from hybrid.learning.episodic import FirstOrderMAML
 from hybrid.learning.fitting import EpochLog, Training, fit
 from hybrid.learning.iteration import Iteration, Recorded, Split, moments
 from hybrid.learning.schedule import Schedule
-from hybrid.learning.side_by_side import fit_side_by_side
+from hybrid.learning.side_by_side import _SideBySide, fit_side_by_side
 from hybrid.model.coding import LastMembrane, Poisson
 from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, FewShotReadOut
@@ -57,8 +58,8 @@ def dense(
 ) -> Training:
     """A fully connected network; its samples are its own."""
     network = FullyConnected(
-        (12, 9, 3), neuron=NEURON, rule=rule, readout=LastMembrane(), steps=4, tau=5.0,
-        generator=source(seed), initial_meta=META, **how,
+        (12, 9, 3), neuron=NEURON, rule=rule, readout=LastMembrane(), steps=4,
+        generator=source(seed), initial_meta=META, **{"tau": 5.0, **how},
     ).double()  # fmt: skip
     with torch.no_grad():
         network.layers[0].weight.mul_(4.0)
@@ -67,7 +68,7 @@ def dense(
     return training.prepared(network, data, data, schedule, order(seed))
 
 
-def stream_of_tasks(rule: LocalRule | None, seed: int) -> Training:
+def stream_of_tasks(rule: LocalRule | None, seed: int, importance: Any = "none") -> Training:
     """Three tasks under masks; θ learns between them from replayed ones."""
     sizes, schedule = (12, 40, 30, 3), replace(SCHEDULE, epochs=6, milestones=(4,))
     network = ContextGated(
@@ -99,8 +100,8 @@ def stream_of_tasks(rule: LocalRule | None, seed: int) -> Training:
     return continual.prepared(learner, Stream(data, data, views), teaching, schedule, order(seed))
 
 
-def episodes(rule: LocalRule | None, seed: int) -> Training:
-    """A normalised embedding, and episodes of drawings of their own."""
+def episodes(rule: LocalRule | None, seed: int, *, shared: bool = False) -> Training:
+    """A normalised embedding, and episodes of drawings of their own, or of few that they share."""
     embedding = Embedding((3, 4), image=(1, 8, 8), normalised=True, generator=source(seed))
     head = FewShotReadOut(
         embedding.features, 3, neuron=NEURON, rule=rule, label_current=4.0, generator=source(seed)
@@ -111,7 +112,8 @@ def episodes(rule: LocalRule | None, seed: int) -> Training:
 
     def drawn(generator: torch.Generator) -> Iterator[episodic.MetaBatch]:
         for _ in range(4):
-            images = torch.rand(10, 1, 8, 8, generator=generator, dtype=torch.float64)
+            count = 10 + (int(torch.randint(3, (), generator=generator)) if shared else 0)
+            images = torch.rand(count, 1, 8, 8, generator=generator, dtype=torch.float64)
             support, query = torch.arange(10).split([6, 4])
             labels = torch.randperm(6, generator=generator) % 3
             batch = (images, support.view(2, 3), labels.view(2, 3), query.view(2, 2))
@@ -137,6 +139,7 @@ KINDS: dict[str, Callable[[int], Training]] = {
     "tasks, HP": partial(stream_of_tasks, RULE),
     "episodes, GP": partial(episodes, None),
     "episodes, HP": partial(episodes, RULE),
+    "episodes of shared drawings": partial(episodes, RULE, shared=True),
 }
 
 
@@ -173,14 +176,39 @@ def test_several_end_as_one_at_a_time(
     assert any(not close(a, b) for a, b in zip(*ends[:2], strict=True)), "seeds must differ"
 
 
-def test_one_iteration_has_the_moments_of_all() -> None:
-    """A trained network can be trained on alone, and so can the stack after a kill."""
-    alone, together = ([KINDS["HP"](seed) for seed in SEEDS] for _ in range(2))
+@pytest.mark.parametrize("kind", ["HP", "tasks, HP"])
+def test_afterwards_each_can_be_trained_by_itself(kind: str) -> None:
+    """Also after a refusal: nothing of the stack is left in it."""
+    alone, together = ([KINDS[kind](seed) for seed in SEEDS] for _ in range(2))
+    fit_side_by_side(together)
     for own in alone:
         fit(own)
-    fit_side_by_side(together)
-    stacked = together[0].iterations["both"].optimisers
-    for i, optimiser in enumerate(stacked):
+    for own, mine in zip(alone, together, strict=True):
+        for again in (own, mine):
+            for optimiser in again.optimisers:
+                optimiser.state.clear()
+            if "tasks" in kind:
+                again.network.done.zero_()
+            fit(again)
+        states = own.network.state_dict(), mine.network.state_dict()
+        for name, value in states[0].items():
+            assert close(states[1][name], value), name
+    refused = [dense(None, seed, encode=Poisson()) for seed in SEEDS]
+    with pytest.raises(ValueError, match="draw at random"):
+        fit_side_by_side(refused)
+    before = [p.detach().clone() for p in refused[1].network.parameters()]
+    fit(refused[1])
+    moved = zip(refused[1].network.parameters(), before, strict=True)
+    assert not any(torch.equal(p, old) for p, old in moved)
+
+
+def test_moments_are_those_of_all() -> None:
+    alone = [KINDS["HP"](seed) for seed in SEEDS]
+    several = _SideBySide([KINDS["HP"](seed) for seed in SEEDS])
+    for own in alone:
+        fit(own)
+    fitting.fit_several(several)
+    for i, optimiser in enumerate(several.how.optimisers):
         each = [moments(own.optimisers[i]) for own in alone]
         for whole, *parts in zip(moments(optimiser), *each, strict=True):
             assert close(whole.expand(3) if whole.ndim == 0 else whole, torch.stack(parts))
@@ -218,8 +246,20 @@ def test_what_cannot_be_side_by_side_is_refused() -> None:
         ("draw at random", [dense(None, seed, encode=Poisson()) for seed in SEEDS]),
         ("best state", [replace(KINDS["HP"](seed), best=BestState()) for seed in SEEDS]),
     ]  # fmt: skip
-    held = [stream_of_tasks(None, seed) for seed in SEEDS]
-    cases.append(("held by what", [replace(own, alone="held by what") for own in held]))
+    cases.append(("held by what earlier", [stream_of_tasks(None, s, "ewc") for s in SEEDS]))
+    cases.append(("give at least one", []))
+    frozen = [dense(RULE, seed) for seed in SEEDS]
+    next(frozen[1].network.parameters()).requires_grad_(False)
+    cases.append(("one form", frozen))
+    cases.append(("one form", [dense(RULE, 1), dense(RULE, 2, tau=1.0)]))
+    other_loss = replace(dense(RULE, 2), objective=torch.nn.functional.cross_entropy)
+    cases.append(("one objective", [dense(RULE, 1), other_loss]))
+    maml = FirstOrderMAML(
+        Embedding((3,), image=(1, 8, 8)), 3, steps=1, rate=0.1, generator=source(1)
+    )
+    drawn, validate = (lambda _: iter(())), (lambda: 0.0)
+    how = (drawn, validate, SCHEDULE, order(1), episodic.Objective())
+    cases.append(("gradient steps of its own", [episodic.prepared(maml, *how) for _ in range(2)]))
     three = Split(torch.rand(21, 12).double(), torch.arange(21) % 3)
     more = training.prepared(dense(RULE, 1).network, three, three, SCHEDULE, order(1))
     inputs = Split(torch.rand(28, 12).double(), torch.arange(28) % 3)

@@ -114,9 +114,14 @@ def test_what_cannot_work_is_said(tmp_path: Path) -> None:
         ("holds other things", ["mine", *ASKED]),
         ("unknown", ["parcel", "nonsense"]),
         ("no_such.py", ["parcel", *ASKED, "--data", "no_such.py:make"]),
+        ("sklearn is not on a bare machine; it takes what numpy alone reads", ["digits", *ASKED]),
     ):
         done = script(sys.executable, SCRIPT, "prepare", *arguments, cwd=tmp_path)
         assert done.returncode == 1
         assert words in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
     assert (tmp_path / "mine" / "notes").read_text() == "mine"
+    (tmp_path / "home" / "go").mkdir(parents=True)
+    done = script(sys.executable, SCRIPT, "prepare", "home", *ASKED, cwd=tmp_path)
+    assert "holds other things" in done.stderr
+    assert (tmp_path / "home" / "go").exists()

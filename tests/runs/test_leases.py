@@ -71,7 +71,8 @@ def test_trained_on_one_machine_and_tested_on_another(
     own = trial("fault_tolerance")
     whole = run(own, Store(tmp_path / "whole"))
     here, away = tmp_path / "here", Store(tmp_path / "away")
-    monkeypatch.setattr(fitting, "model", lambda device: "a borrowed GPU")
+    where = {"cpu": "a CPU", "gpu": "a borrowed GPU", "instructions": "AVX512"}
+    monkeypatch.setattr(fitting, "processor", lambda device: where)
     for _ in range(2):  # it goes on waiting
         with pytest.raises(LeaseOverError, match="HP-seed1 is trained and waits for its tests"):
             run(own, Store(here), untested=True)
@@ -81,6 +82,7 @@ def test_trained_on_one_machine_and_tested_on_another(
     assert record is not None
     (leg,) = record["about"]["legs"]
     assert leg["machine"] == "a borrowed GPU"
+    assert record["about"]["instructions"] == "of several", "its bits need not repeat"
     assert record["about"]["seconds"] > leg["seconds"] > 0.0
     with pytest.raises(ValueError, match="takes a store on this machine"):
         run_all([own], store=None, jobs=1, device=torch.device("cpu"), title="", untested=True)
@@ -230,4 +232,4 @@ def test_what_fits_by_command() -> None:
     done = CliRunner().invoke(app, [*asked, "--device", "cpu"])
     assert done.exit_code == 0, done.output
     assert "digits-GP" in done.output
-    assert "leases/trial" in done.output
+    assert "leases" in done.output

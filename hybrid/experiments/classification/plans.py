@@ -234,7 +234,7 @@ PLANS: dict[Profile, Plan[ClassificationSettings]] = {
     "paper": (
         Group(
             settings=tuple(
-                replace(own, watched=True)
+                replace(own, test_each_epoch=True)
                 for own in (MNIST_NETWORK, FASHION_NETWORK, CIFAR10_NETWORK)
             ),
             methods=("GP", "HP"),

@@ -12,8 +12,8 @@ from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.samples import shape_of
 from hybrid.learning.consolidation import Consolidation, Importance
 from hybrid.learning.continual import Learner, MetaEpoch
-from hybrid.model.networks import ContextGated, Masks
-from hybrid.model.window.sparse import random_masks
+from hybrid.model.networks import ContextGated
+from hybrid.model.window.sparse import Masks, random_masks
 from hybrid.runs.seeds import torch_stream
 
 

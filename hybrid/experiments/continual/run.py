@@ -60,7 +60,8 @@ def begin(trial: Trial[ContinualSettings, ContinualMethod], place: Place) -> Beg
         fisher_samples=settings.penalty.fisher_samples,
     )
     order = partial(torch_stream, trial.seed, "order")
-    how = prepared(learner, stream, training, schedule, order, place.checkpoint, trial.name)
+    kept = {"checkpoint": place.checkpoint, "title": trial.name}
+    how = prepared(learner, stream, training, schedule, order, **kept)  # type: ignore[arg-type]
     return Begun(how, lambda logs: _finish(trial, learner, stream, logs))
 
 

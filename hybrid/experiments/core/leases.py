@@ -41,7 +41,7 @@ def measure(
     *,
     side_by_side: bool = False,
 ) -> list[Fitting]:
-    """Train one trial of each kind for some seconds, as a run would, and say what an epoch takes.
+    """Train one trial of each kind, or all, for some seconds, and say what an epoch takes.
 
     Args:
         trials: of one experiment; those that differ by their seed alone are one kind.
@@ -84,13 +84,13 @@ def as_text(found: Sequence[Fitting], minutes: float) -> str:
     if not found:
         return "none of these trials trains a network"
     width = max(len(kind.name) for kind in found)
-    head = f"{'':{width}s}  s/epoch  epochs  min/trial  epochs/lease  leases/trial  seeds"
+    head = f"{'':{width}s}  s/epoch  epochs  training min  epochs/lease  leases  seeds"
     lines = [head]
     for kind in found:
         fit, whole = kind.epochs_in(minutes), kind.epochs * kind.seconds / 60.0
         leases = str(ceil(kind.epochs / fit)) if fit else "never"
         lines.append(
-            f"{kind.name:{width}s}  {kind.seconds:7.1f}  {kind.epochs:6d}  {whole:9.1f}  "
-            f"{fit:12d}  {leases:>12s}  {kind.seeds:5d}"
+            f"{kind.name:{width}s}  {kind.seconds:7.1f}  {kind.epochs:6d}  {whole:12.1f}  "
+            f"{fit:12d}  {leases:>6s}  {kind.seeds:5d}"
         )
     return "\n".join(lines)

@@ -47,8 +47,8 @@ class NetworkSettings(Settings):
         encode: how an input becomes T steps; None shows it as it is at each step.
         theta: θ learned by gradients; fixed at its random start; or all but a gain of always 1.
         readout_scale: factor of the read-out's initial weights.
-        watched: whether test accuracy is logged after each epoch, to see what choosing an epoch by
-            it would gain; nothing is chosen by it.
+        test_each_epoch: whether test accuracy is logged after each epoch, to see what choosing an
+            epoch by it would gain; nothing is chosen by it.
 
     Raises ValueError, naming the field, for values that make no sense.
     """
@@ -65,7 +65,7 @@ class NetworkSettings(Settings):
     encode: Encode | None = None
     theta: ThetaUse = "learned"
     readout_scale: float = 1.0
-    watched: bool = field(default=False, metadata=LATER)
+    test_each_epoch: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -225,7 +225,7 @@ class Labelled(Generic[SettingsT, MethodT]):
         kept, held_out = split_numbers(trial.settings, trial.seed, samples)
         inputs = self.inputs(trial.settings, samples.train).to(place.device)
         labels = torch.from_numpy(samples.train_labels).to(place.device)
-        watched = isinstance(trial.settings, NetworkSettings) and trial.settings.watched
+        tested = isinstance(trial.settings, NetworkSettings) and trial.settings.test_each_epoch
         return prepared(
             network,
             Split(inputs[kept], labels[kept]),
@@ -236,7 +236,7 @@ class Labelled(Generic[SettingsT, MethodT]):
             title=trial.name,
             augment=self.augment(trial),
             best=best,
-            test=self._test_samples(trial.settings, samples, place) if watched else None,
+            test=self._test_samples(trial.settings, samples, place) if tested else None,
         )
 
     def _test_samples(self, settings: SettingsT, samples: Samples, place: Place) -> Split:

@@ -33,7 +33,7 @@ from hybrid.runs.files import (
     tensor_bytes,
     write_atomically,
 )
-from hybrid.runs.instructions import processor
+from hybrid.runs.instructions import FIXED, processor
 from hybrid.runs.store import Json, Store
 from hybrid.version import __version__
 
@@ -127,7 +127,10 @@ def trained(begun: Sequence[Begun]) -> list[list[EpochLog]]:
     if len(begun) == 1:
         return [fit(own) for own in trainings] or [[]]
     if len(trainings) < len(begun):
-        raise ValueError("nothing is trained, so that nothing can be side by side")
+        raise ValueError(
+            "one of these methods trains nothing by itself, so that nothing can be side by side: "
+            "leave it out with --method, and run it without --side-by-side"
+        )
     return fit_side_by_side(trainings)
 
 
@@ -148,7 +151,7 @@ class Task(NamedTuple):
 class Computed(NamedTuple):
     """What a worker sends back."""
 
-    result: Json  # the same for the same request on the same kind of machine
+    result: Json  # the same for the same request, but for rounding
     about: Json  # where and how it ran
     weights: bytes
 
@@ -170,26 +173,31 @@ def compute(task: Task) -> list[Computed] | str:
     if place.until is not None and over(until=place.until):
         return "not begun"
     try:
-        with lease(place.until), legs() as earlier:
+        with lease(place.until), legs() as done_by:
             begun = [own.experiment.begin(own, place) for own in trials]
             logs = trained(begun)
+            if place.untested and not all(own.training for own in begun):
+                return "trains nothing by itself"
             if place.untested:
                 return "is trained and waits for its tests"
             done = [own.finish(log) for own, log in zip(begun, logs, strict=True)]
     except LeaseOverError as stop:
         return str(stop)
-    seconds = time.perf_counter() - began + sum(leg["seconds"] for leg in earlier)
+    seconds = time.perf_counter() - began + sum(leg["seconds"] for leg in done_by.earlier)
+    where = processor(place.device)
+    if len(trials) > 1 or any(leg["instructions"] != FIXED for leg in done_by.earlier):
+        where["instructions"] = "of several"  # whose bits need not repeat
     about: Json = {
         "seconds": round(seconds / len(trials), 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "hybrid": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
-        **processor(place.device.type),
+        **where,
         "device": str(place.device),
         "source": (source or source_sha256())[:16],
         **({"side by side": len(trials)} if len(trials) > 1 else {}),
-        **({"legs": earlier} if earlier else {}),  # of the training, in other processes
+        **({"legs": [*done_by.earlier, *done_by.here]} if done_by.earlier else {}),
     }
     return [
         Computed(result, about, tensor_bytes(network.cpu().state_dict(), {"trial": own.name}))
@@ -214,7 +222,8 @@ def run_all(
     On a cluster nothing is shared: a trial that another machine has begun is begun anew.
 
     Raises:
-        LeaseOverError: if `minutes` were not enough; the message says how far each trial came.
+        LeaseOverError: if `minutes` were not enough, or trials are `untested`; the message says how
+            far each trial came.
         ValueError: if two trials are the same, a worker has other code, `minutes` are given where
             nothing is kept, or trials cannot be `side_by_side`.
     """
@@ -270,10 +279,12 @@ def run_all(
         if (checkpoint := tasks[i].place.checkpoint) is not None:
             checkpoint.unlink(missing_ok=True)
     if left:
-        why = "it was asked to train only" if untested else "the time is over"
+        why, further = "the time is over", ""
+        if untested:
+            why, further = "it was asked to train only", ", without --untested to test"
         raise LeaseOverError(
             f"{why}: {len(records)} of {len(trials)} trials are finished, and "
-            f"{', '.join(sorted(left))}; run the same again to go on"
+            f"{', '.join(sorted(left))}; run the same again to go on{further}"
         )
     return [records[number] for number in range(len(trials))]
 

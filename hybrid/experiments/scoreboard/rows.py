@@ -11,7 +11,7 @@ from hybrid.experiments.core.experiment import Profile
 from hybrid.experiments.core.records import Records, label_of
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.report.estimate import Floats
-from hybrid.report.scoreboard import Claim, Row, Scale, load_claims, scoreboard
+from hybrid.report.scoreboard import Claim, Computation, Row, load_claims, scoreboard
 from hybrid.runs.store import Json
 
 
@@ -48,11 +48,11 @@ def _with_runs(row: Row) -> Row:
         by_method.setdefault(method, set()).add(record["request"]["seed"])
     seeds = sorted(set.intersection(*by_method.values()))
     minutes = float(np.median([r["about"]["seconds"] for r in own or behind])) / 60.0
-    scale = _scale(own or behind, claim) if claim.profile == "paper" else None
-    return replace(row, profile=claim.profile, seeds=tuple(seeds), minutes=minutes, scale=scale)
+    how = _computation(own or behind, claim) if claim.profile == "paper" else None
+    return replace(row, profile=claim.profile, seeds=tuple(seeds), minutes=minutes, computation=how)
 
 
-def _scale(records: Sequence[Json], claim: Claim) -> Scale:
+def _computation(records: Sequence[Json], claim: Claim) -> Computation:
     """Return how records at the paper's scale were computed."""
     machines = {
         leg["machine"]
@@ -61,7 +61,7 @@ def _scale(records: Sequence[Json], claim: Claim) -> Scale:
     }
     mixed = {record["request"]["settings"]["schedule"]["mixed_precision"] for record in records}
     named = {True: "bfloat16 and float32", False: "float32"}
-    return Scale(
+    return Computation(
         machine=", ".join(sorted(machines)),
         precision=" or ".join(sorted(named[own] for own in mixed)),
         best=_of_best_epochs(records, claim),
@@ -79,7 +79,7 @@ def _of_best_epochs(records: Sequence[Json], claim: Claim) -> float | None:
     for method in claim.methods:
         own = [r for r in records if r["request"]["method"]["name"] == method]
         epochs = [[epoch.get("test") for epoch in record["result"]["epochs"]] for record in own]
-        if not own or any(None in tests for tests in epochs):
+        if not own or any(None in tests or not tests for tests in epochs):
             return None
         means.append(100.0 * float(np.mean([max(tests) for tests in epochs])))
     return means[0] if len(means) == 1 else means[0] - means[1]

@@ -116,6 +116,15 @@ class SparseMask:
         return turned.product(y, values[order])
 
 
+Mask = Tensor | SparseMask  # [in, out]
+Masks = Sequence[Mask]
+
+
+def dense_mask(mask: Mask, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return a mask as a dense tensor [in, out]."""
+    return mask.to(dtype) if isinstance(mask, Tensor) else mask.dense(dtype)
+
+
 def random_masks(
     sizes: Sequence[int], density: float, generator: torch.Generator
 ) -> tuple[SparseMask, ...]:
