@@ -92,16 +92,21 @@ class Several(Protocol):
         """All but what follows."""
         ...
 
+    @property
+    def each(self) -> Sequence[Training]:
+        """The trainings that it is made of."""
+        ...
+
     def lessons(self, sources: Sequence[torch.Generator]) -> Lessons:
         """Return what is done in one epoch, see `Training`; batches are those of all networks."""
         ...
 
-    def judge(self) -> list[tuple[float, float | None]]:
-        """Return the accuracy of each network on held-out data, and on test data if asked."""
+    def gather(self) -> None:
+        """Take over what the trainings' networks and optimisers have come to."""
         ...
 
-    def orders(self, epoch: int) -> list[torch.Generator]:
-        """Return the generator of an epoch for each network."""
+    def scatter(self) -> None:
+        """Let the trainings' networks and optimisers have what this has come to."""
         ...
 
 
@@ -110,14 +115,18 @@ class _One(NamedTuple):
 
     how: Training
 
+    @property
+    def each(self) -> Sequence[Training]:
+        return [self.how]
+
     def lessons(self, sources: Sequence[torch.Generator]) -> Lessons:
         return self.how.lessons(sources[0])
 
-    def judge(self) -> list[tuple[float, float | None]]:
-        return [judged(self.how)]
+    def gather(self) -> None:
+        pass
 
-    def orders(self, epoch: int) -> list[torch.Generator]:
-        return [self.how.order(epoch)]
+    def scatter(self) -> None:
+        pass
 
 
 def judged(training: Training) -> tuple[float, float | None]:
@@ -140,35 +149,33 @@ def fit(training: Training) -> list[EpochLog]:
 
 def fit_several(trained: Several) -> list[list[EpochLog]]:
     """Train networks in place and return, for each epoch, one log for each; see `fit`."""
-    how, logs, legs = trained.how, list[list[EpochLog]](), list[Leg]()
-    schedule, checkpoint = how.schedule, how.checkpoint
-    described = _description(how.network, how.optimisers, schedule)
-    if checkpoint is not None:
-        about = load_checkpoint(checkpoint, how.network, how.optimisers, how.best, of=described)
-        if about is not None:
-            logs = [[EpochLog(**entry) for entry in epoch] for epoch in about["epochs"]]
-            legs = about["legs"]
-            note_legs(earlier=legs)
+    how, each = trained.how, trained.each
+    schedule, kept = how.schedule, [own for own in each if own.checkpoint is not None]
+    logs, legs = zip(*map(_resumed, each), strict=True)
+    if len({len(own) for own in logs}) > 1:
+        ends = ", ".join(f"{own.title} {len(log)}" for own, log in zip(each, logs, strict=True))
+        raise ValueError(f"epochs behind them: {ends}: train those alone that are behind")
+    trained.gather()
     works: dict[str, Work] = {
         name: Recorded(iteration) if how.recorded else iteration
         for name, iteration in how.iterations.items()
     }
     where = processor(next(how.network.parameters()).device)
-    here: Leg = {
-        "machine": where.get("gpu", where["cpu"]),
-        "instructions": where["instructions"],
-        "seconds": 0.0,
-    }
+
+    def leg() -> Leg:
+        machine, share = where.get("gpu", where["cpu"]), round(watch.seconds / len(each), 1)
+        return {"machine": machine, "instructions": where["instructions"], "seconds": share}
+
     # Shown in terminals only: bars of parallel trials would pile up in a notebook.
-    epochs = range(len(logs), schedule.epochs)
+    epochs = range(len(logs[0]), schedule.epochs)
     bar = tqdm(epochs, desc=how.title, unit="epoch", leave=False, disable=None)
-    watch = Watch(schedule.epochs - len(logs), how.steps_per_epoch, recorded=how.recorded)
+    watch = Watch(len(epochs), how.steps_per_epoch, recorded=how.recorded)
     for epoch in bar:
-        if checkpoint is not None:
+        if kept:
             _require_time(watch.longest, epoch, schedule)
         watch.begin()
         schedule.set_rates(how.optimisers, epoch)
-        sources = trained.orders(epoch)
+        sources = [own.order(epoch) for own in each]
         # May draw from them before torch's global generator is seeded.
         lessons = trained.lessons(sources)
         with seeded(*sources):
@@ -178,28 +185,47 @@ def fit_several(trained: Several) -> list[list[EpochLog]]:
                 if not bool(values.isfinite().all()):
                     what = f"{name} is no longer finite after epoch {epoch + 1}"
                     raise _not_finite(what, epoch, how)
-            found = zip(losses, trained.judge(), strict=True)
-            logs.append([EpochLog(loss, *accuracies) for loss, accuracies in found])
+            trained.scatter()
+            for own, log, loss in zip(each, logs, losses, strict=True):
+                log.append(EpochLog(loss, *judged(own)))
+        last = [log[-1] for log in logs]
         loss, validation = (
-            sum(getattr(log, name) for log in logs[-1]) / len(losses)
-            for name in ("loss", "validation")
+            sum(getattr(log, name) for log in last) / len(last) for name in ("loss", "validation")
         )
         bar.set_postfix(loss=f"{loss:.4f}", validation=f"{validation:.3f}")
         if how.best is not None:
             how.best.see(epoch + 1, validation, how.network)
-        if checkpoint is not None:
-            kept = {
-                "epochs": [[log.record() for log in row] for row in logs],
-                "legs": [*legs, {**here, "seconds": round(watch.seconds, 1)}],
-                "of": described,
-            }
-            save_checkpoint(checkpoint, how.network, how.optimisers, kept, how.best)
+        for own, log, earlier in zip(each, logs, legs, strict=True):
+            _keep(own, log, [*earlier, leg()])
         watch.end()
     if epochs:
-        note_legs(here=[{**here, "seconds": round(watch.seconds, 1)}])
-    if checkpoint is not None:
-        _require_time(0.0, len(logs), schedule)  # what follows, such as tests, takes time too
-    return logs
+        for own in each:
+            note_legs(own.title, [leg()], here=True)
+    if kept:
+        _require_time(0.0, schedule.epochs, schedule)  # what follows, such as tests, takes time too
+    return [list(row) for row in zip(*logs, strict=True)]
+
+
+def _resumed(how: Training) -> tuple[list[EpochLog], list[Leg]]:
+    """Restore what a checkpoint keeps, and return the logs so far and who made them."""
+    if how.checkpoint is None:
+        return [], []
+    of = _description(how.network, how.optimisers, how.schedule)
+    about = load_checkpoint(how.checkpoint, how.network, how.optimisers, how.best, of=of)
+    if about is None:
+        return [], []
+    legs = about.get("legs", [])
+    note_legs(how.title, legs, here=False)
+    return [EpochLog(**entry) for entry in about["epochs"]], legs
+
+
+def _keep(how: Training, logs: Sequence[EpochLog], legs: Sequence[Leg]) -> None:
+    """Write a checkpoint, if there is to be one."""
+    if how.checkpoint is None:
+        return
+    of = _description(how.network, how.optimisers, how.schedule)
+    about = {"epochs": [log.record() for log in logs], "legs": list(legs), "of": of}
+    save_checkpoint(how.checkpoint, how.network, how.optimisers, about, how.best)
 
 
 def _teach(

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import NamedTuple, TypedDict
 
 _PATIENCE: ContextVar[float | None] = ContextVar("patience", default=None)
-_LEGS: ContextVar["Legs | None"] = ContextVar("legs", default=None)
+_LEGS: ContextVar["list[Noted] | None"] = ContextVar("legs", default=None)
 _UNTIL: ContextVar[float | None] = ContextVar("until", default=None)
 # An epoch may take this much longer than those before it.
 _SPARE = 1.2
@@ -88,17 +88,18 @@ class Leg(TypedDict):
     seconds: float
 
 
-class Legs(NamedTuple):
-    """Who did what of a training."""
+class Noted(NamedTuple):
+    """A leg of a training."""
 
-    earlier: list[Leg]  # other processes
-    here: list[Leg]
+    title: str
+    leg: Leg
+    here: bool  # not in another process
 
 
 @contextmanager
-def legs() -> Iterator[Legs]:
+def legs() -> Iterator[list[Noted]]:
     """Collect, within the block, the legs of trainings."""
-    found = Legs([], [])
+    found: list[Noted] = []
     before = _LEGS.set(found)
     try:
         yield found
@@ -106,11 +107,10 @@ def legs() -> Iterator[Legs]:
         _LEGS.reset(before)
 
 
-def note_legs(*, earlier: Sequence[Leg] = (), here: Sequence[Leg] = ()) -> None:
-    """Say which legs a training has had."""
+def note_legs(title: str, done: Sequence[Leg], *, here: bool) -> None:
+    """Say which legs a training has had, here or in other processes."""
     if (found := _LEGS.get()) is not None:
-        found.earlier.extend(earlier)
-        found.here.extend(here)
+        found += [Noted(title, leg, here) for leg in done]
 
 
 @contextmanager

@@ -33,8 +33,9 @@ def owned(iteration: Iteration, weights: Sequence[Tensor], masks: Masks) -> Iter
 
     The other entries have no gradient under these masks. Where their moments are zero, as after
     `start_anew`, or have faded for `FADED` steps, Adam leaves them where they are, and their
-    moments fade on. So the result is the same, without tensors of zeros to fill and to step along:
-    a third of an iteration. An error within the block leaves weights and moments as they were.
+    moments fade on. So the result is the same up to rounding, without tensors of zeros to fill and
+    to step along: a third of an iteration. An error within the block leaves weights and moments as
+    they were.
 
     Args:
         iteration: of these weights.
@@ -61,20 +62,22 @@ def owned(iteration: Iteration, weights: Sequence[Tensor], masks: Masks) -> Iter
         yield masks
         return
     small = torch.optim.Adam([{**group, "params": [part.own for part in parts]}])
-    for weight, mask, own in parts:
+    for weight, mask, part in parts:
         for name, past in whole.state[weight].items():
-            small.state[own][name] = mask.take(past) if past.shape == weight.shape else past.clone()
-    held = {id(mask): mask.holding(own) for _, mask, own in parts}
+            taken = mask.take(past) if past.shape == weight.shape else past.clone()
+            small.state[part][name] = taken
     iteration.optimisers = [small]
     try:
-        yield [held.get(id(mask), mask) for mask in masks]
+        own = {id(part.weight): part.mask.holding(part.own) for part in parts}
+        pairs = zip(weights, masks, strict=True)
+        yield [own.get(id(weight), mask) for weight, mask in pairs]
     finally:
         iteration.optimisers = [whole]
     fading = dict(zip(("exp_avg", "exp_avg_sq"), group["betas"], strict=True))
     with torch.no_grad():
-        for weight, mask, own in parts:
-            weight.put_(mask.positions, own)
-            new, past = small.state[own], whole.state[weight]
+        for weight, mask, part in parts:
+            weight.put_(mask.positions, part)
+            new, past = small.state[part], whole.state[weight]
             steps = float(new.get("step", 0.0)) - float(past.get("step", 0.0))
             for name, rate in fading.items() if new else ():
                 moments = past.setdefault(name, torch.zeros_like(weight))

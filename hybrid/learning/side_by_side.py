@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from hybrid.described import as_json
-from hybrid.learning.fitting import EpochLog, Lessons, Training, fit_several, judged
+from hybrid.learning.fitting import EpochLog, Lessons, Training, fit_several
 from hybrid.learning.iteration import Batch, Iteration, Measure
 from hybrid.model.window.sparse import SparseMask
 
@@ -27,13 +27,14 @@ def fit_side_by_side(trainings: Sequence[Training]) -> list[list[EpochLog]]:
 
     Args:
         trainings: of networks of one form, with one schedule and objective, that take as many
-            steps; checkpoint, title, and what is recorded are those of the first.
+            steps. Each keeps a checkpoint of its own, if any, and can go on alone from it.
 
     Raises:
         ValueError: if there is none, they differ in more than values, or one has to be alone.
         NonFiniteLossError, LeaseOverError: see `fit`.
 
-    Afterwards each network is on its own again; its optimisers are new.
+    Afterwards each training is by itself again. What draws from torch's global generator, such as
+    an augmentation that leaves its own unused, would not draw as it does alone.
     """
     several = _SideBySide(trainings)
     try:
@@ -66,7 +67,13 @@ class Stack(nn.Module):
             if isinstance(value, nn.Parameter):
                 stacked = nn.Parameter(stacked, value.requires_grad)
             setattr(module, name, stacked)
-        self.register_load_state_dict_post_hook(lambda *_: self.tie())
+        self.tie()
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Take over the values of the networks, and tie them anew."""
+        for (_, _, whole), *own in zip(*map(_tensors, (self.whole, *self._networks)), strict=True):
+            whole.copy_(torch.stack([value for *_, value in own]))
         self.tie()
 
     def part(self) -> None:
@@ -107,16 +114,15 @@ class Stack(nn.Module):
         def all_of(*batch: Any) -> Tensor:
             parameters = {f"network.{k}": v for k, v in self.whole.named_parameters()}
             buffers = {f"network.{k}": v for k, v in self.whole.named_buffers()}
+            dims = (0, 0, *(0 if isinstance(x, Tensor | _Ragged) else None for x in batch))
             if any(isinstance(part, _Ragged) for part in batch):
-                each = [
-                    one(*(_part(of, s) for of in (parameters, buffers)), *_part(batch, s))
-                    for s in range(len(self._networks))
-                ]
-                values = torch.stack([value for value, _ in each])
-                left = {name: torch.stack([own[name] for _, own in each]) for name in each[0][1]}
+                every = range(len(self._networks))
+                given = (parameters, buffers, *batch)
+                each = [_at_once(one, dims, *(_part(of, s) for of in given)) for s in every]
+                values = torch.cat([value for value, _ in each])
+                left = {name: torch.cat([own[name] for _, own in each]) for name in each[0][1]}
             else:
-                dims = tuple(0 if isinstance(part, Tensor) else None for part in batch)
-                values, left = _at_once(one, (0, 0, *dims), parameters, buffers, *batch)
+                values, left = _at_once(one, dims, parameters, buffers, *batch)
             for key, value in left.items():
                 path, _, name = key.removeprefix("network.").rpartition(".")
                 setattr(self.whole.get_submodule(path), name, value.detach())
@@ -130,10 +136,12 @@ class _Ragged(tuple[Tensor, ...]):
 
 
 def _part(of: Any, number: int) -> Any:
-    """Return what one network has of stacked tensors, and of a batch."""
+    """Return what one network has of what is stacked, as a stack of one."""
     if isinstance(of, dict):
-        return {name: value[number] for name, value in of.items()}
-    return [part[number] if isinstance(part, Tensor | _Ragged) else part for part in of]
+        return {name: _part(value, number) for name, value in of.items()}
+    if isinstance(of, _Ragged):
+        return of[number].unsqueeze(0)
+    return of[number : number + 1] if isinstance(of, Tensor) else of
 
 
 def _at_once(one: Callable[..., Any], dims: tuple[int | None, ...], *parts: Any) -> Any:
@@ -174,7 +182,7 @@ class _SideBySide:
         for what in ("schedule", "objective"):
             if any(getattr(own, what) != getattr(first, what) for own in trainings):
                 raise ValueError(f"networks side by side must have one {what}")
-        self._all, self._stack = trainings, Stack([own.network for own in trainings])
+        self._stack = Stack([own.network for own in trainings])
         optimisers = {id(own): self._stacked(own) for own in first.optimisers}
         iterations = {
             name: Iteration(
@@ -190,16 +198,44 @@ class _SideBySide:
         for own in trainings:
             for name, iteration in own.iterations.items():
                 iteration.optimisers = iterations[name].optimisers
-        self.how = replace(
-            first,
-            network=self._stack,
-            optimisers=list(optimisers.values()),
-            iterations=iterations,
-        )
+        whole = list(optimisers.values())
+        self.each = trainings
+        self.how = replace(first, network=self._stack, optimisers=whole, iterations=iterations)
+
+    def gather(self) -> None:
+        self._stack.gather()
+        for whole, *each in self._parameters():
+            parts = [optimiser.state.get(own, {}) for optimiser, own in each]
+            optimiser, stacked = whole
+            for name, value in parts[0].items():
+                values = [part[name] for part in parts]
+                alike = name != "step" and value.shape == each[0][1].shape
+                optimiser.state[stacked][name] = torch.stack(values) if alike else value.clone()
+
+    def scatter(self) -> None:
+        self._stack.tie()
+        for (optimiser, stacked), *each in self._parameters():
+            for name, value in optimiser.state[stacked].items():
+                for number, (other, own) in enumerate(each):
+                    alike = value.shape == stacked.shape
+                    other.state[own][name] = value[number] if alike else value
+
+    def _parameters(self) -> Iterator[tuple[tuple[torch.optim.Optimizer, Tensor], ...]]:
+        """Yield each parameter with its optimiser: the stack's, then the same of each network."""
+        every = [self.how.optimisers, *(own.optimisers for own in self.each)]
+        for optimisers in zip(*every, strict=True):
+            lists = [[p for g in own.param_groups for p in g["params"]] for own in optimisers]
+            for parameters in zip(*lists, strict=True):
+                yield tuple(zip(optimisers, parameters, strict=True))
 
     def part(self) -> None:
         """Let each training be by itself again."""
+        self.scatter()
         self._stack.part()
+        for training in self.each:
+            for optimiser in training.optimisers:
+                for state in optimiser.state.values():
+                    state |= {name: value.clone() for name, value in state.items()}
         for iteration, optimisers in self._before:
             iteration.optimisers = optimisers
 
@@ -214,7 +250,7 @@ class _SideBySide:
 
     def lessons(self, sources: Sequence[torch.Generator]) -> Lessons:
         self._stack.tie()
-        each = [own.lessons(source) for own, source in zip(self._all, sources, strict=True)]
+        each = [own.lessons(source) for own, source in zip(self.each, sources, strict=True)]
         return self._together(each)
 
     def _together(self, each: Sequence[Lessons]) -> Iterator[tuple[str, Batch]]:
@@ -223,13 +259,6 @@ class _SideBySide:
             if len(names) > 1:
                 raise ValueError("networks side by side must take as many steps, of the same kinds")
             yield step[0][0], tuple(map(_stack_of, *(batch for _, batch in step)))
-
-    def judge(self) -> list[tuple[float, float | None]]:
-        self._stack.tie()
-        return [judged(own) for own in self._all]
-
-    def orders(self, epoch: int) -> list[torch.Generator]:
-        return [own.order(epoch) for own in self._all]
 
 
 def _stack_of(*parts: Any) -> Any:

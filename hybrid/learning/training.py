@@ -158,8 +158,14 @@ def prepared(
         ),
         recorded=on_gpu,
         objective=loss,
-        alone="convolutions fill a device" if isinstance(network, Convolutional) else None,
+        alone=_why_alone(network, data),
     )
+
+
+def _why_alone(network: nn.Module, data: Data) -> str | None:
+    if not isinstance(data, Split):
+        return "its batches come in an order of their own"
+    return "convolutions fill a device" if isinstance(network, Convolutional) else None
 
 
 def _checked(given: Data) -> Data:

@@ -149,7 +149,7 @@ def test_data_that_change_between_processes_are_refused(makers: Path) -> None:
         .with_data("smoke", "makers.py:arrays")
         .trials("smoke", seeds=1, methods=["GP"])
     )
-    task = Task((trial,), Place(torch.device("cpu")), None, "0" * 64)
+    task = Task((trial,), (Place(torch.device("cpu")),), None, "0" * 64)
     with pytest.raises(ValueError, match="holds other data in this process than where"):
         compute(task)
 

@@ -21,12 +21,14 @@ from hybrid.learning.continual import (
 )
 from hybrid.learning.fitting import Training, fit
 from hybrid.learning.iteration import Iteration, Split
+from hybrid.learning.owned import owned
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import one_hot_mse
 from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import ContextGated
 from hybrid.model.neurons import LIF
-from hybrid.model.plasticity import Hebbian
+from hybrid.model.plasticity import Hebbian, LocalRule
+from hybrid.model.rules import BCM
 from hybrid.model.window.sparse import Masks, random_masks
 
 SIZES = (12, 40, 30, 3)
@@ -384,9 +386,18 @@ def test_wrong_constants_are_named() -> None:
         )
 
 
-@pytest.mark.parametrize(("local", "fresh"), [(False, True), (True, True), (True, False)])
+@pytest.mark.parametrize(
+    ("local", "fresh", "rule"),
+    [
+        (False, True, None),
+        (True, True, None),
+        (True, False, None),
+        (True, True, BCM(trace_decay=0.5, trace_clip=0.2)),
+        (True, True, Hebbian(trace_decay=0.8, trace_clip=0.001)),
+    ],
+)
 def test_owned_weights_end_as_all_of_them(
-    local: bool, fresh: bool, monkeypatch: pytest.MonkeyPatch
+    local: bool, fresh: bool, rule: LocalRule | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trained as vectors at the ones of the masks: weights, θ, moments and accuracies agree.
 
@@ -396,7 +407,11 @@ def test_owned_weights_end_as_all_of_them(
     epochs, size = (2, 10) if fresh else (5, 1)
     ends = []
     for dense in (False, True):
-        learner = learner_of(network(local).double(), gated=True)
+        net = network(local).double()
+        for layer in net.layers:
+            layer.rule = rule or layer.rule
+        start = [weight.detach().clone() for weight in net.weights]
+        learner = learner_of(net, gated=True)
         learner.dense = dense
         data = Split(stream().train.inputs.double(), stream().train.labels)
         meta: Any = "replay" if local else "none"
@@ -414,6 +429,7 @@ def test_owned_weights_end_as_all_of_them(
 
         iteration.measure = measure
         fit(how)
+        assert not any(torch.equal(a, b) for a, b in zip(net.weights, start, strict=True))
         if not dense and not fresh:  # the last of five epochs of each task
             assert seen.count(1) * 5 == len(seen)
         else:
@@ -442,3 +458,32 @@ def test_an_epoch_that_fails_leaves_weights_as_they_were() -> None:
     lessons.close()  # type: ignore[attr-defined]
     assert how.iterations[name].optimisers == [whole]
     assert all(torch.equal(a, b) for a, b in zip(learner.network.weights, before, strict=True))
+
+
+def test_joint_learning_of_a_network_with_masks_moves_it() -> None:
+    learner = learner_of(gated=True)
+    before = [weight.detach().clone() for weight in learner.network.weights]
+    learn(learner, StreamTraining(epochs=1, joint=True))
+    moved = zip(learner.network.weights, before, strict=True)
+    assert not any(torch.equal(weight, old) for weight, old in moved)
+
+
+def test_owned_leaves_other_optimisers_alone() -> None:
+    """Decaying weights, AdamW, SGD and two groups train all of a weight; masks come back."""
+    weights = [nn.Parameter(torch.ones(4, 3)) for _ in range(2)]
+    masks = random_masks((3, 4, 3), 0.5, torch.Generator().manual_seed(1))[:1] * 2
+    for optimiser in (
+        torch.optim.Adam(weights, weight_decay=0.1),
+        torch.optim.Adam(weights, amsgrad=True),
+        torch.optim.AdamW(weights),
+        torch.optim.SGD(weights),
+        torch.optim.Adam([{"params": weights[:1]}, {"params": weights[1:]}]),
+    ):
+        iteration = Iteration(nn.Linear(1, 1), [optimiser], lambda: torch.ones(()))
+        with owned(iteration, weights, masks) as given:
+            assert list(given) == list(masks)
+            assert iteration.optimisers == [optimiser]
+    iteration = Iteration(nn.Linear(1, 1), [torch.optim.Adam(weights)], lambda: torch.ones(()))
+    with owned(iteration, weights, masks) as given:  # one mask for two weights
+        first, second = (mask.take(torch.zeros(4, 3)) for mask in given)
+        assert first is not second

@@ -85,7 +85,7 @@ def stream_of_tasks(rule: LocalRule | None, seed: int, importance: Any = "none")
             weight.mul_(3.0)
     learner = Learner(
         network,
-        Consolidation([], "none"),
+        Consolidation(network.weights, importance),
         3,
         lambda task: random_masks(sizes, 0.4, source(seed, task)),
     ).double()
@@ -220,17 +220,18 @@ def test_a_kill_at_any_epoch_is_made_good(kind: str, tmp_path: Path) -> None:
     whole = [KINDS[kind](seed) for seed in SEEDS]
     expected = fit_side_by_side(whole)
     for epoch in (1, 2):
-        path = tmp_path / f"{kind[:2]}{epoch}.safetensors"
+        paths = [tmp_path / f"{kind[:2]}{epoch}-{seed}.safetensors" for seed in SEEDS]
 
         def dying(number: int, own: Training, last: int = epoch) -> torch.Generator:
             if number == last:
                 raise KeyboardInterrupt
             return own.order(number)
 
-        killed = [replace(own, checkpoint=path) for own in map(KINDS[kind], SEEDS)]
+        fresh = [zip(map(KINDS[kind], SEEDS), paths, strict=True) for _ in range(2)]
+        killed = [replace(own, checkpoint=path) for own, path in fresh[0]]
         with pytest.raises(KeyboardInterrupt):
             fit_side_by_side([replace(own, order=partial(dying, own=own)) for own in killed])
-        again = [replace(own, checkpoint=path) for own in map(KINDS[kind], SEEDS)]
+        again = [replace(own, checkpoint=path) for own, path in fresh[1]]
         assert fit_side_by_side(again) == expected
         for own, mine in zip(whole, again, strict=True):
             for a, b in zip(
@@ -275,6 +276,31 @@ def test_what_cannot_be_side_by_side_is_refused() -> None:
     for words, several in cases:
         with pytest.raises(ValueError, match=words):
             fit_side_by_side(several)
+
+
+def test_one_checkpoint_each_to_go_on_alone_or_together(tmp_path: Path) -> None:
+    """Whoever trains on, side by side or not, and whatever becomes of the others."""
+    expected = [KINDS["HP"](seed) for seed in SEEDS]
+    for own in expected:
+        fit(own)
+    paths = [tmp_path / f"{seed}.safetensors" for seed in SEEDS]
+
+    def kept(last: int) -> list[Training]:
+        how = {"schedule": replace(SCHEDULE, epochs=last)}
+        own = zip(map(KINDS["HP"], SEEDS), paths, strict=True)
+        return [replace(training, checkpoint=path, **how) for training, path in own]
+
+    fit_side_by_side(kept(1))
+    one, two, three = kept(2)
+    fit(one)
+    with pytest.raises(ValueError, match="train those alone that are behind"):
+        fit_side_by_side(kept(3))
+    fit_side_by_side([two, three])
+    whole = kept(3)
+    fit_side_by_side(whole)
+    for own, mine in zip(expected, whole, strict=True):
+        for name, value in own.network.state_dict().items():
+            assert close(mine.network.state_dict()[name], value), name
 
 
 def test_a_loss_that_is_not_finite_stops_all_of_them() -> None:

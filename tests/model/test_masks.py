@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from hybrid.model.layers import HybridLinear
+from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import STDP, Hebbian, LayerState, LocalRule
+from hybrid.model.rules import BCM
 from hybrid.model.window import choice
 from hybrid.model.window.choice import run_window
 from hybrid.model.window.sparse import SparseMask, random_masks
@@ -111,3 +114,23 @@ def test_wrong_masks_are_named() -> None:
         run_window(drive, synapse, NEURON, sparse_mask=turned)
     with pytest.raises(ValueError, match=r"density = 1\.5"):
         SparseMask.random(3, 3, 1.5, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    "rule", [BCM(trace_decay=0.8, trace_clip=0.3), Hebbian(trace_decay=0.8, trace_clip=0.01)]
+)
+def test_what_a_mask_holds_acts_in_every_evaluation(rule: LocalRule) -> None:
+    """Also where a layer has no sparse form; gradients come back to the values."""
+    layer = HybridLinear(6, 5, neuron=LIF(decay=0.8, v_th=0.3), rule=rule, lifetime="call").double()
+    mask = SparseMask.random(6, 5, 0.5, torch.Generator().manual_seed(1))
+    x = torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    own = torch.nn.Parameter(mask.take(layer.weight.detach()) * 2.0)
+    (layer(x, mask=mask.holding(own)).states[-1].v ** 2).sum().backward()
+    other = torch.nn.Parameter(layer.weight.detach().clone())
+    with torch.no_grad():
+        other.put_(mask.positions, own)
+        layer.weight.copy_(other)
+    (layer(x, mask=mask).states[-1].v ** 2).sum().backward()
+    assert own.grad is not None
+    assert own.grad.abs().max() > 0.0
+    torch.testing.assert_close(own.grad, mask.take(layer.weight.grad))

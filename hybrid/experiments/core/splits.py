@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -36,13 +37,7 @@ def split_numbers(settings: Settings, seed: int, samples: Samples) -> tuple[np.n
     require(settings, "validation", settings.validation < available, allowed)
     key, path = _key(settings, seed, labels), os.environ.get(CARRIED)
     if path:
-        with np.load(path) as carried:
-            if f"{key}/kept" not in carried:
-                raise ValueError(
-                    f"{path} holds no split of {settings.dataset} for seed {seed}: carry it along, "
-                    f"or unset {CARRIED} where scikit-learn is installed"
-                )
-            return carried[f"{key}/kept"], carried[f"{key}/held_out"]
+        return _noted(key, *_carried(Path(path), key, f"{settings.dataset} for seed {seed}"))
     from sklearn.model_selection import train_test_split
 
     kept, held_out = train_test_split(
@@ -51,6 +46,23 @@ def split_numbers(settings: Settings, seed: int, samples: Samples) -> tuple[np.n
         stratify=labels,
         random_state=int(numpy_stream(seed, "validation split").integers(2**31)),
     )
+    return _noted(key, kept, held_out)
+
+
+def _carried(path: Path, key: str, what: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with np.load(path) as carried:
+            if f"{key}/kept" in carried:
+                return carried[f"{key}/kept"], carried[f"{key}/held_out"]
+    except (ValueError, TypeError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} is no file of splits, or damaged: carry it along anew") from error
+    raise ValueError(
+        f"{path} holds no split of {what}: carry it along, or unset {CARRIED} where scikit-learn "
+        "is installed"
+    )
+
+
+def _noted(key: str, kept: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if (drawn := _DRAWN.get()) is not None:
         drawn |= {f"{key}/kept": kept, f"{key}/held_out": held_out}
     return kept, held_out

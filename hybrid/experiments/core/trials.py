@@ -20,7 +20,7 @@ from hybrid.described import as_json
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.settings import SettingsT
 from hybrid.learning.fitting import EpochLog, Training, fit
-from hybrid.learning.lease import LeaseOverError, lease, legs, over
+from hybrid.learning.lease import LeaseOverError, Noted, lease, legs, over
 from hybrid.learning.side_by_side import fit_side_by_side
 from hybrid.paths import package_sources
 from hybrid.runs.cluster import on_cluster
@@ -143,7 +143,7 @@ class Task(NamedTuple):
     """Trials on their way to a worker: one, or several to be trained side by side."""
 
     trials: tuple[Trial[Any, Any], ...]
-    place: Place
+    places: tuple[Place, ...]  # one for each; they differ in checkpoints alone
     source: str | None  # hash of the code; None: the worker's own, as it may be another machine
     data: str  # hash of the data that the record will name
 
@@ -162,8 +162,8 @@ def compute(task: Task) -> list[Computed] | str:
     Raises:
         ValueError: if the data here are others than where the run was started.
     """
-    trials, place, source, data = task
-    trial, began = trials[0], time.perf_counter()
+    trials, places, _, data = task
+    trial, place, began = trials[0], places[0], time.perf_counter()
     if trial.experiment.data_sha256(trial.settings) != data:
         raise ValueError(
             f"{trial.settings.dataset} holds other data in this process than where the run was "
@@ -173,8 +173,9 @@ def compute(task: Task) -> list[Computed] | str:
     if place.until is not None and over(until=place.until):
         return "not begun"
     try:
-        with lease(place.until), legs() as done_by:
-            begun = [own.experiment.begin(own, place) for own in trials]
+        with lease(place.until), legs() as noted:
+            pairs = zip(trials, places, strict=True)
+            begun = [own.experiment.begin(own, its) for own, its in pairs]
             logs = trained(begun)
             if place.untested and not all(own.training for own in begun):
                 return "trains nothing by itself"
@@ -183,26 +184,36 @@ def compute(task: Task) -> list[Computed] | str:
             done = [own.finish(log) for own, log in zip(begun, logs, strict=True)]
     except LeaseOverError as stop:
         return str(stop)
-    seconds = time.perf_counter() - began + sum(leg["seconds"] for leg in done_by.earlier)
-    where = processor(place.device)
-    if len(trials) > 1 or any(leg["instructions"] != FIXED for leg in done_by.earlier):
+    share = (time.perf_counter() - began) / len(trials)
+    return [
+        Computed(
+            result,
+            _about(own, share, task, [n for n in noted if n.title == own.name or len(trials) == 1]),
+            tensor_bytes(network.cpu().state_dict(), {"trial": own.name}),
+        )
+        for own, (result, network) in zip(trials, done, strict=True)
+    ]
+
+
+def _about(trial: Trial[Any, Any], seconds: float, task: Task, noted: Sequence[Noted]) -> Json:
+    """Return where and how a trial ran, `seconds` of it in this process."""
+    earlier, where = [n.leg for n in noted if not n.here], processor(task.places[0].device)
+    together = len(task.trials)
+    if together > 1 or any(leg["instructions"] != FIXED for leg in earlier):
         where["instructions"] = "of several"  # whose bits need not repeat
     about: Json = {
-        "seconds": round(seconds / len(trials), 1),
+        "seconds": round(seconds + sum(leg["seconds"] for leg in earlier), 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "hybrid": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
         **where,
-        "device": str(place.device),
-        "source": (source or source_sha256())[:16],
-        **({"side by side": len(trials)} if len(trials) > 1 else {}),
-        **({"legs": [*done_by.earlier, *done_by.here]} if done_by.earlier else {}),
+        "device": str(task.places[0].device),
+        "source": (task.source or source_sha256())[:16],
     }
-    return [
-        Computed(result, about, tensor_bytes(network.cpu().state_dict(), {"trial": own.name}))
-        for own, (result, network) in zip(trials, done, strict=True)
-    ]
+    about |= {"side by side": together} if together > 1 else {}
+    # Of the training, if other processes had a part in it.
+    return about | ({"legs": [n.leg for n in noted]} if earlier else {})
 
 
 def run_all(
@@ -255,15 +266,16 @@ def run_all(
     groups = list(kinds.values())
     tasks: list[Task] = []
     for group in groups:
-        trial, place = trials[group[0]], Place(device)
-        if store is not None and not away:
-            path = _checkpoint_path([requests[number] for number in group], store)
-            place = Place(device, path, store, until, untested)
-            if store.recompute:
+        trial, places = trials[group[0]], []
+        for number in group:
+            path = None if store is None or away else store.checkpoint_path(requests[number])
+            if path is not None and store is not None and store.recompute:
                 path.unlink(missing_ok=True)
+            kept = None if away else store
+            places.append(Place(device, path, kept, until, untested))
         own = data[trial.experiment.name, trial.settings.dataset]
         these = tuple(trials[number] for number in group)
-        tasks.append(Task(these, place, None if away else source, own))
+        tasks.append(Task(these, tuple(places), None if away else source, own))
     left = list[str]()
     for i, news in fan_out(compute, tasks, jobs=jobs, title=title, fast=fast):
         if isinstance(news, str):
@@ -276,8 +288,6 @@ def run_all(
                     "of it on all machines and run again; what was finished before is kept"
                 )
             records[number] = _keep(requests[number], done, store)
-        if (checkpoint := tasks[i].place.checkpoint) is not None:
-            checkpoint.unlink(missing_ok=True)
     if left:
         why, further = "the time is over", ""
         if untested:
@@ -289,19 +299,14 @@ def run_all(
     return [records[number] for number in range(len(trials))]
 
 
-def _checkpoint_path(requests: Sequence[Json], store: Store) -> Path:
-    """Return where a trial's checkpoint is kept, or that of several side by side."""
-    if len(requests) == 1:
-        return store.checkpoint_path(requests[0])
-    return store.checkpoint_path({**requests[0], "side by side": list(requests)})
-
-
 def _keep(request: Json, done: Computed, store: Store | None) -> Json:
     """Return the record of a trial after keeping it and its network."""
     if store is None:
         return {"request": request, "result": done.result, "about": done.about}
     write_atomically(store.weights_path(request), done.weights)
-    return store.save(request, done.result, done.about)
+    record = store.save(request, done.result, done.about)
+    store.checkpoint_path(request).unlink(missing_ok=True)
+    return record
 
 
 def load_network(trial: Trial[Any, Any], store: Store) -> nn.Module:

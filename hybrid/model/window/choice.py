@@ -138,7 +138,8 @@ def run_window(
     if control is not None and (plastic is not None or sparse_mask is not None):
         raise ValueError("neurons control weighted inputs of fixed synapses alone: adapt=False")
     if sparse_mask is not None and not _has_sparse_form(start, plastic, evaluation):
-        synapse = synapse._replace(mask=sparse_mask.dense().to(synapse.weight))
+        weight, mask = sparse_mask.full(synapse.weight), sparse_mask.dense().to(synapse.weight)
+        synapse = synapse._replace(weight=weight, mask=mask)
         sparse_mask = None
     if sparse_mask is not None:
         memory = MaskedHistory(drive, synapse, sparse_mask, learning, neuron.v_th, final_trace)

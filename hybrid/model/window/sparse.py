@@ -80,6 +80,13 @@ class SparseMask:
         other._held = values
         return other
 
+    def full(self, weight: Tensor) -> Tensor:
+        """Return a weight [out, in] with what the mask holds, if anything, at the ones."""
+        if self._held is None:
+            return weight
+        flat = weight.detach().flatten()
+        return flat.scatter(0, self.positions, self._held.to(flat)).view_as(weight)
+
     @cached_property
     def positions(self) -> Tensor:
         """Where the ones lie in a flattened weight [out, in]: [ones], int64."""
