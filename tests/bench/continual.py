@@ -84,8 +84,9 @@ def iteration(name: str) -> Callable[[], float]:
     schedule = AUTHORS.schedule
     optimisers = schedule.optimisers(network.weight_parameters(), network.meta_parameters())
     own = Iteration(network, optimisers[:1], lambda: form(network, kept, x))
+    training = ExitStack()  # lasts as long as the iteration
     if not dense:
-        kept = ExitStack().enter_context(owned(own, network.weights, masks))
+        kept = training.enter_context(owned(own, network.weights, masks))
         optimisers[:1] = own.optimisers
 
     def run() -> float:
@@ -97,6 +98,7 @@ def iteration(name: str) -> Callable[[], float]:
             optimiser.step()
         return loss.item()
 
+    run.lasting = training  # type: ignore[attr-defined]
     return run
 
 
