@@ -190,7 +190,7 @@ def run(
             typer.echo(preview.as_text(preview.planned(trials, kept), jobs))
             return
         with connected(cluster, source_sha256):
-            trials, found = chosen.computed(
+            records = chosen.run(
                 profile,
                 seed=seed,
                 seeds=seeds,
@@ -207,7 +207,6 @@ def run(
     typer.echo(f"records are in {folder}")
     if own:
         with _plainly():
-            records = chosen.records(trials, found)
             typer.echo(records.table())
             try:
                 drawn = records.figures(profile, folder / "figures", seed)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hybrid.checks import one_of, require
 from hybrid.learning.consolidation import Consolidation, fisher_information
 from hybrid.learning.evaluation import Protocol, accuracy
-from hybrid.learning.fitting import EpochLog, Lessons, Training, fit
+from hybrid.learning.fitting import Lessons, Training
 from hybrid.learning.iteration import Batch, Iteration, Split
 from hybrid.learning.owned import FADED, owned
 from hybrid.learning.schedule import Schedule
@@ -126,29 +126,6 @@ class Learner(nn.Module):
         return self._present[2]
 
 
-def learn_stream(
-    learner: Learner,
-    stream: Stream,
-    training: StreamTraining,
-    schedule: Schedule,
-    order: Callable[[int], torch.Generator],
-    *,
-    checkpoint: Path | None = None,
-    title: str = "training",
-) -> list[EpochLog]:
-    """Train on all tasks in order, fill in `learner.accuracy`, and return one log per epoch.
-
-    A log's validation accuracy is the present task's. After a kill, training goes on from the last
-    whole epoch, see `fit`.
-
-    Raises:
-        NonFiniteLossError: see `fit`.
-        ValueError: if the schedule's epochs are not those of all tasks.
-    """
-    how = {"checkpoint": checkpoint, "title": title}
-    return fit(prepared(learner, stream, training, schedule, order, **how))  # type: ignore[arg-type]
-
-
 def prepared(
     learner: Learner,
     stream: Stream,
@@ -159,7 +136,13 @@ def prepared(
     checkpoint: Path | None = None,
     title: str = "training",
 ) -> Training:
-    """Return what `learn_stream` does, prepared; see there for what is raised."""
+    """Return the training on all tasks in order, for `fit`; it fills in `learner.accuracy`.
+
+    A log's validation accuracy is the present task's.
+
+    Raises:
+        ValueError: if the schedule's epochs are not those of all tasks.
+    """
     if schedule.epochs != (needed := training.epochs * len(stream.views)):
         raise ValueError(
             f"schedule.epochs = {schedule.epochs}: {len(stream.views)} tasks of {training.epochs} "

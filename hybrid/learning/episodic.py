@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from hybrid.checks import one_of
 from hybrid.learning.bilevel import Bilevel, hypergradient
-from hybrid.learning.fitting import EpochLog, Lessons, Training, fit
+from hybrid.learning.fitting import Lessons, Training
 from hybrid.learning.iteration import Iteration
 from hybrid.learning.schedule import Schedule
 from hybrid.model.embedding import Embedding
@@ -147,37 +147,6 @@ def episode_loss(scores: Tensor, targets: Tensor, name: LossName) -> Tensor:
     return F.binary_cross_entropy(scores.softmax(-1), expected)
 
 
-def train_on_episodes(
-    network: EpisodicNetwork,
-    meta_batches: Callable[[torch.Generator], Iterator[MetaBatch]],
-    validate: Callable[[], float],
-    schedule: Schedule,
-    order: Callable[[int], torch.Generator],
-    objective: Objective,
-    *,
-    checkpoint: Path | None = None,
-    title: str = "training",
-    steps_per_epoch: int | None = None,
-) -> list[EpochLog]:
-    """Train a network in place and return one log per epoch; see `fit`.
-
-    Args:
-        network: what is trained.
-        meta_batches: draws the meta-batches of one epoch.
-        validate: returns the accuracy on held-out classes.
-        schedule: epochs and rates; its batch size is not used.
-        order, checkpoint, title, steps_per_epoch: see `Training`.
-        objective: see `Objective`.
-
-    Raises:
-        NonFiniteLossError: see `fit`.
-        ValueError: if θ is to be checked, but a meta-batch brings nothing to check it with.
-    """
-    how: dict[str, Any] = {"title": title, "steps_per_epoch": steps_per_epoch}
-    parts = (network, meta_batches, validate, schedule, order, objective)
-    return fit(prepared(*parts, checkpoint=checkpoint, **how))
-
-
 def prepared(
     network: EpisodicNetwork,
     meta_batches: Callable[[torch.Generator], Iterator[MetaBatch]],
@@ -190,7 +159,17 @@ def prepared(
     title: str = "training",
     steps_per_epoch: int | None = None,
 ) -> Training:
-    """Return what `train_on_episodes` does, prepared."""
+    """Return the training of a network on episodes, for `fit`.
+
+    Args:
+        network: what is trained.
+        meta_batches: draws the meta-batches of one epoch.
+        validate: returns the accuracy on held-out classes.
+        schedule: epochs and rates; its batch size is not used.
+        order, checkpoint, title, steps_per_epoch: see `Training`.
+        objective: see `Objective`. If θ is to be checked, each meta-batch has to bring something to
+            check it with: else training ends with a ValueError.
+    """
     recorded = next(network.parameters()).is_cuda
     of_weights = schedule.optimisers(network.weight_parameters(), [], recorded=recorded)
     of_meta = schedule.optimisers([], network.meta_parameters(), recorded=recorded)

@@ -17,9 +17,8 @@ from hybrid.learning.continual import (
     StreamTraining,
     View,
     accuracy_on,
-    learn_stream,
 )
-from hybrid.learning.fitting import Training
+from hybrid.learning.fitting import Training, fit
 from hybrid.learning.iteration import Split
 from hybrid.learning.schedule import Schedule
 from hybrid.learning.training import one_hot_mse
@@ -78,7 +77,8 @@ def learn(
 ) -> Tensor:
     schedule = Schedule(epochs=TASKS * training.epochs, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
     order: Callable[[int], torch.Generator] = torch.Generator().manual_seed
-    learn_stream(learner, tasks or stream(), training, schedule, order, checkpoint=checkpoint)
+    tasks = tasks or stream()
+    fit(continual.prepared(learner, tasks, training, schedule, order, checkpoint=checkpoint))
     return learner.accuracy
 
 
@@ -315,7 +315,7 @@ def test_a_killed_course_ends_where_an_unbroken_one_does(
 
     schedule = Schedule(epochs=2 * TASKS, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
     with pytest.raises(KilledError):
-        learn_stream(killed, stream(), training, schedule, dying, checkpoint=path)
+        fit(continual.prepared(killed, stream(), training, schedule, dying, checkpoint=path))
     resumed = learner_of(network(local=True), kind, gated=True)
     learn(resumed, training, path)
     for (name, ours), theirs in zip(
@@ -375,7 +375,7 @@ def test_wrong_constants_are_named() -> None:
         StreamTraining(epochs=1, meta="later")  # type: ignore[arg-type]
     schedule = Schedule(epochs=4, batch_size=10, lr_weight=1e-2, lr_meta=1e-2)
     with pytest.raises(ValueError, match="3 tasks of 1 epochs take 3"):
-        learn_stream(
+        continual.prepared(
             learner_of(),
             stream(),
             StreamTraining(epochs=1),

@@ -267,37 +267,11 @@ class Experiment(Generic[SettingsT, MethodT]):
                 finished is kept.
             ValueError: if a name is unknown. Other errors as of the data and training modules.
         """
-        trials, found = self.computed(
-            profile,
-            seed=seed,
-            seeds=seeds,
-            methods=methods,
-            labels=labels,
-            store=store,
-            jobs=jobs,
-            device=device,
-            fast=fast,
-            minutes=minutes,
-            side_by_side=side_by_side,
-            untested=untested,
-        )
-        return self.records(trials, found)
-
-    def computed(
-        self,
-        profile: str,
-        *,
-        seed: int,
-        seeds: int | None,
-        methods: Sequence[str] | None,
-        labels: Sequence[str] | None,
-        device: str,
-        **how: Any,
-    ) -> tuple[list[Trial[SettingsT, MethodT]], list[Json]]:
-        """Return the trials of a profile, and their records as they are kept; see `run`."""
         trials = self.trials(profile, seed=seed, seeds=seeds, methods=methods, labels=labels)
         where, title = choose_device(device), f"{self.name} ({profile})"
-        return trials, run_all(trials, device=where, title=title, **how)
+        how: dict[str, Any] = {"jobs": jobs, "fast": fast, "minutes": minutes}
+        how |= {"side_by_side": side_by_side, "untested": untested}
+        return self.records(trials, run_all(trials, store=store, device=where, title=title, **how))
 
     def load(
         self, profile: str, *, folder: Path | None = None, seeds: int | None = None
