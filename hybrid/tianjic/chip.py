@@ -52,6 +52,8 @@ class Constant:
         """Return the constant with a value drawn from its range, if it has one."""
         if self.low is None or self.high is None:
             return self
+        if all(float(value).is_integer() for value in (self.low, self.value, self.high)):
+            return replace(self, value=int(source.integers(int(self.low), int(self.high) + 1)))
         return replace(self, value=float(source.uniform(self.low, self.high)))
 
 
@@ -79,10 +81,16 @@ class Chip:
     macs_per_clock: int = field(init=False)
     ann_efficiency: float = field(init=False)
     snn_efficiency: float = field(init=False)
+    gating: float = field(init=False)
+    idle_share: float = field(init=False)
     static_share: float = field(init=False)
     packet_energy: float = field(init=False)
     update_energy: float = field(init=False)
-    hop_clocks: float = field(init=False)
+    hop_clocks: int = field(init=False)
+    buffer_packets: int = field(init=False)
+    input_ports: int = field(init=False)
+    border_clocks: int = field(init=False)
+    border_energy: float = field(init=False)
     packet_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -15,8 +15,16 @@ from hybrid.model.coding import LastMembrane
 from hybrid.model.networks import ContextGated
 from hybrid.model.window.sparse import Masks, dense_mask
 from hybrid.tianjic.cores import WIDE, Limits, Local, Outcome, dendrite, run
-from hybrid.tianjic.fixed import Overflows, multiplier_for, shifted, weights_of
-from hybrid.tianjic.quantize import DEFAULT, PEAK, ChipNetwork, Options, dense_shape, integer_layer
+from hybrid.tianjic.fixed import Overflows, weights_of
+from hybrid.tianjic.primitives import cut, cut_for
+from hybrid.tianjic.quantize import (
+    DEFAULT,
+    PEAK,
+    ChipNetwork,
+    Options,
+    dense_shape,
+    integer_network,
+)
 from hybrid.tianjic.shapes import DenseShape
 
 
@@ -26,7 +34,7 @@ class ChipContext:
 
     hidden: ChipNetwork  # its spiking layers
     weight: Tensor  # of the read-out [hidden, classes], 8 bits
-    sent: tuple[int, int]  # (multiplier, shift) from potentials to the 8 bits that are sent
+    sent: int  # by which potentials are cut to the 8 bits that are sent
 
     def scores(
         self, images: Tensor, *, local: Local = "history", limits: Limits = WIDE
@@ -34,8 +42,8 @@ class ChipContext:
         """Return scores of classes [N, classes] for images [N, in], and what the layers did."""
         outcome = run(self.hidden.layers, self.hidden.encode(images), local=local, limits=limits)
         overflows = Overflows(strict=limits.strict)
-        sent = shifted(outcome.potentials, *self.sent)
-        potentials = overflows.saturate(sent, 8, "potentials sent to the read-out")
+        place = "potentials sent to the read-out"
+        potentials = cut(outcome.potentials, self.sent, overflows, place)
         scores = dendrite(potentials, self.weight, limits, overflows, "read-out")
         outcome.overflows.update(overflows.counts)
         return scores, outcome
@@ -65,13 +73,10 @@ def quantize_context(
     *dense, last = (
         [None for _ in network.weights] if masks is None else [dense_mask(m) for m in masks]
     )
-    layers = tuple(
-        integer_layer(module, number, network.gain, options, graded=True, mask=mask)
-        for number, (module, mask) in enumerate(zip(network.layers, dense, strict=True))
-    )
-    hidden = ChipNetwork(layers=layers, gain=network.gain, readout=LastMembrane())
-    potentials = run(layers, hidden.encode(images)).potentials.abs().flatten()
+    readout = LastMembrane()
+    hidden = integer_network(network, options, readout, graded=True, masks=dense, images=images)
+    potentials = run(hidden.layers, hidden.encode(images)).potentials.abs().flatten()
     peak = int(potentials.kthvalue(math.ceil(options.kept * len(potentials))).values)
     weight = network.readout_weight.T
     static, _ = weights_of(weight if last is None else weight * last, options.weight_bits)
-    return ChipContext(hidden=hidden, weight=static, sent=multiplier_for(PEAK / max(peak, 1)))
+    return ChipContext(hidden=hidden, weight=static, sent=cut_for(peak / PEAK))

@@ -15,6 +15,7 @@ from hybrid.tianjic.chip import Chip
 from hybrid.tianjic.fixed import Overflows, exact_product, shifted, signed_range
 from hybrid.tianjic.history import History, HostRule, LocalModule, WrittenSynapses
 from hybrid.tianjic.mapping import tiles
+from hybrid.tianjic.primitives import weigh
 from hybrid.tianjic.soma import Soma, SomaStep
 
 Local = Literal["off", "history", "write-back"]
@@ -22,10 +23,18 @@ Trace = History | WrittenSynapses | None  # what stands for a layer's trace
 
 
 class Carried(NamedTuple):
-    """The trace that training has left, as a second matrix of weights that fades."""
+    """The trace that training has left, as a second matrix of weights that fades.
+
+    What fades is what its cores take in: they look each input up in a table, one for each step
+    (P07). Its weights have the scale of the layer's own, so that their sums add up as they are.
+    """
 
     weight: Tensor  # [in, out], 8 bits
-    gains: tuple[tuple[int, int], ...]  # (multiplier, shift) to units of the potential [T]
+    gains: tuple[float, ...]  # by which inputs fade [T]
+
+    def faded(self, x: Tensor, step: int) -> Tensor:
+        """Return what inputs of 8 bits become in a step."""
+        return (x.double() * self.gains[step]).round().long()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,21 +169,35 @@ def window(
         trace: learns; None for a layer without one.
         teacher: currents [T, N, out] added to those of the synapses.
     """
-    left = layer.soma.at_rest(signals.shape[1], layer.weight.shape[1], signals.device)
+    state = layer.soma.at_rest(signals.shape[1], layer.weight.shape[1], signals.device)
     steps = []
     for t, x in enumerate(signals):
         current = current_of(layer, x, trace, limits, overflows)
         if layer.carried is not None:
-            faded = dendrite(x, layer.carried.weight, limits, overflows, layer.name)
-            current = current + shifted(faded, *layer.carried.gains[t])
+            faded = layer.carried.faded(x, t)
+            current = current + dendrite(faded, layer.carried.weight, limits, overflows, layer.name)
         for added in (layer.offsets, teacher):
             if added is not None:
                 current = current + added[t]
-        steps.append(layer.soma.step(current, left, overflows, f"{layer.name}: potentials"))
-        left = steps[-1].left
+        steps.append(layer.soma.step(current, state, overflows, f"{layer.name}: potentials"))
+        state = steps[-1].state
         if trace is not None:
             trace.learn(x, steps[-1].v)
     return steps
+
+
+def spikes_of(layer: SpikingLayer, signals: Tensor) -> Tensor:
+    """Return the spikes of a layer [T, N, out], 0 or 1, as `run` has it by a history.
+
+    Args:
+        layer: see there.
+        signals: whole-number inputs of 8 bits, or spikes before their payload [T, N, in].
+    """
+    overflows = Overflows()
+    if layer.payload is not None:
+        signals = signals * torch.tensor(layer.payload).view(-1, 1, 1)
+    trace = _trace(layer, "history", overflows)
+    return torch.stack([step.z for step in window(layer, signals, trace, WIDE, overflows)])
 
 
 def _trace(layer: SpikingLayer, local: Local, overflows: Overflows) -> Trace:
@@ -206,7 +229,7 @@ def dendrite(x: Tensor, weight: Tensor, limits: Limits, overflows: Overflows, na
     rows = tiles(len(weight), limits.fan_in) if limits.fan_in else []
     bound = int(x.abs().max()) * int(weight.long().abs().sum(0).max()) if x.numel() else 0
     if len(rows) < 2 or (bound <= high and not limits.partial_sum_shift):
-        return exact_product(x, weight)
+        return weigh(x, weight)
     shift = limits.partial_sum_shift
     if shift is None:
         # Spikes or numbers of 8 bits: what can come in, not what happens to be in this batch.
@@ -215,7 +238,7 @@ def dendrite(x: Tensor, weight: Tensor, limits: Limits, overflows: Overflows, na
         shift = max(0, (peak * largest).bit_length() - (limits.partial_sum_bits - 1))
     total = torch.zeros(len(x), weight.shape[1], dtype=torch.int64, device=x.device)
     for row in rows:
-        sums = shifted(exact_product(x[:, row], weight[row]), 1, shift)
+        sums = shifted(exact_product(x[:, row], weight[row]), shift)
         sums = overflows.saturate(sums, limits.partial_sum_bits, f"{name}: partial sums")
         total += sums << shift
     return total

@@ -1,10 +1,11 @@
 """Time and energy of a mapped network: a model's predictions, not measurements on a chip.
 
-Time is counted in phases of fixed length, so it does not depend on activity. Energy has three
-models: what cores in use draw at full load, what activity costs, both beside a static share of the
-whole chip, and the naive count of operations that papers often give, which leaves out what
-dominates small networks. Energy reads counts and never changes what is computed. Not in it: loading
-weights, and what no core was given to (a root, a division, a host). Energies of packets and updates
+Time is counted in phases of one length, long enough for the busiest core and the last packet, so it
+does not depend on activity. Energy has two bounds: cores in use draw what they do at full load, or
+for operations that happen alone; and what lies between, a share of full load that was fitted to one
+published energy. All beside the static share of the whole chip. The naive count of operations that
+papers often give leaves out what dominates small networks. Energy reads counts and never changes
+what is computed. Not in it: loading weights, and what a host does. Energies of packets and updates
 are drawn on top of what full load was calibrated to, so ranges reach too high rather than too low.
 Source: `chip.toml` for constants; the efficiency at full load is published, everything below full
 load is a model of ours.
@@ -18,15 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.tianjic.chip import Chip
-from hybrid.tianjic.mapping import Core, Mapping, busy_clocks
-from hybrid.tianjic.routing import INPUT, Traffic, traffic
+from hybrid.tianjic.mapping import Core, Mapping, Role
+from hybrid.tianjic.routing import Rates, Traffic, traffic
+from hybrid.tianjic.schedule import Schedule, leaving, schedule
 from hybrid.tianjic.shapes import DenseShape, Shape
 
 HEADER = """\
 Simulator or chip?            a simulator; nothing was measured on a chip
-Energy or operation counts?   both: three models of energy, and the operations they start from
-Latency in seconds or steps?  phases of fixed length, and seconds that follow from them"""
-Rates = Table[str, NDArray[np.float64]]  # of each layer, how often inputs are active in a step
+Energy or operation counts?   both: bounds of energy, and the operations they start from
+Latency in seconds or steps?  phases that hold the busiest core and link, and their seconds"""
+_SEED = 0
+# Constants that energy depends on while time stays.
+_ENERGIES = (
+    *("gating", "idle_share", "static_share", "packet_energy", "update_energy", "border_energy"),
+    *("ann_efficiency", "snn_efficiency"),
+)
 
 
 class Timing(NamedTuple):
@@ -34,10 +41,33 @@ class Timing(NamedTuple):
 
     depth: int  # phases from input to answer of one step
     phases_per_step: int
-    phases: int  # of one inference of T steps
-    latency: float  # seconds
-    throughput: float  # inferences per second, steps of the next sample following at once
-    unpipelined: float  # inferences per second, one after the other
+    steps: int
+    phase: float  # seconds
+
+    @property
+    def phases(self) -> int:
+        """Phases of one inference of T steps."""
+        return self.depth + (self.steps - 1) * self.phases_per_step
+
+    @property
+    def apart(self) -> int:
+        """Phases from one inference to the next, if its steps follow at once."""
+        return self.steps * self.phases_per_step
+
+    @property
+    def latency(self) -> float:
+        """Seconds of one inference."""
+        return self.phases * self.phase
+
+    @property
+    def throughput(self) -> float:
+        """Inferences per second, steps of the next sample following at once."""
+        return 1.0 / (self.apart * self.phase)
+
+    @property
+    def unpipelined(self) -> float:
+        """Inferences per second, one after the other."""
+        return 1.0 / self.latency
 
 
 class Operations(NamedTuple):
@@ -50,11 +80,12 @@ class Operations(NamedTuple):
 
 
 class Energy(NamedTuple):
-    """J per inference by three models, the larger first."""
+    """J per inference, from the most that it may be to the least."""
 
-    busy: float  # cores in use draw what they do at full load while they compute; static share
-    activity: float  # operations that happen; static share
-    naive: float  # operations alone: theoretical, without the power of the rest of the chip
+    busy: float  # a bound: cores draw what they do at full load whenever they compute
+    gated: float  # a part of that, fitted to one published energy, whatever comes in
+    activity: float  # a bound: cores draw for operations that happen alone
+    naive: float  # operations alone, without all else that the chip draws: what papers often count
 
 
 @dataclass(frozen=True)
@@ -62,6 +93,7 @@ class Cost:
     """What one inference costs."""
 
     mapping: Mapping
+    schedule: Schedule
     timing: Timing
     operations: Operations
     traffic: Traffic
@@ -75,45 +107,77 @@ class Cost:
 
     @property
     def energy(self) -> Energy:
-        """J of an inference on the chip it was mapped to."""
+        """J of an inference on the chip it was mapped to, one after the other."""
         return self.energy_on(self.mapping.chip)
 
-    def energy_on(self, chip: Chip) -> Energy:
-        """Return the energy if constants were those of another chip; its time stays."""
-        done = self.operations
+    @property
+    def pipelined(self) -> Energy:
+        """The same if the next inference follows at once: less time, fewer idle phases."""
+        return self.energy_on(self.mapping.chip, phases=self.timing.apart)
+
+    def energy_on(self, chip: Chip, *, phases: int | None = None) -> Energy:
+        """Return the energy if constants were those of another chip; its time stays.
+
+        A core that computes draws `gating` of what it does at full load, and the rest in
+        proportion to its operations; one that waits, `idle_share` of the former. All but the static
+        share of the chip's power, which it draws as long as an inference takes.
+
+        Args:
+            chip: gives the constants.
+            phases: that an inference takes; None for all from its input to its answer.
+        """
+        phases, done = phases or self.timing.phases, self.operations
         naive = done.macs * chip.energy_per_mac + done.acs * chip.energy_per_sop
-        static = self.mapping.chips * chip.static_power * self.timing.latency
-        packets = self.steps * self.traffic.hops * chip.packet_energy
-        extra = done.updates * chip.update_energy + packets
-        dynamic = 1.0 - chip.static_share
+        seconds, stretch = phases * self.timing.phase, self.schedule.stretch
+        static = self.mapping.chips * chip.static_power * seconds
+        moved = self.steps * (
+            self.traffic.hops * chip.packet_energy + self.traffic.borders * chip.border_energy
+        )
+        extra = done.updates * chip.update_energy + moved
         full = self.core_phases * chip.core_phase_energy
-        return Energy(static + dynamic * full, static + dynamic * naive + extra, naive)
+        # In a longer phase, clocks run longer; work is the same.
+        waiting = self.cores * phases * stretch - self.core_phases
+        idle = max(0.0, waiting) * chip.core_phase_energy * chip.idle_share
+
+        def drawn(gating: float) -> float:
+            computing = gating * full + (1.0 - gating) * min(naive, full)
+            return static + (1.0 - chip.static_share) * (computing + gating * idle) + extra
+
+        return Energy(drawn(1.0), drawn(chip.gating), drawn(0.0), naive)
 
 
-def timing(mapping: Mapping, steps: int) -> Timing:
+def timing(mapping: Mapping, steps: int, phase: float) -> Timing:
     """Return how long T steps take.
 
-    A layer takes one phase, and one more where partial sums are added. A local module has to find
-    its scores (one phase, or two) and multiply them (one) before potentials are whole; and what a
-    step leads to passes products and sums, two phases, before the next step's potentials. If the
-    newest steps are left out, that loop need not close in time.
+    A layer takes one phase, and one more where partial sums are added. A local module takes up to
+    five before its current can be added; and what a step leads to passes its tables, products and
+    sums before the next step's potentials. If the newest steps are left out, that loop need not
+    close in time.
+
+    Args:
+        mapping: cores.
+        steps: T.
+        phase: seconds of one, see `Schedule`.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}: it must be >= 1")
     passes = max(core.passes for core in mapping.cores)
-    loops = [2 - shape.local.delay for shape in mapping.shapes if shape.local is not None]
-    per_step = max([passes, *loops])
-    depth = sum(_depth(mapping, shape) for shape in mapping.shapes) + passes - 1
-    phases, phase = depth + (steps - 1) * per_step, mapping.chip.phase
-    apart = 1.0 / (steps * per_step * phase)
-    return Timing(depth, per_step, phases, phases * phase, apart, 1.0 / (phases * phase))
+    folds = max(core.folds for core in mapping.cores)
+    loops = [shape.local.phases_per_step for shape in mapping.shapes if shape.local is not None]
+    depth = sum(_depth(mapping, shape) for shape in mapping.shapes) + folds - 1
+    return Timing(depth, max([passes, *loops]), steps, phase)
 
 
 def _depth(mapping: Mapping, shape: Shape) -> int:
     """Return the phases from a layer's input to its spikes."""
-    plain = 1 + (mapping.count(shape.name, "sums") > 0)
-    scored = 3 + (mapping.count(shape.name, "scores") > 0)
-    return plain if shape.local is None else max(plain, scored)
+
+    def passes(role: Role) -> int:
+        own = [core for core in mapping.cores if (core.layer, core.role) == (shape.name, role)]
+        return len(own[0].primitives) if own else 0
+
+    added = passes("sums")
+    scored = passes("coincidences") + passes("scores") + passes("products")
+    return max(passes("synapses"), scored) + added
 
 
 def operations(mapping: Mapping, rates: Rates, steps: int) -> Operations:
@@ -155,7 +219,7 @@ def _local_macs(shape: Shape, active: float, steps: int) -> float:
     return pairs * (share + weighted + shape.outputs)
 
 
-def cost(mapping: Mapping, rates: Rates, steps: int) -> Cost:
+def cost(mapping: Mapping, rates: Rates, steps: int, *, planned: Schedule | None = None) -> Cost:
     """Return what one inference of T steps costs.
 
     Args:
@@ -163,15 +227,17 @@ def cost(mapping: Mapping, rates: Rates, steps: int) -> Cost:
         rates: of each layer, how often its inputs are active in a step [inputs]; under "output",
             the same of the last layer's neurons.
         steps: T.
+        planned: how phases go, if it is known; by default as these rates have it.
     """
     shapes = {shape.name: shape for shape in mapping.shapes}
-    first, *later = (rates[name] for name in shapes)
-    leaving = dict(zip(shapes, [*later, rates["output"]], strict=True))
+    sent = leaving(mapping, rates)
+    planned = planned or schedule(mapping, sent)
     return Cost(
         mapping,
-        timing(mapping, steps),
+        planned,
+        timing(mapping, steps, planned.phase),
         operations(mapping, rates, steps),
-        traffic(mapping, leaving | {INPUT: first}),
+        traffic(mapping, sent),
         core_phases=sum((1 if shapes[c.layer].once else steps) * c.passes for c in mapping.cores),
         steps=steps,
     )
@@ -188,6 +254,32 @@ def energy_range(
     return dict(zip(Energy._fields, zip(low, middle, high, strict=True), strict=True))
 
 
+def deciding(spent: Cost, chip: Chip, *, samples: int = 256) -> dict[str, float]:
+    """Return how much of the spread of the gated energy each uncertain constant makes, from 0 to 1.
+
+    Total Sobol indices, over the ranges of constants; those that only act on time are left out, as
+    it stays.
+    """
+    from scipy.stats import sobol_indices, uniform
+
+    ranged = {
+        name: (known.low, known.high)
+        for name, known in chip.constants.items()
+        if known.low is not None and known.high is not None and name in _ENERGIES
+    }
+
+    def energies(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        columns = (dict(zip(ranged, column, strict=True)) for column in values.T.tolist())
+        return np.array([[spent.energy_on(chip.changed(**one)).gated for one in columns]])
+
+    spread = [uniform(low, high - low) for low, high in ranged.values()]
+    found = sobol_indices(
+        func=energies, n=samples, dists=spread, rng=np.random.default_rng(_SEED)
+    ).total_order
+    shares = dict(zip(ranged, np.clip(found.ravel(), 0.0, 1.0).tolist(), strict=True))
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
 def core_events(mapping: Mapping, rates: Rates) -> NDArray[np.float64]:
     """Return how many synapses of each core meet an active input in a step [cores].
 
@@ -200,19 +292,6 @@ def core_events(mapping: Mapping, rates: Rates) -> NDArray[np.float64]:
         return float(rates[core.layer][core.axons].mean()) * core.operations * core.passes
 
     return np.array([met(core) for core in mapping.cores])
-
-
-def phase_use(mapping: Mapping, moved: Traffic) -> dict[str, float]:
-    """Return how much of a phase is used: by the busiest core, the busiest link, one after another.
-
-    A packet takes a clock on a link, and hops add to that: a model, with `hop_clocks` assumed. More
-    than 1 together means that a phase of fixed length may be too short; on average over inputs.
-    """
-    chip = mapping.chip
-    reach = chip.mesh_width + chip.mesh_height - 2
-    computing = max(busy_clocks(core, chip) for core in mapping.cores) / chip.phase_clocks
-    routing = (moved.busiest + reach * chip.hop_clocks) / chip.phase_clocks
-    return {"computing": computing, "routing": routing, "together": computing + routing}
 
 
 def write_back(shape: DenseShape, active: float, chip: Chip, steps: int) -> dict[str, float]:
@@ -236,23 +315,24 @@ def write_back(shape: DenseShape, active: float, chip: Chip, steps: int) -> dict
         "bytes": written,
         "packets": packets,
         "operations": steps * shape.synapses * (1.0 + active),
-        "seconds": packets / chip.clock,
+        "seconds": packets / (chip.input_ports * chip.clock),
     }
 
 
 def loading(mapping: Mapping) -> dict[str, float]:
     """Return what it takes to put all weights on the chip: for another task, say.
 
-    Seconds if one port takes a packet per clock: not published, so at least that long is a model
-    of ours.
+    Seconds if each port takes a packet per clock: not published, a model of ours.
     """
     chip = mapping.chip
     moved = float(mapping.weight_bytes().sum())
     packets = moved / chip.packet_bytes
-    return {"bytes": moved, "packets": packets, "seconds": packets / chip.clock}
+    seconds = packets / (chip.input_ports * chip.clock)
+    return {"bytes": moved, "packets": packets, "seconds": seconds}
 
 
 Energies = Table[str, tuple[float, float, float]]
+_BOUNDS = {"busy": "at most", "gated": "fitted", "activity": "at least", "naive": "naive"}
 
 
 def as_text(spent: Cost, rates: Rates, energies: Energies) -> str:
@@ -263,13 +343,17 @@ def as_text(spent: Cost, rates: Rates, energies: Energies) -> str:
         rates: how often inputs of layers are active in a step.
         energies: (5 %, median, 95 %) of each model in J.
     """
-    mapping, time, done = spent.mapping, spent.timing, spent.operations
-    used, moved = phase_use(mapping, spent.traffic), loading(mapping)
-    over = "" if used["together"] <= 1 else ": more than one phase may hold"
+    mapping, time, done, plan = spent.mapping, spent.timing, spent.operations, spent.schedule
+    moved, held = loading(mapping), mapping.kept_bytes()
+    late = f"stretched {plan.stretch:.2f} times" if plan.stretch > 1.0 else "it fits"
     lines = [
         f"cores: {spent.cores} occupied of {mapping.chips * mapping.chip.cores} on "
         f"{mapping.chips} chip(s), {mapping.needed} needed for the weights alone; "
-        f"{int(mapping.fits_sram().sum())} of them within 22 KB",
+        f"{int(mapping.fits_sram().sum())} of them within 22 KB, the fullest keeps "
+        f"{held.max():,} bytes",
+        f"a phase: the busiest core computes for {plan.computing:,} clocks of "
+        f"{plan.chip.phase_clocks:,}, the last packet arrives at "
+        f"{int(np.median(plan.typical)):,} (worst: {plan.worst:,}): {late}",
         f"time: {time.phases} phases, {1e6 * time.latency:.0f} µs; per s "
         f"{time.unpipelined:,.0f} inferences one after the other, "
         f"{time.throughput:,.0f} in a pipeline",
@@ -277,13 +361,13 @@ def as_text(spent: Cost, rates: Rates, energies: Energies) -> str:
         f"{done.acs:,.0f} AC; {done.updates:,.0f} updates of neurons",
         f"a step, on average: the busiest core meets {core_events(mapping, rates).max():,.0f} "
         f"synapses, the busiest link carries {spent.traffic.busiest:,.0f} of "
-        f"{spent.traffic.packets:,.0f} packets",
-        f"of a phase, on average: computing {used['computing']:.0%}, "
-        f"routing {used['routing']:.0%}{over}",
+        f"{spent.traffic.packets:,.0f} packets, {spent.traffic.hops:,.0f} hops",
         f"to load the weights: {moved['bytes']:,.0f} bytes, {1e6 * moved['seconds']:,.0f} µs "
-        "through one port; not counted below",
+        "through all ports; not counted below",
     ]
+    pipelined = spent.pipelined._asdict()
     for model, (low, middle, high) in energies.items():
         extent = "" if low == high else f" ({1e6 * low:.2f} to {1e6 * high:.2f})"
-        lines.append(f"{model:9s} {1e6 * middle:8.2f} µJ{extent}")
+        after = "" if model == "naive" else f"; in a pipeline {1e6 * pipelined[model]:.2f}"
+        lines.append(f"{_BOUNDS[model]:9s} {1e6 * middle:8.2f} µJ{extent}{after}")
     return "\n".join(f"    {line}" for line in lines)

@@ -1,15 +1,15 @@
 """A few-shot network in whole numbers: an embedding in ANN mode, a read-out that binds by history.
 
 Convolutions become 8-bit images, rectified or by a table of tanh; batch normalisation goes into
-their weights. Feature vectors of one length need a root and a division: by a table or the host,
-which is an assumption, and no core is counted for it. The read-out's mixing is a number for each
-synapse, so that each lag is a matrix of static weights; nothing is rewritten between episodes.
+their weights. Two things no primitive does, and a host has to: feature vectors of one length need a
+root and a division, the shares of neurons that learn need another; `host_work` says what that
+costs. The read-out's mixing is a number for each synapse, so that each lag is a matrix of static
+weights; nothing is rewritten between episodes.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -19,19 +19,19 @@ from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, FewShotReadOut
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import WIDE, Limits, SpikingLayer, current_of, window
-from hybrid.tianjic.fixed import Overflows, multiplier_for, quantized, scale_of, shifted, weights_of
+from hybrid.tianjic.fixed import Overflows, quantized, scale_of, shifted, weights_of
 from hybrid.tianjic.history import History
+from hybrid.tianjic.primitives import balanced, half, rectify
 from hybrid.tianjic.quantize import (
-    ARGUMENT,
     DEFAULT,
     PEAK,
+    Lagged,
     Options,
     integer_soma,
-    local_module,
     tanh_table,
 )
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Fold, Shape
-from hybrid.tianjic.soma import Activator
+from hybrid.tianjic.soma import Table
 
 _ROOT_BITS = 16
 _STRIDE = 2  # of all convolutions
@@ -42,8 +42,9 @@ class ChipConvolution:
     """A convolution of 3 x 3 with stride 2 in whole numbers, in ANN mode."""
 
     weight: Tensor  # [out, in, 3, 3], 8 bits
-    bias: Tensor  # [out]
-    soma: Activator
+    bias: Tensor  # [out]; half of what a cut divides by is in it
+    cut: int
+    table: Table | None = None  # of any function, such as a tanh; None for max(0, ·)
 
     def activations(self, x: Tensor, overflows: Overflows, place: str) -> Tensor:
         """Return 8-bit images [N, out, ...] of 8-bit images [N, in, ...], padded with zeros.
@@ -55,7 +56,10 @@ class ChipConvolution:
         bound = int(x.long().abs().max()) * int(self.weight.long().abs().sum((1, 2, 3)).max())
         kind = torch.float32 if bound < 1 << 24 else torch.float64  # sums are exact
         sums = F.conv2d(x.to(kind), self.weight.to(kind), stride=_STRIDE, padding=1)
-        return self.soma.activation(sums.long() + self.bias.view(-1, 1, 1), overflows, place)
+        total = sums.long() + self.bias.view(-1, 1, 1)
+        if self.table is None:
+            return rectify(total, self.cut, overflows, place)
+        return self.table.look_up(total, self.cut, overflows, place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,7 @@ class ChipEmbedding:
             return x
         root = (x * x).sum(1, keepdim=True).double().sqrt().clamp(min=1.0)
         inverse = (self.length / root * (1 << _ROOT_BITS)).round().long()
-        return overflows.saturate(shifted(x * inverse, 1, _ROOT_BITS), 8, "features")
+        return overflows.saturate(shifted(x * inverse, _ROOT_BITS), 8, "features")
 
     def stages(self, images: Tensor, overflows: Overflows) -> Iterator[Tensor]:
         """Yield what enters the first convolution, and what each of them leads to."""
@@ -125,10 +129,10 @@ class ChipReadOut(SpikingLayer):
         """
         size, count, local, history = support.shape[1], query.shape[1], self.local, None
         if local is not None:
-            if size > (most := len(local.lags)):
+            if size > (most := len(local.decays)):
                 raise ValueError(f"support of {size} samples: the local module remembers {most}")
-            lags, thresholds = local.lags[:, :, :ways], local.thresholds[:ways]
-            local = replace(local, lags=lags, thresholds=thresholds)
+            matrices, thresholds = local.weights[:, :, :ways], local.thresholds[:ways]
+            local = replace(local, weights=matrices, thresholds=thresholds)
             history = History(local, overflows, self.name)
         # The layer with its first neurons alone.
         layer = replace(self, weight=self.weight[:, :ways], bias=self.bias[:ways], local=local)
@@ -137,7 +141,7 @@ class ChipReadOut(SpikingLayer):
         steps = window(layer, support.transpose(0, 1), history, limits, overflows, teacher)
         remembered = None if history is None else history.repeated(count)
         current = current_of(layer, query.flatten(0, 1), remembered, limits, overflows)
-        v = steps[-1].left.repeat_interleave(count, 0) + current
+        v = steps[-1].state.left.repeat_interleave(count, 0) + current
         place = f"{self.name}: potentials"
         return overflows.saturate(v, layer.soma.bits, place).unflatten(0, (-1, count))
 
@@ -189,27 +193,31 @@ def quantize_few_shot(
     made = quantize_embedding(embedding, images, options)
     synapse = head.synapse(head.ways)
     assert synapse.mask is not None
-    weight, scale = weights_of(synapse.weight.T * synapse.mask, options.weight_bits)
-    unit, local = scale * made.feature_scale, None
+    weight, bits, lagged = synapse.weight.T * synapse.mask, options.weight_bits, None
     if head.rule is not None:
         assert synapse.meta is not None
-        local = local_module(
+        shown = made.features(images, Overflows())
+        lagged = Lagged.of(
             head.rule,
             synapse.meta,
             head.neuron,
             options,
             mask=synapse.mask,
             lags=support,
-            unit=unit,
             input_scale=made.feature_scale,
+            pairs=(shown.repeat(2, 1), torch.cat([shown, shown.roll(1, 0)])),
         )
+    scale = scale_of(weight, bits)
+    if lagged is not None:
+        scale = max(scale, lagged.coarsest / made.feature_scale)
+    unit = scale * made.feature_scale
     readout = ChipReadOut(
         name="read-out",
-        weight=weight,
+        weight=quantized(weight, scale, bits).to(torch.int8),
         bias=torch.zeros(head.ways, dtype=torch.int32),
         soma=integer_soma(head.neuron, unit),
         unit=unit,
-        local=local,
+        local=None if lagged is None else lagged.module(unit, bits, options.delay),
         label_current=round(head.label_current / unit),
     )
     return ChipFewShot(embedding=made, readout=readout)
@@ -220,22 +228,20 @@ def quantize_embedding(embedding: Embedding, images: Tensor, options: Options) -
     """Return an embedding in whole numbers, its ranges taken from some images."""
     pairs = zip(embedding.convolutions, embedding.normalisations, strict=True)
     folded = [_folded(convolve, normalise) for convolve, normalise in pairs]
-    x, table = images, None if embedding.rectified else tanh_table()
+    x = images
     scales = [scale_of(images, 8)]
     for weight, bias in folded:
         x = F.conv2d(x, weight, bias, stride=_STRIDE, padding=1)
         x = torch.relu(x) if embedding.rectified else torch.tanh(x)
         largest = float(x.flatten().kthvalue(math.ceil(options.kept * x.numel())).values)
         scales.append((largest if embedding.rectified else 1.0) / PEAK)
-    layers = []
-    for (weight, bias), (before, after) in zip(folded, pairwise(scales), strict=True):
-        static, scale = weights_of(weight, options.weight_bits)
-        unit = scale * before
-        multiplier, shift = multiplier_for(unit / after if table is None else unit * ARGUMENT)
-        soma = Activator(multiplier=multiplier, shift=shift, table=table)
-        whole = quantized(bias, unit, tianjic().partial_sum_bits)
-        layers.append(ChipConvolution(weight=static, bias=whole, soma=soma))
-    feature_scale, length = scales[-1], None
+    layers, before = [], scales[0]
+    for (weight, bias), after in zip(folded, scales[1:], strict=True):
+        static, unit, n, table = _cut_to(weight, before, after, embedding.rectified, options)
+        whole = quantized(bias, unit, tianjic().partial_sum_bits) + half(n)
+        layers.append(ChipConvolution(weight=static, bias=whole, cut=n, table=table))
+        before = after if table is not None else unit * 4.0**n
+    feature_scale, length = before, None
     if embedding.length is not None:
         largest = float(F.normalize(x.flatten(1), dim=1).abs().max())
         feature_scale = embedding.length * largest / PEAK
@@ -247,6 +253,29 @@ def quantize_embedding(embedding: Embedding, images: Tensor, options: Options) -
         feature_scale=feature_scale,
         length=length,
     )
+
+
+def _cut_to(
+    weight: Tensor, before: float, after: float, rectified: bool, options: Options
+) -> tuple[Tensor, float, int, Table | None]:
+    """Return weights so scaled that a cut by a power of four leads to 8 bits that are used well.
+
+    Args:
+        weight: of a convolution.
+        before: what one unit of its inputs is worth.
+        after: what one unit of its outputs has to be worth at least.
+        rectified: whether these are cut sums; else a table of tanh, which reaches to 3, is of them.
+        options: bits.
+
+    Returns:
+        Whole-number weights; what one unit of sums is worth; the cut; the table.
+    """
+    scale = scale_of(weight, options.weight_bits)
+    address = after if rectified else 3.0 / PEAK
+    n, coarser = balanced(address / (scale * before))
+    static, scale = weights_of(weight, options.weight_bits, headroom=coarser)
+    unit = scale * before
+    return static, unit, n, None if rectified else tanh_table(unit * 4.0**n)
 
 
 def _folded(convolve: nn.Module, normalise: nn.Module) -> tuple[Tensor, Tensor]:

@@ -105,31 +105,9 @@ def coded(values: Tensor, count: int) -> Tensor:
     return book[torch.from_numpy(fitted.labels_).long()][place]
 
 
-def shifted(values: Tensor, multiplier: int, shift: int) -> Tensor:
-    """Return floor((values · multiplier + half) / 2^shift): a rounded fixed-point product.
-
-    Values are taken as 64 bits on the way, as wide as any multiplier here needs.
-    """
-    half = 1 << (shift - 1) if shift else 0
-    return (values.long() * multiplier + half) >> shift
-
-
-def multiplier_for(factor: float) -> tuple[int, int]:
-    """Return (multiplier, shift) with multiplier / 2^shift nearest to `factor`.
-
-    Multipliers are signed and have 16 bits; a factor of 0 gives (0, 0).
-
-    Raises:
-        ValueError: if the factor is too large for a multiplier without a shift.
-    """
-    highest, shift = signed_range(16)[1], 0
-    if abs(factor) > highest:
-        raise ValueError(f"factor = {factor:g}: a multiplier of 16 bits reaches {highest}")
-    if factor == 0.0:
-        return 0, 0
-    while shift < 31 and abs(round(factor * (1 << (shift + 1)))) <= highest:
-        shift += 1
-    return round(factor * (1 << shift)), shift
+def shifted(values: Tensor, shift: int) -> Tensor:
+    """Return values / 2^shift, halves rounded up."""
+    return (values.long() + ((1 << shift) >> 1)) >> shift
 
 
 def exact_product(x: Tensor, weight: Tensor) -> Tensor:

@@ -2,14 +2,15 @@
 
 With one sample a trace of its own, and no clip, P never has to be built:
 
-    x_t P_t = Σ_{l ≥ 0} (Σ_i lag_l[i] · x_t[i] · x_{t-1-l}[i]) · y_{t-1-l},  lag_l = decay^l · rate
+    x_t P_t = Σ_{l ≥ 0} decay^l · (Σ_i rate[i] · x_t[i] · x_{t-1-l}[i]) · y_{t-1-l}
 
-Counted by lag l, decay and rate are static weights; inputs and potentials of earlier steps are
-activations, which shift by one place in each step. A score is one number for all neurons; where
-each synapse has a factor of its own (a gain, a mask), lag_l is a matrix, and scores are neurons'.
-Exact but for rounding while no clip acts on the trace; with fewer lags than steps the oldest ones
-are missing, with a delay the newest. Source: DESIGN §4, *factored*; the mapping to vector
-operations is a model of ours.
+Counted by lag l, decay and rate are static; inputs and potentials of earlier steps are activations,
+which shift by one place in each step. A score, what is in brackets and its decay, is one number for
+all neurons; where each synapse has a factor of its own (a gain, a mask), a lag has a matrix of
+weights, and scores are neurons'. Scores and post factors have 8 bits, scaled so that their products
+are in units of the potential: each step is an operation of `primitives`. Exact but for rounding
+while no clip acts on the trace; with fewer lags than steps the oldest ones are missing, with a
+delay the newest. Source: *factored* form of `hybrid.model`; the way of mapping it is ours.
 
 Its baseline is a host that keeps P in floating point, learns from the inputs and from the 8-bit
 potentials that the chip sends, and rewrites synapses after each step: round((W + local_gain ∘ P) /
@@ -25,9 +26,12 @@ import torch
 from torch import Tensor
 
 from hybrid.checks import require
-from hybrid.tianjic.fixed import Overflows, exact_product, shifted
+from hybrid.tianjic.fixed import Overflows
+from hybrid.tianjic.primitives import cut, half, multiply, weigh
 from hybrid.tianjic.shapes import LocalShape
 from hybrid.tianjic.soma import SoftMaximum, Table
+
+DECAY_CUT = 3  # decays of scores are multiples of 1/64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,31 +41,56 @@ class LocalModule:
     Raises ValueError for lags of another shape, or a negative delay.
     """
 
-    lags: Tensor  # static weights [lags, in] or [lags, in, out], 8 bits
+    weights: Tensor  # static, 8 bits: rates [in], or [lags, in, out] with decays and factors
+    decays: Tensor  # of scores, in 1/64 [lags]; all 64 where weights have them
     table: Table | SoftMaximum  # post factor of the potential's argument
     thresholds: Tensor  # subtracted from potentials [out]
-    argument: tuple[int, int]  # (multiplier, shift) from what is left to the table's argument
-    coincidence_shift: int  # bits that products of two inputs lose
-    score_shift: int  # bits that scores lose before they are cut to `score_bits`
-    score_bits: int
-    gain: tuple[int, int]  # (multiplier, shift) from sums of score · post factor to potentials
+    argument_cut: int  # by which what is left becomes the table's argument
+    input_cut: int  # of products of two inputs
+    score_cut: int
+    times: int = 1  # how often each product of score and post factor is added
     delay: int = 0  # newest steps that are left out: lags begin with the one of that age
 
     def __post_init__(self) -> None:
-        if self.lags.ndim not in (2, 3):
-            raise ValueError(f"lags must be [lags, in] or [lags, in, out], got {self.lags.ndim}-d")
+        if self.weights.ndim not in (1, 3):
+            raise ValueError(f"weights must be [in] or [lags, in, out], got {self.weights.ndim}-d")
+        if self.weights.ndim == 3 and len(self.weights) != len(self.decays):
+            raise ValueError(f"{len(self.weights)} matrices for {len(self.decays)} lags")
         require(self, "delay", self.delay >= 0, ">= 0")
 
     @property
     def shape(self) -> LocalShape:
         """What the mapper has to know."""
-        per_synapse = self.lags.ndim == 3
-        return LocalShape(lags=len(self.lags), per_synapse=per_synapse, delay=self.delay)
+        per_synapse = self.weights.ndim == 3
+        return LocalShape(
+            lags=len(self.decays), per_synapse=per_synapse, delay=self.delay, times=self.times
+        )
 
     def post(self, v: Tensor, overflows: Overflows, place: str) -> Tensor:
-        """Return the post factor of potentials [N, out], 8 bits; see `Table.look_up`."""
-        argument = shifted(v - self.thresholds, *self.argument)
-        return self.table.look_up(argument, overflows, f"{place}: arguments of tables")
+        """Return the post factor of potentials [N, out], 8 bits: P02, then P07."""
+        argument = v - self.thresholds + half(self.argument_cut)
+        return self.table.look_up(
+            argument, self.argument_cut, overflows, f"{place}: arguments of tables"
+        )
+
+    def alike(self, x: Tensor, earlier: Tensor, overflows: Overflows, place: str) -> Tensor:
+        """Return products of inputs now and then [N, in], 8 bits: P03, then P06."""
+        products = multiply(x, earlier, half(self.input_cut))
+        return cut(products, self.input_cut, overflows, f"{place}: products of inputs")
+
+    def weighed(self, alike: Tensor, lag: int) -> Tensor:
+        """Return a lag's sums [N, 1] or [N, out] of such products, or of some of them: P04, P41."""
+        static = self.weights.unsqueeze(1) if self.weights.ndim == 1 else self.weights[lag]
+        return weigh(alike, static)
+
+    def score(self, sums: Tensor, lag: int, overflows: Overflows, place: str) -> Tensor:
+        """Return a lag's scores, 8 bits, of the sums of all inputs: P02 and P06, P03 and P06."""
+        place = f"{place}: scores"
+        fresh = cut(sums + half(self.score_cut), self.score_cut, overflows, place)
+        if self.weights.ndim == 3:
+            return fresh
+        faded = multiply(fresh, self.decays[lag], half(DECAY_CUT))
+        return cut(faded, DECAY_CUT, overflows, place)
 
 
 @dataclass
@@ -73,7 +102,7 @@ class History:
     place: str  # named there
 
     def __post_init__(self) -> None:
-        reach = self.module.delay + len(self.module.lags)
+        reach = self.module.delay + len(self.module.decays)
         self._earlier: deque[tuple[Tensor, Tensor]] = deque(maxlen=reach)  # the newest step first
 
     def repeated(self, times: int) -> "History":
@@ -86,21 +115,15 @@ class History:
     def current(self, x: Tensor) -> Tensor | int:
         """Return the local current under input x [N, in], in units of the potential."""
         total: Tensor | int = 0
-        remembered = list(self._earlier)[self.module.delay :]
-        for lag, (earlier, post) in zip(self.module.lags, remembered, strict=False):
-            total = total + self._score(x, earlier, lag) * post
-        return total if isinstance(total, int) else shifted(total, *self.module.gain)
+        module, rest = self.module, (self.overflows, self.place)
+        for lag, (earlier, post) in enumerate(list(self._earlier)[module.delay :]):
+            sums = module.weighed(module.alike(x, earlier, *rest), lag)
+            total = total + multiply(module.score(sums, lag, *rest), post)
+        return total * module.times
 
     def learn(self, x: Tensor, v: Tensor) -> None:
         """Remember an input [N, in] and the potential that it led to [N, out]."""
         self._earlier.appendleft((x, self.module.post(v, self.overflows, self.place)))
-
-    def _score(self, x: Tensor, earlier: Tensor, lag: Tensor) -> Tensor:
-        """Return how alike two inputs are, weighted by a lag [N, 1] or [N, out]."""
-        alike = shifted(x.long() * earlier.long(), 1, self.module.coincidence_shift)
-        sums = exact_product(alike, lag.unsqueeze(1) if lag.ndim == 1 else lag)
-        sums = shifted(sums, 1, self.module.score_shift)
-        return self.overflows.saturate(sums, self.module.score_bits, f"{self.place}: scores")
 
 
 class HostRule(NamedTuple):

@@ -2,10 +2,13 @@
 
 Weights become 8 bits with one scale per layer, potentials count in that scale times the input's,
 leaks become k/256. What the local rule asks of a potential, a tanh, becomes a table of 8 bits.
-Source of the recipe: the laboratory's quantisers (openBII/HNN); scales here are exact and not
-powers of four, as a potential's unit is free.
+Where the chip rescales, it can only divide by powers of four: scales of rates and entries of tables
+are chosen so that nothing else is needed. Source of the recipe: the laboratory's quantisers
+(openBII/HNN), but for scales, which are exact here, as a potential's unit is free.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,19 +18,21 @@ from torch import Tensor, nn
 from hybrid.checks import one_of, require
 from hybrid.model.coding import LastMembrane, Rate, ReadOut
 from hybrid.model.layers import HybridLinear
-from hybrid.model.networks import FullyConnected
-from hybrid.model.neurons import IF, LIF, Neuron, tensor_constants
+from hybrid.model.networks import ContextGated, FullyConnected
+from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron, tensor_constants
 from hybrid.model.plasticity import Hebbian, MetaLocal
 from hybrid.tianjic.chip import tianjic
-from hybrid.tianjic.cores import Carried, Outcome, SpikingLayer
-from hybrid.tianjic.fixed import coded, multiplier_for, quantized, signed_range, weights_of
-from hybrid.tianjic.history import HostRule, LocalModule
+from hybrid.tianjic.cores import Carried, Outcome, SpikingLayer, spikes_of
+from hybrid.tianjic.fixed import coded, quantized, scale_of, signed_range
+from hybrid.tianjic.history import DECAY_CUT, HostRule, LocalModule
+from hybrid.tianjic.primitives import LARGEST_CUT, cut_for
 from hybrid.tianjic.shapes import DenseShape
 from hybrid.tianjic.soma import LEAK_STEPS, ResetMode, SoftMaximum, Soma, Table
 
 CarriedTrace = Literal["folded", "separate", "none"]
 PEAK = signed_range(8)[1]
-ARGUMENT = 32  # steps of a table's argument in one unit of v / v_th: tables reach from -4 to 4
+# How far tables reach, in units of what they are of: a tanh is flat there, a share next to nothing.
+_REACH = {"tanh": 3.0, "identity": 4.0, "softmax": 8.0}
 # With a value of 0.
 _RESETS: dict[str, ResetMode] = {
     "subtract": "subtract threshold",
@@ -48,7 +53,6 @@ class Options:
             it no longer fades; "separate", a second matrix that fades as it should; "none".
         lags: steps that a local module remembers; None for all, which is exact.
         delay: newest steps that it leaves out, because they would come too late.
-        score_bits: of scores.
         kept: share of the activations that 8 bits hold, of those that calibrate; the rest is cut.
         headroom: largest synapse that bits hold, in units of the largest weight: more than 1 for a
             host that writes larger ones.
@@ -61,7 +65,6 @@ class Options:
     carried: CarriedTrace = "folded"
     lags: int | None = None
     delay: int = 0
-    score_bits: int = 16
     kept: float = 0.9999
     headroom: float = 1.0
 
@@ -92,7 +95,7 @@ class ChipNetwork:
         Raises:
             ValueError: if a pixel is NaN or infinite.
         """
-        return [quantized(images * gain, 1.0 / PEAK, 32) for gain in self.gain]
+        return encoded(images, self.gain)
 
     def answers(self, outcome: Outcome) -> Tensor:
         """Return the class of each sample [N]."""
@@ -132,12 +135,21 @@ def dense_shape(name: str, weight: Tensor, **options: Any) -> DenseShape:
 
 
 @torch.no_grad()
-def quantize(network: FullyConnected, options: Options = DEFAULT) -> ChipNetwork:
+def quantize(
+    network: FullyConnected, options: Options = DEFAULT, images: Tensor | None = None
+) -> ChipNetwork:
     """Return a trained network in whole numbers.
+
+    Args:
+        network: trained.
+        options: see there.
+        images: of training [N, in], from which ranges of scores are taken, where it has local
+            modules. Without any, scores have room for all that could come in, which is more than
+            does: they use fewer of their 8 bits.
 
     Raises:
         ValueError: if the network is not fully connected, or has something that the chip has not:
-            an encoder, a neuron other than LIF and IF, a rule other than the Hebbian one, a
+            an encoder, a neuron of a class of its own, a rule other than the Hebbian one, a
             first-spike read-out.
     """
     network = getattr(network, "_orig_mod", network)  # behind torch.compile
@@ -150,12 +162,47 @@ def quantize(network: FullyConnected, options: Options = DEFAULT) -> ChipNetwork
         raise ValueError("a network that encodes its inputs: give the chip what comes out of it")
     if not isinstance(network.readout, Rate | LastMembrane):
         raise ValueError(f"{type(network.readout).__name__} is no read-out of the chip")
+    return integer_network(network, options, network.readout, images=images)
+
+
+def integer_network(
+    network: FullyConnected | ContextGated,
+    options: Options,
+    readout: ReadOut,
+    *,
+    graded: bool | None = None,
+    masks: Sequence[Tensor | None] | None = None,
+    images: Tensor | None = None,
+) -> ChipNetwork:
+    """Return the spiking layers of a network in whole numbers.
+
+    Args:
+        network: has layers, and a gain by which its drive fades.
+        options, images: see `quantize`.
+        readout: of the answer.
+        graded, masks: of each layer, see `integer_layer`; None for what `quantize` does.
+    """
     gain = network.gain
-    layers = tuple(
-        integer_layer(module, number, gain, options, graded=len(set(gain)) > 1)
-        for number, module in enumerate(network.layers)
-    )
-    return ChipNetwork(layers=layers, gain=gain, readout=network.readout)
+    graded = len(set(gain)) > 1 if graded is None else graded
+    masks = masks or [None] * len(network.layers)
+    layers: list[SpikingLayer] = []
+    signals = None if images is None else torch.stack(encoded(images, gain)).clamp(-PEAK, PEAK)
+    for number, (module, mask) in enumerate(zip(network.layers, masks, strict=True)):
+        layers.append(
+            integer_layer(module, number, gain, options, graded=graded, mask=mask, signals=signals)
+        )
+        if signals is not None:
+            signals = spikes_of(layers[-1], signals)
+    return ChipNetwork(layers=tuple(layers), gain=gain, readout=readout)
+
+
+def encoded(images: Tensor, gain: Sequence[float]) -> list[Tensor]:
+    """Return images [N, in] from 0 to 1 as T whole numbers; more than 8 bits are not yet cut.
+
+    Raises:
+        ValueError: if a pixel is NaN or infinite.
+    """
+    return [quantized(images * g, 1.0 / PEAK, 32) for g in gain]
 
 
 def integer_layer(
@@ -166,6 +213,7 @@ def integer_layer(
     *,
     graded: bool,
     mask: Tensor | None = None,
+    signals: Tensor | None = None,
 ) -> SpikingLayer:
     """Return a trained layer in whole numbers.
 
@@ -176,6 +224,7 @@ def integer_layer(
         options: see there.
         graded: whether spikes between layers carry numbers of 8 bits, which fade, too.
         mask: [in, out], 1 where the weight acts, 0 where the trace does; None for both everywhere.
+        signals: images, or spikes, that come in for some samples [T, N, in]; None if not known.
 
     Raises:
         ValueError: if the chip has not its neuron or rule, a parameter is NaN or infinite, or
@@ -185,8 +234,6 @@ def integer_layer(
         raise ValueError(f"{type(module).__name__} has no form on the chip: use HybridLinear")
     if module.norm is not None:
         raise ValueError("a normalised layer cannot be quantised: fold its norm into its weights")
-    payload = tuple(round(PEAK * g) for g in gain) if number and graded else None
-    peak = PEAK if graded or not number else 1  # what an input of 1 comes in as
     for name, value in module.state_dict().items():
         if not value.isfinite().all():
             raise ValueError(f"layer {number + 1}: {name} is NaN or infinite: train it anew")
@@ -197,7 +244,36 @@ def integer_layer(
         trace = meta.local_gain * module.trace
         if options.carried == "folded":
             weight, trace = weight + trace, None
-    static, scale = weights_of(weight, bits, headroom=options.headroom)
+    if trace is not None and not trace.any():
+        trace = None
+    # A trace that fades does so in what its cores take in: numbers, not bare spikes.
+    payload = (
+        tuple(round(PEAK * g) for g in gain) if number and (graded or trace is not None) else None
+    )
+    peak = PEAK if payload or not number else 1  # what an input of 1 comes in as
+    lagged = None
+    if meta is not None:
+        if type(rule) is not Hebbian or rule.post in ("softmax", "constant"):
+            raise ValueError(f"{rule}: a history needs the Hebbian rule with tanh or identity")
+        reach = len(gain) - 1 - options.delay
+        if signals is not None and payload is not None:
+            signals = signals * torch.tensor(payload).view(-1, 1, 1)
+        if (lags := min(reach, options.lags or reach)) > 0:
+            lagged = Lagged.of(
+                rule,
+                meta,
+                module.neuron,
+                options,
+                mask=mask,
+                lags=lags,
+                input_scale=1.0 / peak,
+                pairs=None if signals is None else (signals[1:], signals[:-1]),
+            )
+    largest = weight if trace is None else torch.stack([weight, trace])
+    scale = options.headroom * scale_of(largest, bits)
+    if lagged is not None and options.carried != "none":
+        scale = max(scale, lagged.coarsest * peak)
+    static = quantized(weight, scale, bits).to(torch.int8)
     unit = scale / peak
     soma = integer_soma(module.neuron, unit)
     if not soma.threshold:
@@ -209,24 +285,17 @@ def integer_layer(
     bias = torch.zeros(weight.shape[1]) if module.bias is None else module.bias
     local = host = carried = None
     if meta is not None:
-        if type(rule) is not Hebbian or rule.post in ("softmax", "constant"):
-            raise ValueError(f"{rule}: a history needs the Hebbian rule with tanh or identity")
-        reach = len(gain) - 1 - options.delay
-        lags = min(reach, options.lags or reach)
-        if lags > 0:
-            local = local_module(
-                rule, meta, module.neuron, options, mask=mask, lags=lags, unit=unit, peak=peak
-            )
-        if trace is not None and bool(trace.any()):
-            fading, trace_scale = weights_of(trace, bits)
-            gains = (trace_scale / scale * rule.trace_decay**t for t in range(len(gain)))
-            carried = Carried(fading, tuple(multiplier_for(g) for g in gains))
+        assert isinstance(rule, Hebbian)
+        local = None if lagged is None else lagged.module(unit, bits, options.delay)
+        if trace is not None:
+            fading = quantized(trace, scale, bits).to(torch.int8)
+            carried = Carried(fading, tuple(rule.trace_decay**t for t in range(len(gain))))
         if options.carried == "none":
             strength = meta.local_gain / scale
             host = HostRule(
                 start=_start(module),
                 trace_decay=rule.trace_decay,
-                rate=meta.local_rate * (post_table(rule)[1] / peak),
+                rate=meta.local_rate * (post_table(rule, module.neuron, unit)[1] / peak),
                 gain=strength if mask is None else strength * (1.0 - mask),
                 bits=bits,
                 clip=rule.trace_clip,
@@ -253,65 +322,139 @@ def integer_soma(neuron: Neuron, unit: float) -> Soma:
     """Return a neuron in whole numbers, of which one is worth `unit`.
 
     Raises:
-        ValueError: if it is neither LIF nor IF, or has constants for each neuron.
+        ValueError: if it is not LIF, IF or AdaptiveLIF, or has constants for each neuron.
     """
     if any(value.numel() > 1 for value in tensor_constants(neuron).values()):
         raise ValueError(f"{neuron}: on the chip, all neurons of a layer share their constants")
-    if type(neuron) not in (LIF, IF):  # a subclass may do more than the chip can
-        raise ValueError(f"{type(neuron).__name__} is no neuron of the chip: use LIF or IF")
+    if type(neuron) not in (LIF, IF, AdaptiveLIF):  # a subclass may do more than the chip can
+        name = type(neuron).__name__
+        raise ValueError(f"{name} is no neuron of the chip: use LIF, IF or AdaptiveLIF")
     assert isinstance(neuron, LIF)
-    leak = LEAK_STEPS if isinstance(neuron, IF) else round(LEAK_STEPS * float(neuron.decay))
-    threshold = round(float(neuron.v_th) / unit)
-    return Soma(threshold=threshold, leak=leak, reset=_RESETS[neuron.reset])
+    soma = Soma(
+        threshold=round(float(neuron.v_th) / unit),
+        leak=round(LEAK_STEPS * float(neuron.decay)),
+        reset=_RESETS[neuron.reset],
+    )
+    if not isinstance(neuron, AdaptiveLIF):
+        return soma
+    return replace(
+        soma,
+        increment=round(float(neuron.adaptation_gain) / unit),
+        increment_leak=round(LEAK_STEPS * float(neuron.adaptation_decay)),
+    )
 
 
-def local_module(
-    rule: Hebbian,
-    meta: MetaLocal,
-    neuron: Neuron,
-    options: Options,
-    *,
-    mask: Tensor | None,
-    lags: int,
-    unit: float,
-    peak: int = PEAK,
-    input_scale: float | None = None,
-) -> LocalModule:
-    """Return a local module in whole numbers.
+@dataclass(frozen=True, kw_only=True)
+class Lagged:
+    """A trained local module, as sums over lags.
 
     Args:
-        rule, meta, neuron, options: trained rule, parameters, its threshold, bits and delay.
-        mask: [in, out], the share of the weight; that of the trace is 1 - mask. None for 1 both.
-        lags: steps that are remembered.
-        unit: what one unit of the potential is worth.
-        peak: largest input in whole numbers: 1 for spikes.
-        input_scale: what one unit of an input is worth; None for 1 / peak.
+        rule, neuron: say what is made of a potential.
+        gain: of the local current.
+        rate: weights of products of inputs [in], or of each synapse [in, out].
+        decays: of lags.
+        thresholds: subtracted from potentials, in units of the neuron's threshold [out].
+        input_scale: what one unit of an input is worth: 1 for spikes.
+        largest: score, of those expected.
     """
-    input_scale = input_scale or 1.0 / peak
-    rate = meta.local_rate.double()
-    if mask is not None:
-        rate = (1.0 - mask).double() * rate.unsqueeze(-1)
-    ages = options.delay + torch.arange(lags, dtype=torch.float64)
-    decays = (rule.trace_decay**ages).view(-1, *[1] * rate.ndim)
-    static, scale = weights_of(decays * rate, options.weight_bits)
-    score_shift, largest = 0, peak * int(static.long().abs().sum(1).max())
-    while (largest >> score_shift) > signed_range(options.score_bits)[1] - 1:
-        score_shift += 1  # so that a score always fits
-    coincidence_shift = 7 if peak > 1 else 0
-    table, worth = post_table(rule)
-    v_th = 1.0 if rule.post == "softmax" else float(neuron.v_th)  # what potentials are measured in
-    score = input_scale**2 * (1 << coincidence_shift) * scale * 2**score_shift
-    return LocalModule(
-        lags=static,
-        table=table,
-        argument=multiplier_for(ARGUMENT * unit / v_th),
-        thresholds=quantized(meta.sliding_threshold * v_th, unit, tianjic().potential_bits),
-        coincidence_shift=coincidence_shift,
-        score_shift=score_shift,
-        score_bits=options.score_bits,
-        gain=multiplier_for(float(meta.local_gain) * score * worth / unit),
-        delay=options.delay,
-    )
+
+    rule: Hebbian
+    neuron: LIF
+    gain: float
+    rate: Tensor
+    decays: Tensor
+    thresholds: Tensor
+    input_scale: float
+    largest: float
+
+    @classmethod
+    def of(
+        cls,
+        rule: Hebbian,
+        meta: MetaLocal,
+        neuron: Neuron,
+        options: Options,
+        *,
+        mask: Tensor | None,
+        lags: int,
+        input_scale: float,
+        pairs: tuple[Tensor, Tensor] | None,
+    ) -> "Lagged":
+        """Return the lags of a layer.
+
+        Args:
+            rule, meta, neuron, options: trained rule, parameters, neuron, bits and delay.
+            mask: [in, out], the share of the weight; that of the trace is 1 - mask. None for 1
+                both.
+            lags: steps that are remembered.
+            input_scale: see the class.
+            pairs: inputs in whole numbers now and then [*, in], from which the range of scores is
+                taken; None for all that could come in.
+        """
+        assert isinstance(neuron, LIF)
+        rate = meta.local_rate.double()
+        if mask is not None:
+            rate = (1.0 - mask).double() * rate.unsqueeze(-1)
+        ages = options.delay + torch.arange(lags, dtype=torch.float64)
+        return cls(
+            rule=rule,
+            neuron=neuron,
+            gain=float(meta.local_gain),
+            rate=rate,
+            decays=rule.trace_decay**ages,
+            thresholds=meta.sliding_threshold,
+            input_scale=input_scale,
+            largest=_largest_score(rate, input_scale, pairs),
+        )
+
+    @property
+    def coarsest(self) -> float:
+        """The least unit of a potential for which the largest score fits."""
+        worth = 4.0 * _REACH["identity"] if self.rule.post == "identity" else 1.0
+        most = PEAK * PEAK * (tianjic().fan_in // len(self.decays))
+        return self.largest * abs(self.gain) * worth / most
+
+    def module(self, unit: float, bits: int, delay: int) -> LocalModule:
+        """Return the local module in whole numbers, if a unit of the potential is worth so much."""
+        table, worth, argument_cut = post_table(self.rule, self.neuron, unit)
+        # Products of two inputs have 14 bits, or 1; a cut by 4^4 leaves 6 and never overflows 8.
+        input_cut = 0 if self.input_scale == 1.0 else 4
+        product = self.input_scale**2 * 4.0**input_cut
+        # Scores times post factors are added to potentials as they are, or several times: their
+        # units must agree, and the largest score must fit.
+        score = unit / (worth * abs(self.gain)) if self.gain else math.inf
+        most = tianjic().fan_in // len(self.decays)
+        times = max(1, min(math.ceil(self.largest / (PEAK * score)), most))
+        score *= times
+        rate, decays = self.rate * math.copysign(1.0, self.gain), self.decays
+        if rate.ndim == 2:
+            rate, decays = decays.view(-1, 1, 1) * rate, torch.ones_like(decays)
+        least, score_cut = scale_of(rate, bits) * product, 0
+        while 4.0 ** (score_cut + 1) * least <= score and score_cut < LARGEST_CUT:
+            score_cut += 1
+        scale = score / (product * 4.0**score_cut)
+        weights = quantized(rate, scale, bits) if self.gain else torch.zeros_like(rate)
+        v_th = 1.0 if self.rule.post == "softmax" else float(self.neuron.v_th)
+        return LocalModule(
+            weights=weights.to(torch.int8),
+            decays=(decays * 4.0**DECAY_CUT).round().long(),
+            table=table,
+            thresholds=quantized(self.thresholds * v_th, unit, tianjic().potential_bits),
+            argument_cut=argument_cut,
+            input_cut=input_cut,
+            score_cut=score_cut,
+            times=times,
+            delay=delay,
+        )
+
+
+def _largest_score(rate: Tensor, input_scale: float, pairs: tuple[Tensor, Tensor] | None) -> float:
+    """Return the largest Σ_i rate[i] · x[i] · x'[i] of pairs of inputs, or its bound for any."""
+    if pairs is None:
+        most = 1.0 if input_scale == 1.0 else PEAK * input_scale
+        return float(rate.abs().sum(0).max()) * most**2
+    now, then = (x.flatten(0, -2).double() * input_scale for x in pairs)
+    return float(((now * then) @ rate).abs().max())
 
 
 @torch.no_grad()
@@ -324,22 +467,40 @@ def largest_trace(module: HybridLinear, steps: int) -> float:
     meta, rule = module.synapse().meta, module.rule
     if meta is None or rule is None:
         return 0.0
-    peak = 1.0 if getattr(rule, "post", None) == "tanh" else PEAK / ARGUMENT
+    post = getattr(rule, "post", "tanh")
+    peak = 4.0 * _REACH[post] if post == "identity" else 1.0  # a table's reach, at most
     added = peak * sum(rule.trace_decay**t for t in range(steps))
     return float((_start(module).abs() + added * meta.local_rate.abs().reshape(-1, 1)).max())
 
 
-def post_table(rule: Hebbian) -> tuple[Table | SoftMaximum, float]:
-    """Return the post factor as a table, and what one unit of its entries is worth."""
+def post_table(
+    rule: Hebbian, neuron: Neuron, unit: float
+) -> tuple[Table | SoftMaximum, float, int]:
+    """Return the post factor as a table of potentials.
+
+    Args:
+        rule: says which function it is.
+        neuron: whose threshold potentials are measured in, but for shares.
+        unit: what one unit of the potential is worth.
+
+    Returns:
+        The table; what one unit of its entries is worth; the cut from potentials to addresses.
+    """
+    assert isinstance(neuron, LIF)
+    v_th = 1.0 if rule.post == "softmax" else float(neuron.v_th)
+    addresses = 2 * PEAK + 1 if rule.post == "softmax" else PEAK
+    n = cut_for(_REACH[rule.post] * v_th / (addresses * unit))
+    step = unit * 4.0**n / v_th  # of the argument, from one address to the next
     if rule.post == "softmax":
-        return SoftMaximum(1.0 / ARGUMENT), 1.0 / PEAK
+        return SoftMaximum(step), 1.0 / PEAK, n
     if rule.post == "tanh":
-        return tanh_table(rule.sign), 1.0 / PEAK
+        return tanh_table(step, rule.sign), 1.0 / PEAK, n
     steps = torch.arange(-128, 128).clamp(-PEAK, PEAK)
-    return Table(tuple((rule.sign * steps).tolist())), 1.0 / ARGUMENT
+    return Table(tuple((rule.sign * steps).tolist())), step, n
 
 
-def tanh_table(sign: int = 1) -> Table:
-    """Return ± 127 · tanh(i / `ARGUMENT`)."""
-    values = torch.tanh(torch.arange(-128, 128) / ARGUMENT)
-    return Table(tuple((sign * PEAK * values).round().int().tolist()))
+def tanh_table(step: float, sign: int = 1) -> Table:
+    """Return ± 127 · tanh(i · step), flat at its ends if these are next to ± 127."""
+    values = (PEAK * torch.tanh(step * torch.arange(-128, 128).double())).round().int()
+    values[values.abs() >= PEAK - 1] = (PEAK * values[values.abs() >= PEAK - 1].sign()).int()
+    return Table(tuple((sign * values).tolist()))

@@ -1,36 +1,65 @@
-"""Packets between cores: who sends to whom, which links they pass.
+"""Packets between cores: who sends what to whom, and which links that loads.
 
-A neuron sends one packet to each core that needs its output, along x first, then along y. Inputs
-enter at a port beside the first core. Between chips packets pass the border of the mesh. Hops and
-loads follow from the places alone and from how often neurons were active: the simulation itself
-knows nothing of routes. Of Tianjic's network only that it is a mesh is published: routes are those
-of TianjicX (openBII/BiMap).
+A number that is not always there, a spike or an activation, is a packet of its own, sent if it is
+not zero; numbers that are always there, such as partial sums, share packets. What several cores
+need is sent once and copied on its way. Inputs enter through ports at the left edge of the first
+chip. Routes, and what waits for what, are in `mesh`; the simulation of the network itself knows
+nothing of them.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping as Table
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.tianjic.mapping import Mapping, Place, Role
+from hybrid.tianjic.mapping import Core, Mapping, Place, Role
+from hybrid.tianjic.mesh import Link, Node, Stream, tree
 
-Node = tuple[int, int]  # x over all chips, y
-Link = tuple[Node, Node]
-PORT: Node = (-1, 0)  # where inputs enter
-INPUT = "input"  # name of what enters there
+Floats = NDArray[np.float64]
+Numbers = NDArray[np.int64]
+INPUT = "input"  # name of what enters from outside
+Rates = Table[str, Floats]  # how often numbers are not zero in a step, by layer
+Roles = Table[Role, list[int]]  # numbers of a layer's cores
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Packets from one core to another."""
+    """Numbers that go from one core to another."""
 
-    source: int | None  # number of the core; None for the port
+    source: int | None  # number of the core; None for a port
     target: int
-    senders: NDArray[np.int64]  # outputs of the source's layer, or its sums; inputs
+    senders: Numbers  # which outputs of the source's layer, which of its sums; which inputs
     active: str | None  # of what the rates say how often senders send; None: at each step
+    bits: int = 8  # of each number
+
+
+@dataclass(frozen=True)
+class Multicast:
+    """Numbers that go from one place to the same cores."""
+
+    source: int | None
+    start: Node
+    targets: tuple[int, ...]  # numbers of cores
+    ends: tuple[Node, ...]
+    senders: Numbers
+    active: str | None
+    bits: int
+    folds: int  # phases of a step over which they are spread
+
+    def packets(self, packet_bytes: int) -> int:
+        """Return how many packets it takes for all numbers."""
+        if self.active is not None:
+            return len(self.senders)
+        return -(-len(self.senders) * self.bits // (8 * packet_bytes))
+
+    def expected(self, rates: Rates, packet_bytes: int) -> float:
+        """Return the packets of a step, on average."""
+        if self.active is None:
+            return float(self.packets(packet_bytes))
+        return float(rates[self.active][self.senders].sum())
 
 
 @dataclass(frozen=True)
@@ -39,6 +68,7 @@ class Traffic:
 
     packets: float
     hops: float  # of all packets together
+    borders: float  # of these, hops from chip to chip
     links: Table[Link, float]  # packets of each link
 
     @property
@@ -48,17 +78,49 @@ class Traffic:
 
 
 def flows(mapping: Mapping) -> list[Flow]:
-    """Return who sends to whom: from the port, within each layer, and from layer to layer."""
-    layers = [_roles(mapping, shape.name) for shape in mapping.shapes]
+    """Return who sends to whom: from ports, within each layer, and from layer to layer."""
+    layers = [mapping.roles(shape.name) for shape in mapping.shapes]
     result = [Flow(None, i, mapping.cores[i].axons, INPUT) for i in _receivers(mapping, layers[0])]
     for layer in layers:
         result += _within(mapping, layer)
     for (before, after), shape in zip(pairwise(layers), mapping.shapes, strict=False):
-        result += _meet(mapping, _somas(before), _receivers(mapping, after), shape.name)
+        result += _meet(mapping, somas(before), _receivers(mapping, after), 8, shape.name)
     return result
 
 
-def traffic(mapping: Mapping, rates: Table[str, NDArray[np.float64]]) -> Traffic:
+def multicasts(mapping: Mapping) -> list[Multicast]:
+    """Return the same, numbers with the same targets together."""
+    found: dict[tuple[int | None, Node, str | None, int], dict[int, list[int]]] = {}
+    for flow in flows(mapping):
+        for start, senders in _entered(mapping, flow):
+            key = flow.source, start, flow.active, flow.bits
+            targets = found.setdefault(key, {})
+            for sender in senders.tolist():
+                targets.setdefault(sender, []).append(flow.target)
+    result = []
+    for (source, start, active, bits), targets in found.items():
+        together: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for sender, takers in targets.items():
+            together[tuple(takers)].append(sender)
+        folds = 1 if source is None else mapping.cores[source].folds
+        for cores, same in together.items():
+            ends = tuple(dict.fromkeys(node(mapping, mapping.places[i]) for i in cores))
+            senders = np.array(same)
+            result.append(Multicast(source, start, cores, ends, senders, active, bits, folds))
+    return result
+
+
+def _entered(mapping: Mapping, flow: Flow) -> list[tuple[Node, Numbers]]:
+    """Return where numbers of a flow start: at their core, or at the port of each input."""
+    if flow.source is not None:
+        return [(node(mapping, mapping.places[flow.source]), flow.senders)]
+    ports, inputs = mapping.chip.input_ports, mapping.shapes[0].inputs
+    port = flow.senders * ports // inputs
+    rows = (np.arange(ports) * 2 + 1) * mapping.chip.mesh_height // (2 * ports)
+    return [((0, int(rows[k])), flow.senders[port == k]) for k in np.unique(port).tolist()]
+
+
+def traffic(mapping: Mapping, rates: Rates) -> Traffic:
     """Return the average traffic of a step.
 
     Args:
@@ -67,23 +129,37 @@ def traffic(mapping: Mapping, rates: Table[str, NDArray[np.float64]]) -> Traffic
             "input", the same of what enters.
     """
     links: dict[Link, float] = {}
-    packets = hops = 0.0
-    for flow in flows(mapping):
-        count = load(flow, rates)
-        start = PORT if flow.source is None else node(mapping, mapping.places[flow.source])
-        path = route(start, node(mapping, mapping.places[flow.target]))
-        for link in pairwise(path):
+    packets = hops = borders = 0.0
+    width, payload = mapping.chip.mesh_width, mapping.chip.packet_bytes
+    for cast in multicasts(mapping):
+        count = cast.expected(rates, payload)
+        passed = tree(cast.start, cast.ends)
+        for link in passed:
             links[link] = links.get(link, 0.0) + count
         packets += count
-        hops += count * (len(path) - 1)
-    return Traffic(packets, hops, links)
+        hops += count * len(passed)
+        borders += count * sum(a[0] // width != b[0] // width for a, b in passed)
+    return Traffic(packets, hops, borders, links)
 
 
-def load(flow: Flow, rates: Table[str, NDArray[np.float64]]) -> float:
-    """Return the packets of a flow in a step, on average."""
-    if flow.active is None:
-        return float(len(flow.senders))
-    return float(rates[flow.active][flow.senders].sum())
+def streams(mapping: Mapping, starts: Numbers) -> tuple[list[Multicast], list[Stream]]:
+    """Return what is sent, and the same as the mesh takes it.
+
+    Args:
+        mapping: cores and places.
+        starts: clock of a phase from which each core sends [cores].
+    """
+    casts = multicasts(mapping)
+    made = [
+        Stream(
+            cast.start,
+            cast.ends,
+            0 if cast.source is None else int(starts[cast.source]),
+            cast.source is None,
+        )
+        for cast in casts
+    ]
+    return casts, made
 
 
 def node(mapping: Mapping, place: Place) -> Node:
@@ -91,24 +167,7 @@ def node(mapping: Mapping, place: Place) -> Node:
     return place.chip * mapping.chip.mesh_width + place.x, place.y
 
 
-def route(start: Node, end: Node) -> list[Node]:
-    """Return all nodes that a packet passes, first and last included: x first, then y."""
-    (x, y), (to_x, to_y) = start, end
-    step_x, step_y = (1 if to_x >= x else -1), (1 if to_y >= y else -1)
-    path = [(at, y) for at in range(x, to_x + step_x, step_x)]
-    return path + [(to_x, at) for at in range(y + step_y, to_y + step_y, step_y)]
-
-
-Roles = Table[Role, list[int]]  # numbers of a layer's cores
-
-
-def _roles(mapping: Mapping, layer: str) -> Roles:
-    """Return the cores of a layer by role."""
-    roles = [(i, core.role) for i, core in enumerate(mapping.cores) if core.layer == layer]
-    return {role: [i for i, own in roles if own == role] for role in get_args(Role)}
-
-
-def _somas(layer: Roles) -> list[int]:
+def somas(layer: Roles) -> list[int]:
     """Return the cores that a layer's spikes leave from: where sums are added, if they are."""
     return layer["sums"] or layer["synapses"]
 
@@ -120,32 +179,40 @@ def _receivers(mapping: Mapping, layer: Roles) -> list[int]:
 
 def _within(mapping: Mapping, layer: Roles) -> list[Flow]:
     """Return flows inside a layer: partial sums, and those of its local module."""
-    cores, somas, copies = mapping.cores, _somas(layer), layer["copies"]
+    cores, wide = mapping.cores, mapping.chip.partial_sum_bits
+    adding = [*layer["sums"], *layer["copies"]]
     matrices = sorted([*layer["synapses"], *layer["carried"]])
-    result = _meet(mapping, matrices, [i for i in (*somas, *copies) if not cores[i].weights])
+    result = _meet(mapping, matrices, adding, wide)
     for target in layer["scores"]:
         lag = [i for i in layer["coincidences"] if cores[i].lag == cores[target].lag]
-        result += _meet(mapping, lag, [target])
+        result += _meet(mapping, lag, [target], wide)
     products = layer["products"]
     for i in layer["scores"] or layer["coincidences"]:
-        # A score of all inputs goes to all neurons, one of a neuron to that neuron.
-        if len(cores[i].neurons) == 1:
+        if cores[i].lag is None:  # scores of all neurons, for all of them
             result += [Flow(i, target, cores[i].neurons, None) for target in products]
         else:
-            result += _meet(mapping, [i], products)
-    result += _meet(mapping, copies, products)
-    return result + _meet(mapping, products, [*somas, *copies])
+            result += _meet(mapping, [i], products, 8)
+    result += _meet(mapping, layer["copies"], products, 8)
+    return result + _meet(mapping, products, adding, wide)
 
 
 def _meet(
-    mapping: Mapping, senders: list[int], receivers: list[int], active: str | None = None
+    mapping: Mapping,
+    senders: list[int],
+    receivers: list[int],
+    bits: int,
+    active: str | None = None,
 ) -> list[Flow]:
     """Return the flows between cores that share numbers: outputs that are inputs or neurons."""
     result = []
     for i, j in product(senders, receivers):
         source, target = mapping.cores[i], mapping.cores[j]
-        wanted = target.neurons if source.layer == target.layer else target.axons
-        shared = np.intersect1d(source.neurons, wanted)
+        shared = np.intersect1d(source.neurons, _wanted(source, target))
         if len(shared):
-            result.append(Flow(i, j, shared, active))
+            result.append(Flow(i, j, shared, active, bits))
     return result
+
+
+def _wanted(source: Core, target: Core) -> Numbers:
+    """Return which outputs of one core another takes."""
+    return target.neurons if source.layer == target.layer else target.axons

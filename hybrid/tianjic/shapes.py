@@ -18,16 +18,36 @@ class LocalShape:
         per_synapse: whether each synapse has a factor of its own (a gain, a mask).
         delay: newest steps that are left out because they come too late.
         filled: whether all lags are met in each step: a query that follows its support.
+        times: how often each product of score and potential is added.
     """
 
     lags: int
     per_synapse: bool = False
     delay: int = 0
     filled: bool = False
+    times: int = 1
 
     def __post_init__(self) -> None:
         require(self, "lags", self.lags >= 1, ">= 1")
         require(self, "delay", self.delay >= 0, ">= 0")
+        require(self, "times", self.times >= 1, ">= 1")
+
+    @property
+    def loop(self) -> int:
+        """Phases from a potential to the next one that it acts on.
+
+        Less its threshold and through a table; times its score, added up by lag where scores are
+        neurons'; to the sums.
+        """
+        return 3 + self.per_synapse
+
+    @property
+    def phases_per_step(self) -> int:
+        """Phases of a step: that loop, shared out over the steps that a delay leaves; at least 2.
+
+        Two are what coincidences and scores take.
+        """
+        return max(2, -(-self.loop // (1 + self.delay)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +86,14 @@ class DenseShape:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvolutionShape:
-    """A convolution of 3 x 3, padded.
+    """A convolution with a square kernel, padded so that its middle meets each pixel.
 
     Args:
         name: unique in its network.
         image: inputs (channels, height, width).
         channels: outputs.
         stride: of the kernel.
+        kernel: its side, odd.
         graded: see `DenseShape`.
         fold: "unfolded": every position has cores and weights of its own, as fast as a dense
             layer; "folded": cores hold the weights of one row of positions, which pass one after
@@ -83,6 +104,7 @@ class ConvolutionShape:
     image: tuple[int, int, int]
     channels: int
     stride: int = 1
+    kernel: int = 3
     graded: bool = True
     fold: Fold = "unfolded"
 
@@ -96,6 +118,7 @@ class ConvolutionShape:
         require(self, "image", min(self.image) >= 1, ">= 1 in each part")
         require(self, "channels", self.channels >= 1, ">= 1")
         require(self, "stride", self.stride >= 1, ">= 1")
+        require(self, "kernel", self.kernel >= 1 and self.kernel % 2 == 1, "odd and >= 1")
         one_of(self, "fold", Fold)
 
     @property
@@ -123,7 +146,9 @@ class ConvolutionShape:
 
     def seen(self, positions: slice, side: int) -> slice:
         """Return the pixels that a run of positions sees, along a side of so many pixels."""
-        first, end = positions.start * self.stride - 1, (positions.stop - 1) * self.stride + 2
+        reach = self.kernel // 2
+        first = positions.start * self.stride - reach
+        end = (positions.stop - 1) * self.stride + reach + 1
         return slice(max(first, 0), min(end, side))
 
     def pairs(self, positions: slice, side: int) -> int:

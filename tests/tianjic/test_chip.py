@@ -14,17 +14,36 @@ TEXT = (Path(load_chip.__code__.co_filename).with_name("chip.toml")).read_text("
 
 @pytest.mark.parametrize("check", validation.checks(CHIP), ids=lambda check: check.id)
 def test_published_figures_are_met(check: validation.Check) -> None:
-    """V1 to V7, each within its tolerance; the numbers are written out here once more."""
+    """Each within its tolerance but for two predictions; numbers are written out once more."""
     known = {"V1": 610.0, "V3": 6613.8, "V4": 5952.4, "V5": 0.147, "V6": 156.0, "V7": 5040.0}
+    known |= {"V1s": 608.0, "V3e": 106.0, "V4e": 129.5, "V5e": 272.0, "V8": 2083.0}
     if check.id in known:
         assert check.reference == pytest.approx(known[check.id], rel=2e-3)
-    assert check.holds, check
+    fails = check.id in ("V5e", "V8")
+    assert check.holds != fails, check
+    assert check.kind == "prediction" or not fails
+    assert f"{check.ratio:5.3f}" in validation.as_text(CHIP)
+
+
+def test_one_fraction_is_fitted_to_one_energy_and_predicts_the_others() -> None:
+    """156 cores, nine phases, a tenth of the synapses active: 106 uJ by the fit."""
+    found = {check.id: check for check in validation.checks(CHIP)}
+    assert found["V3e"].kind == "calibration"
+    assert found["V3e"].ratio == pytest.approx(1.0, abs=0.005)
+    assert found["V4e"].kind == found["V5e"].kind == "prediction"
+    assert found["V4e"].ratio == pytest.approx(10 / 9 * 106 / 129.5, rel=0.01)
+    assert found["V5e"].ratio > 5.0, "as many cores in 110 phases are not what was measured"
 
 
 def test_a_wrong_chip_fails() -> None:
-    """With another phase or another static share, checks no longer hold."""
-    assert not all(c.holds for c in validation.checks(CHIP.changed(phase_clocks=5100)))
-    assert not all(c.holds for c in validation.checks(CHIP.changed(static_share=0.2)))
+    """With another phase or another static share, more checks do not hold."""
+
+    def failing(chip: Chip) -> set[str]:
+        return {check.id for check in validation.checks(chip) if not check.holds}
+
+    assert failing(CHIP) == {"V5e", "V8"}
+    assert failing(CHIP.changed(phase_clocks=5100)) > {"V5e", "V8", "V3"}
+    assert failing(CHIP.changed(static_share=0.2)) > {"V5e", "V8"}
 
 
 def test_full_load_is_about_one_watt_and_a_core_phase_about_a_tenth_of_a_microjoule() -> None:
@@ -64,7 +83,7 @@ def test_a_constant_without_a_source_is_refused(tmp_path: Path) -> None:
             'generation = "other"',
             "generation = 'other': it must be one of",
         ),
-        ("low = 0.0", "low = 0.12", "value = 0.1: it must be within its range, 0.12"),
+        ("high = 0.155", "high = 0.05", "value = 0.1: it must be within its range, 0.0 to 0.05"),
         ("high = 0.155\n", "", "low = 0.0: it must be given together with high"),
         ("[cores]", "[cores", "no TOML"),
     ],

@@ -1,5 +1,7 @@
 """Networks in whole numbers: tiles change nothing, histories are traces, floats are near."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,29 +19,25 @@ from hybrid.tianjic.fixed import (
     Overflows,
     SaturationError,
     exact_product,
-    multiplier_for,
     quantized,
     shifted,
 )
 from hybrid.tianjic.history import History, LocalModule
 from hybrid.tianjic.mapping import tiles
+from hybrid.tianjic.primitives import balanced, cut_for
 from hybrid.tianjic.quantize import Options, quantize
-from hybrid.tianjic.soma import Activator, Soma, Table
+from hybrid.tianjic.soma import Soma, Table
 
 
-def built_trace(module: LocalModule, inputs: list[Tensor], posts: list[Tensor]) -> Tensor:
+def built_trace(rate: Tensor, inputs: list[Tensor], posts: list[Tensor]) -> Tensor:
     """Return the trace that the next step reads, moved on step by step [N, in, out].
 
-    Written as the rule is: what a step adds decays from then on. Decays are powers of two here, so
-    that whole numbers hold them: lag l has 2^(top - l) times the rate.
+    Written as the rule is: what a step adds decays from then on, here by half.
     """
     trace = torch.zeros(*inputs[0].shape, posts[0].shape[1], dtype=torch.int64)
-    top = len(module.lags) - 1
+    column = rate.unsqueeze(1) if rate.ndim == 1 else rate
     for x, y in zip(inputs, posts, strict=True):
-        trace = trace // 2
-        newest = module.lags[0] // 2**top
-        column = newest.unsqueeze(1) if newest.ndim == 1 else newest
-        trace = trace + 2**top * (x.unsqueeze(2) * column) * y.unsqueeze(1)
+        trace = trace // 2 + (x.unsqueeze(2) * column) * y.unsqueeze(1)
     return trace
 
 
@@ -139,31 +137,42 @@ def test_partial_sums_lose_as_many_bits_as_the_largest_needs() -> None:
     assert dendrite(two, weight, limits, strict, "layer").item() == 256 * round(200 / 256)
 
 
+def local_module(weights: Tensor, decays: list[int], outputs: int, **options: Any) -> LocalModule:
+    """Return a module of whole numbers that cuts nothing, unless it is told to."""
+    plain = {
+        "table": IDENTITY,
+        "thresholds": torch.zeros(outputs, dtype=torch.int64),
+        "argument_cut": 0,
+        "input_cut": 0,
+        "score_cut": 0,
+    }
+    return LocalModule(weights=weights, decays=torch.tensor(decays), **plain | options)
+
+
 @settings(max_examples=40, deadline=None)
 @given(per_synapse=st.booleans(), seed=st.integers(0, 1000))
 def test_a_history_is_the_trace(per_synapse: bool, seed: int) -> None:
-    """Bit for bit without shifts: x P from scores, and from a P that decays by half and grows."""
+    """Bit for bit where nothing is rounded: x P from scores, and from a P that decays by half.
+
+    Rates are multiples of 16, so that four halvings are exact; scores of 7 spikes fit 8 bits.
+    """
     generator = torch.Generator().manual_seed(seed)
-    samples, inputs, outputs, steps = 3, 20, 6, 6
-    rate = whole((inputs, outputs) if per_synapse else (inputs,), generator, 3)
-    top = steps - 2
-    module = LocalModule(
-        lags=torch.stack([2 ** (top - lag) * rate for lag in range(top + 1)]),
-        table=IDENTITY,
-        argument=(1, 0),
-        thresholds=whole((outputs,), generator, 3),
-        coincidence_shift=0,
-        score_shift=0,
-        score_bits=40,
-        gain=(1, 0),
-    )
+    samples, inputs, outputs, lags = 3, 7, 6, 5
+    rate = 16 * whole((inputs, outputs) if per_synapse else (inputs,), generator, 1)
+    thresholds = whole((outputs,), generator, 3)
+    if per_synapse:
+        matrices = torch.stack([rate // 2**lag for lag in range(lags)])
+        module = local_module(matrices, [64] * lags, outputs, thresholds=thresholds)
+    else:
+        decays = [64 // 2**lag for lag in range(lags)]
+        module = local_module(rate, decays, outputs, thresholds=thresholds)
     history = History(module, Overflows(strict=True), "here")
     shown, posts = [], []
-    for _ in range(steps):
-        x, v = whole((samples, inputs), generator), whole((samples, outputs), generator, 100)
-        current = history.current(x)
+    for _ in range(lags + 1):
+        x = torch.randint(0, 2, (samples, inputs), generator=generator)
+        v, current = whole((samples, outputs), generator, 100), history.current(x)
         if posts:
-            expected = (x.unsqueeze(1) @ built_trace(module, shown, posts)).squeeze(1)
+            expected = (x.unsqueeze(1) @ built_trace(rate, shown, posts)).squeeze(1)
             assert torch.equal(torch.as_tensor(current).expand(samples, outputs), expected)
         else:
             assert current == 0
@@ -172,25 +181,80 @@ def test_a_history_is_the_trace(per_synapse: bool, seed: int) -> None:
         posts.append(v - module.thresholds)
 
 
+def by_primitives(
+    module: LocalModule, x: list[int], earlier: list[tuple[list[int], list[int]]]
+) -> list[int]:
+    """Return the current of one sample, each number by plain loops over documented operations.
+
+    Args:
+        module: its constants.
+        x: inputs now.
+        earlier: inputs and potentials of earlier steps, the newest first.
+    """
+
+    def cut(value: int, n: int) -> int:  # P06
+        return max(-128, min(127, value // 4**n))
+
+    outputs, current = len(module.thresholds), [0] * len(module.thresholds)
+    for lag, (before, v) in enumerate(earlier[: len(module.decays)]):
+        constant = 4**module.input_cut // 2
+        alike = [  # P03, with a constant; P06
+            cut(a * b + constant, module.input_cut) for a, b in zip(x, before, strict=True)
+        ]
+        for j in range(outputs):
+            total = 4**module.score_cut // 2
+            for i, value in enumerate(alike):  # P41, or P04 with a matrix for each lag
+                total += value * int(
+                    module.weights[i] if module.weights.ndim == 1 else module.weights[lag, i, j]
+                )
+            score = cut(total, module.score_cut)  # P06
+            if module.weights.ndim == 1:  # P03, with a constant; P06
+                score = cut(score * int(module.decays[lag]) + 32, 3)
+            argument = v[j] - int(module.thresholds[j]) + 4**module.argument_cut // 2  # P02
+            address = cut(argument, module.argument_cut)  # P07
+            assert isinstance(module.table, Table)
+            current[j] += score * module.table.entries[address + 128]  # P04
+    return current
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    per_synapse=st.booleans(),
+    cuts=st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 5)),
+    seed=st.integers(0, 1000),
+)
+def test_a_history_is_made_of_documented_operations(
+    per_synapse: bool, cuts: tuple[int, int, int], seed: int
+) -> None:
+    """On random vectors that saturate here and there."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs, outputs, lags = 30, 4, 3
+    module = local_module(
+        whole((lags, inputs, outputs) if per_synapse else (inputs,), generator).to(torch.int8),
+        [64] * lags if per_synapse else [64, 51, 40],
+        outputs,
+        thresholds=whole((outputs,), generator, 5000),
+        table=Table(tuple(whole((256,), generator).tolist())),
+        input_cut=cuts[0],
+        score_cut=cuts[1],
+        argument_cut=cuts[2],
+    )
+    history, earlier = History(module, Overflows(), "here"), []
+    for _ in range(lags + 2):
+        x, v = whole((1, inputs), generator), whole((1, outputs), generator, 50_000)
+        found = torch.as_tensor(history.current(x)).expand(1, outputs)
+        assert found[0].tolist() == by_primitives(module, x[0].tolist(), earlier)
+        history.learn(x, v)
+        earlier.insert(0, (x[0].tolist(), v[0].tolist()))
+
+
 def test_a_history_without_its_newest_or_oldest_steps() -> None:
     """One input, one neuron, lags worth 100, 10 and 1 counted from the newest."""
-    common = {
-        "table": IDENTITY,
-        "argument": (1, 0),
-        "thresholds": torch.zeros(1, dtype=torch.int64),
-        "coincidence_shift": 0,
-        "score_shift": 0,
-        "score_bits": 30,
-        "gain": (1, 0),
-    }
     one = torch.ones(1, 1, dtype=torch.int64)
 
     def last(lags: list[int], delay: int) -> int:
-        module = LocalModule(
-            lags=torch.tensor(lags).unsqueeze(1),
-            delay=delay,
-            **common,  # type: ignore[arg-type]
-        )
+        matrices = torch.tensor(lags).view(-1, 1, 1)
+        module = local_module(matrices, [64] * len(lags), 1, delay=delay)
         history = History(module, Overflows(strict=True), "here")
         for v in (2, 3, 5):
             history.learn(one, v * one)
@@ -203,26 +267,29 @@ def test_a_history_without_its_newest_or_oldest_steps() -> None:
 
 
 def test_lags_weigh_what_the_trace_has_left_of_them() -> None:
-    """decay^lag · rate; a delay leaves out the newest, not the decay of the others."""
+    """decay^lag and rates; a delay leaves out the newest, not the decay of the others."""
     trained = network(rule=Hebbian(trace_decay=0.5), steps=6)
     rate = trained.layers[0].theta.local_rate
 
-    def lags(**options: int) -> Tensor:
-        local = quantize(trained, Options(**options)).layers[0].local  # type: ignore[arg-type]
-        assert local is not None
-        return local.lags.double() / local.lags.abs().max()
+    def local(**options: int) -> LocalModule:
+        made = quantize(trained, Options(**options)).layers[0].local  # type: ignore[arg-type]
+        assert made is not None
+        return made
 
-    expected = 0.5 ** torch.arange(5.0).unsqueeze(1) * rate / rate.abs().max()
-    assert (lags() - expected).abs().max() < 0.01
-    assert (lags(lags=2) - expected[:2]).abs().max() < 0.01
-    assert (lags(delay=2) - 4.0 * expected[2:]).abs().max() < 0.01
+    weights = local().weights.double()
+    slope = (weights * rate).sum() / (rate * rate).sum()
+    assert (weights - slope * rate).abs().max() <= 0.51, "rates, in units of their own"
+    assert weights.abs().max() > 25, "8 bits, of which a power of four may leave two unused"
+    assert local().decays.tolist() == [64, 32, 16, 8, 4]
+    assert local(lags=2).decays.tolist() == [64, 32]
+    assert local(delay=2).decays.tolist() == [16, 8, 4]
 
 
 @pytest.mark.parametrize("fan_in", [None, 17, 256])
 def test_many_cores_do_what_one_would(fan_in: int | None) -> None:
     """Outputs, spikes and counts, with local modules and bare spikes between layers."""
-    trained = network(rule=Hebbian(trace_decay=0.95), tau=None, trace=0.01)
-    chip, shown = quantize(trained, Options(carried="separate")), images(20)
+    trained = network(rule=Hebbian(trace_decay=0.95), tau=None)
+    chip, shown = quantize(trained), images(20)
     one = run(chip.layers, chip.encode(shown), limits=Limits(fan_in=None))
     many = run(chip.layers, chip.encode(shown), limits=Limits(fan_in=fan_in))
     assert torch.equal(one.potentials, many.potentials)
@@ -316,14 +383,20 @@ def test_products_with_the_smallest_number_of_8_bits_are_exact() -> None:
     assert exact_product(x, weight).tolist() == [[expected] * 3] * 2
 
 
-def test_fixed_point_products_are_rounded() -> None:
-    assert shifted(torch.tensor([7, -7, 6, -6]), 1, 2).tolist() == [2, -2, 2, -1]
-    for factor in (0.3, -0.0007, 5.0, 1e-6, 0.0):
-        multiplier, shift = multiplier_for(factor)
-        assert multiplier / 2**shift == pytest.approx(factor, rel=1e-4, abs=1e-9)
-    with pytest.raises(ValueError, match="factor"):
-        multiplier_for(1e6)
+def test_numbers_are_rounded_as_they_lose_bits() -> None:
+    assert shifted(torch.tensor([7, -7, 6, -6]), 2).tolist() == [2, -2, 2, -1]
     assert quantized(torch.tensor([0.1, -3.0]), 0.01, 8).tolist() == [10, -127]
+
+
+def test_powers_of_four_waste_at_most_half_of_the_bits_range() -> None:
+    """What a cut leaves too coarse, or weights too coarse, is less than a factor of two."""
+    for ratio in (0.3, 1.0, 1.9, 2.1, 4.0, 7.0, 9.0, 33.0, 1e6):
+        n, coarser = balanced(ratio)
+        assert 1.0 <= coarser <= 2.0
+        assert ratio <= 4.0**n * coarser * (1 + 1e-9)
+        assert 4.0**n * coarser <= max(1.0, 2.0 * ratio)
+    with pytest.raises(ValueError, match="a cut reaches"):
+        cut_for(1e12)
 
 
 def test_convolutions_of_whole_numbers_are_exact() -> None:
@@ -334,7 +407,7 @@ def test_convolutions_of_whole_numbers_are_exact() -> None:
     bias = whole((4,), generator)
     patches = torch.nn.functional.unfold(x.double(), 3, padding=1, stride=2).long()
     sums = (weight.flatten(1) @ patches).view(2, 4, 3, 3) + bias.view(-1, 1, 1)
-    layer = ChipConvolution(weight=weight, bias=bias, soma=Activator(multiplier=3, shift=14))
-    expected = ((sums * 3 + (1 << 13)) >> 14).clamp(0, 127)
+    layer = ChipConvolution(weight=weight, bias=bias, cut=6)
+    expected = (sums // 4**6).clamp(0, 127)
     assert torch.equal(layer.activations(x, Overflows(), "here"), expected)
     assert expected.unique().numel() > 10

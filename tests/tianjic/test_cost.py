@@ -8,12 +8,13 @@ import pytest
 from hybrid.tianjic.chip import load_chip
 from hybrid.tianjic.cost import (
     Cost,
+    as_text,
     core_events,
     cost,
+    deciding,
     energy_range,
     loading,
     operations,
-    phase_use,
     timing,
     write_back,
 )
@@ -36,12 +37,16 @@ def spent(*shapes: DenseShape, rate: float = 1.0, steps: int = 10) -> Cost:
 
 
 def test_the_worked_example() -> None:
-    """784-512-10, ten steps, 13 cores: 130 core phases; dense slots at 1.54 pJ."""
+    """784-512-10, ten steps, 19 cores: 190 core phases of 247; dense slots at 1.54 pJ."""
     found = spent(FIRST, LAST)
-    assert (found.cores, found.core_phases) == (13, 130)
+    assert (found.cores, found.core_phases) == (19, 190)
     static = 0.1 * CHIP.full_power * found.timing.latency
-    assert found.energy.busy == pytest.approx(static + 0.9 * 130 * 65_536 * 1.5625e-12)
+    idle = CHIP.idle_share * (19 * 13 - 190)
+    full = 65_536 * 1.5625e-12
+    assert found.energy.busy == pytest.approx(static + 0.9 * (190 + idle) * full)
     assert found.energy.naive == pytest.approx(4_065_280 / 649e9)
+    gated = CHIP.gating * (190 + idle) * full + (1.0 - CHIP.gating) * found.energy.naive
+    assert found.energy.gated == pytest.approx(static + 0.9 * gated)
     assert found.timing.depth == 4  # two layers, each with a phase that adds partial sums
     assert found.timing.phases == 13
     assert found.timing.latency == pytest.approx(13 * 5050 / 300e6)
@@ -89,7 +94,8 @@ def test_latency_does_not_depend_on_activity_but_energy_does() -> None:
     assert sparse.timing == dense.timing
     assert sparse.energy.busy == dense.energy.busy
     for energy in (sparse.energy, dense.energy):
-        assert energy.naive < energy.activity < energy.busy
+        assert energy.naive < energy.activity < energy.gated < energy.busy
+    assert sparse.energy.gated < dense.energy.gated
     assert sparse.energy.activity < dense.energy.activity
     assert sparse.energy.naive < dense.energy.naive
 
@@ -107,34 +113,37 @@ def test_more_is_never_cheaper() -> None:
         (base, spent(FIRST, LAST, rate=0.3, steps=11)),
         (base, spent(replace(FIRST, outputs=600), replace(LAST, inputs=600), rate=0.3)),
     ):
-        assert more.core_phases > less.core_phases
-        assert more.energy.busy > less.energy.busy
+        assert more.core_phases >= less.core_phases
+        assert more.energy.busy >= less.energy.busy
         assert more.energy.activity > less.energy.activity
         assert more.energy.naive > less.energy.naive
 
 
 def test_a_local_module_lengthens_the_way_and_the_step() -> None:
-    """784 inputs: coincidences, scores, products, sums; then the last layer's two phases.
+    """784 inputs: coincidences 2, scores 2, products 1, sums 1; then the last layer's two phases.
 
-    What a step leads to passes products and sums before the next one: two phases a step.
+    What a step leads to passes tables, products and sums before the next one: three phases a step,
+    four where scores are neurons'; the newest steps left out, two, as coincidences take two.
     """
 
-    def phases(inputs: int, delay: int) -> tuple[int, int, int]:
-        local = LocalShape(lags=4, delay=delay)
+    def phases(inputs: int, delay: int, *, per_synapse: bool = False) -> tuple[int, int, int]:
+        local = LocalShape(lags=4, delay=delay, per_synapse=per_synapse)
         shape = replace(FIRST, inputs=inputs, local=local)
-        found = timing(map_network([shape, LAST], CHIP), 10)
+        found = timing(map_network([shape, LAST], CHIP), 10, CHIP.phase)
         return found.depth, found.phases_per_step, found.phases
 
-    assert phases(784, 0) == (6, 2, 6 + 9 * 2)
-    assert phases(784, 1) == (6, 1, 6 + 9)
-    assert phases(200, 0) == (5, 2, 5 + 9 * 2)
+    assert phases(784, 0) == (8, 3, 8 + 9 * 3)
+    assert phases(784, 1) == (8, 2, 8 + 9 * 2)
+    assert phases(200, 0) == (8, 3, 8 + 9 * 3)
+    assert phases(784, 0, per_synapse=True) == (8, 4, 8 + 9 * 4)
+    assert phases(200, 0, per_synapse=True) == (7, 4, 7 + 9 * 4)
 
 
 def test_a_folded_convolution_takes_its_passes_in_each_step() -> None:
     shape = ConvolutionShape(name="it", image=(8, 28, 28), channels=16, fold="folded")
     mapping = map_network([shape], CHIP)
     passes = mapping.cores[0].passes
-    found = timing(mapping, 4)
+    found = timing(mapping, 4, CHIP.phase)
     assert found.phases_per_step == passes
     assert found.phases == found.depth + 3 * passes
     spent_here = cost(mapping, rates(mapping, 0.5), 4)
@@ -149,22 +158,83 @@ def test_ranges_come_from_what_is_uncertain() -> None:
     low, middle, high = found["activity"]
     assert low < middle < high
     assert low < spent_here.energy.activity < high
-    assert found["naive"][0] == found["naive"][2], "nothing in it is uncertain"
+    assert found["naive"][2] < 1.02 * found["naive"][0], "only how efficiencies were rounded"
     assert spent_here.energy_on(CHIP) == spent_here.energy
     with pytest.raises(ValueError, match="draws = 0"):
         energy_range(spent_here, CHIP, draws=0, source=np.random.default_rng(1))
 
 
-def test_phases_are_long_enough() -> None:
-    """A full core computes for 4,096 + 256 clocks of 5,050."""
-    mapping = map_network([FIRST, LAST], CHIP)
-    moved = cost(mapping, rates(mapping, 1.0), 10).traffic
-    used = phase_use(mapping, moved)
-    assert 0.5 < used["computing"] < 1.0
-    assert 0.0 < used["routing"] < 1.0
-    full = map_network([replace(FIRST, inputs=256, outputs=256)], CHIP)
-    moved = cost(full, rates(full, 1.0), 1).traffic
-    assert phase_use(full, moved)["computing"] == pytest.approx((4096 + 256) / 5050)
+def test_a_phase_holds_the_busiest_core_and_the_last_packet() -> None:
+    """A full core computes for 4,096 + 256 clocks of 5,050; then what it sends has to arrive."""
+    mapping = map_network([replace(FIRST, inputs=256, outputs=256)], CHIP)
+    (plan,) = [cost(mapping, rates(mapping, 1.0), 1).schedule]
+    assert plan.computing == 4096 + 256
+    assert plan.worst == plan.computing, "its spikes leave the network"
+    assert plan.clocks == CHIP.phase_clocks
+    assert plan.stretch == 1.0
+    long = cost(map_network([FIRST, LAST], CHIP), rates(mapping, 1.0) | dict_of(FIRST, LAST), 10)
+    assert long.schedule.computing < long.schedule.worst <= long.schedule.clocks
+
+
+def dict_of(*shapes: DenseShape) -> dict[str, np.ndarray]:
+    return {shape.name: np.full(shape.inputs, 1.0) for shape in shapes} | {
+        "output": np.ones(shapes[-1].outputs)
+    }
+
+
+def test_an_overrun_stretches_time_and_costs_energy() -> None:
+    """Packets that take forty clocks a hop do not arrive within Tianjic's phase."""
+    slow = CHIP.changed(hop_clocks=40)
+    shapes, seen = [FIRST, LAST], dict_of(FIRST, LAST)
+    plain = cost(map_network(shapes, CHIP), seen, 10)
+    late = cost(map_network(shapes, slow), seen, 10)
+    assert plain.schedule.stretch == 1.0
+    assert late.schedule.stretch > 1.05
+    assert late.schedule.worst == late.schedule.clocks
+    for value in ("latency",):
+        assert getattr(late.timing, value) > 1.05 * getattr(plain.timing, value)
+    assert late.timing.throughput < plain.timing.throughput / 1.05
+    for model in ("busy", "gated", "activity"):
+        assert getattr(late.energy, model) > getattr(plain.energy, model)
+    assert late.energy.naive == plain.energy.naive
+    assert "stretched" in as_text(late, seen, {})
+    assert "it fits" in as_text(plain, seen, {})
+
+
+def test_links_between_chips_cost_time_and_energy() -> None:
+    """A network on two chips: their border is slower, and each packet across it costs."""
+    wide = [replace(FIRST, outputs=4000), replace(LAST, inputs=4000, outputs=2000)]
+    mapping = map_network(wide, CHIP, most_chips=3)
+    assert mapping.chips > 1
+    spent_here = cost(mapping, dict_of(*wide), 2)
+    assert spent_here.traffic.borders > 0.0
+    dear = CHIP.changed(border_energy=1e-9)
+    more = spent_here.energy_on(dear).gated - spent_here.energy.gated
+    extra = 2 * spent_here.traffic.borders * (1e-9 - CHIP.border_energy)
+    assert more == pytest.approx(extra)
+    slow = cost(map_network(wide, CHIP.changed(border_clocks=16), most_chips=3), dict_of(*wide), 2)
+    assert slow.schedule.worst > spent_here.schedule.worst
+
+
+def test_in_a_pipeline_less_time_is_paid_for() -> None:
+    """Of a short inference: the phases that it waits for its answer belong to the next one."""
+    found = spent(FIRST, LAST, rate=0.2, steps=2)
+    assert found.timing.apart < found.timing.phases
+    for model in ("busy", "gated", "activity"):
+        assert getattr(found.pipelined, model) < getattr(found.energy, model)
+    assert found.pipelined.naive == found.energy.naive
+
+
+def test_what_decides_an_energy_is_ranked() -> None:
+    """Of a small network, what the chip draws anyway; with no range for that, something else."""
+    found = spent(FIRST, LAST, rate=0.2)
+    shares = deciding(found, CHIP, samples=128)
+    assert next(iter(shares)) == "static_share"
+    assert shares["static_share"] > 0.5
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    certain = deciding(found, CHIP.changed(static_share=0.1), samples=128)
+    assert "static_share" not in certain
+    assert next(iter(certain)) == "gating"
 
 
 def test_a_history_is_less_than_a_host_that_rewrites_synapses() -> None:
@@ -173,7 +243,7 @@ def test_a_history_is_less_than_a_host_that_rewrites_synapses() -> None:
     assert written["operations"] == pytest.approx(10 * 401_408 * 1.2)
     assert written["bytes"] == 10 * 401_408
     assert written["packets"] == written["bytes"] / 8 + 10 * (0.2 * 784 + 512)
-    assert written["seconds"] == pytest.approx(written["packets"] / 300e6)
+    assert written["seconds"] == pytest.approx(written["packets"] / (4 * 300e6))
     mapping = map_network([replace(FIRST, local=LocalShape(lags=9))], CHIP)
     seen = {"first": np.full(784, 0.2)}
     plain = operations(map_network([FIRST], CHIP), seen, 10)
@@ -186,7 +256,7 @@ def test_a_history_is_less_than_a_host_that_rewrites_synapses() -> None:
 def test_weights_are_loaded_byte_by_byte() -> None:
     found = loading(map_network([FIRST, LAST], CHIP))
     assert found["bytes"] == 784 * 512 + 512 * 10
-    assert found["seconds"] == pytest.approx(found["bytes"] / 8 / 300e6)
+    assert found["seconds"] == pytest.approx(found["bytes"] / 8 / (4 * 300e6))
 
 
 def test_a_layer_that_is_asked_once_works_once() -> None:
@@ -206,4 +276,4 @@ def test_a_layer_that_is_asked_once_works_once() -> None:
 
 def test_no_steps_are_refused() -> None:
     with pytest.raises(ValueError, match="steps = 0"):
-        timing(map_network([FIRST], CHIP), 0)
+        timing(map_network([FIRST], CHIP), 0, CHIP.phase)

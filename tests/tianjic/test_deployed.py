@@ -124,8 +124,7 @@ def test_what_does_not_fit_is_counted_wherever_it_happens() -> None:
     louder = replace(
         made,
         convolutions=tuple(
-            replace(layer, soma=replace(layer.soma, shift=max(layer.soma.shift - 4, 0)))
-            for layer in made.convolutions
+            replace(layer, cut=max(layer.cut - 2, 0)) for layer in made.convolutions
         ),
     )
     assert int(louder.features(drawings(20), overflows).max()) == 127
@@ -188,8 +187,8 @@ def test_a_soft_maximum_shares_one() -> None:
     arguments = torch.tensor([[0, 0], [32, 0], [5000, 0]])
     expected = (127 * torch.softmax(arguments / 32, -1)).round().long()
     strict = Overflows(strict=True)
-    assert (soft.look_up(arguments, strict, "here") - expected).abs().max() <= 1
-    assert soft.look_up(arguments, strict, "here")[2].tolist() == [127, 0]
+    assert (soft.look_up(arguments, 0, strict, "here") - expected).abs().max() <= 1
+    assert soft.look_up(arguments, 0, strict, "here")[2].tolist() == [127, 0]
 
 
 @pytest.mark.parametrize("local", ["history", "off"])

@@ -54,7 +54,7 @@ def test_the_local_current_is_what_makes_the_difference() -> None:
     trained = network(rule=Hebbian(trace_decay=0.9), largest_meta=0.6)
     shown = images(50)
     expected = trained(shown, pool="sample").windows[0].states[-1].v
-    chip = quantize(trained)
+    chip = quantize(trained, images=images(300))
     first = replace(chip, layers=chip.layers[:1])
     errors = {}
     for local in ("history", "off"):
@@ -145,8 +145,34 @@ def test_neurons_keep_their_resets() -> None:
     ):
         soma = quantize(network(neuron=neuron)).layers[0].soma
         assert (soma.leak, soma.reset) == (leak, reset)
-    with pytest.raises(ValueError, match="AdaptiveLIF is no neuron of the chip"):
-        quantize(network(neuron=AdaptiveLIF(decay=0.4, v_th=0.3)))
+
+
+def test_thresholds_that_rise_do_so_on_the_chip() -> None:
+    """Primitive P08 adds to a threshold after each spike, as the neuron of the model does."""
+    neuron = AdaptiveLIF(
+        decay=0.8, v_th=0.05, reset="zero", adaptation_decay=0.9, adaptation_gain=0.02
+    )
+    trained, shown = network(neuron=neuron, steps=10), images(30)
+    soma = quantize(trained).layers[0].soma
+    assert soma.increment_leak == 230
+    found = {}
+    for name, made in (("risen", trained), ("plain", network(neuron=plain(neuron), steps=10))):
+        chip = quantize(made)
+        outcome = run(chip.layers[:1], chip.encode(shown))
+        states = made(shown).windows[0].states
+        expected = torch.stack([state.z for state in states]).sum((0, 1))
+        found[name] = float(expected.sum())
+        counts = outcome.layers["layer 1"].active_out
+        assert (counts - expected).abs().sum() < 0.02 * expected.sum()
+    assert found["risen"] < 0.9 * found["plain"], "it makes a difference"
+    kind = type("Own", (LIF,), {})
+    with pytest.raises(ValueError, match="Own is no neuron of the chip"):
+        quantize(network(neuron=kind(decay=0.4, v_th=0.3)))
+
+
+def plain(neuron: AdaptiveLIF) -> LIF:
+    """Return the same neuron with a fixed threshold."""
+    return LIF(decay=neuron.decay, v_th=neuron.v_th, reset=neuron.reset)
 
 
 def test_a_network_with_convolutions_is_refused() -> None:

@@ -3,9 +3,11 @@
 Its cores, its time and its energy.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Outcome
 from hybrid.tianjic.cost import Cost, as_text, cost, energy_range
 from hybrid.tianjic.mapping import Mapping, map_network
+from hybrid.tianjic.placement import placed
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
 
 MOST_CHIPS = 8
@@ -28,7 +31,12 @@ _LEAST = 0.2  # seconds that are timed at least
 
 def mapping(result: Json, form: str) -> Mapping:
     """Return the network of a result on cores, in one form: "chip, frozen" for example."""
-    return map_network(shapes_in(result["shapes"][form]), tianjic(), most_chips=MOST_CHIPS)
+    return _mapped(shapes_in(result["shapes"][form]))
+
+
+@cache
+def _mapped(shapes: tuple[Shape, ...]) -> Mapping:
+    return placed(map_network(shapes, tianjic(), most_chips=MOST_CHIPS))
 
 
 def rates(result: Json, form: str) -> dict[str, NDArray[np.float64]]:
@@ -39,7 +47,15 @@ def rates(result: Json, form: str) -> dict[str, NDArray[np.float64]]:
 
 def spent(result: Json, form: str) -> Cost:
     """Return what an inference takes."""
-    return cost(mapping(result, form), rates(result, form), result["steps"])
+    asked = json.dumps([result["shapes"][form], result["rates"], result["steps"], form])
+    return _spent(asked)
+
+
+@cache
+def _spent(asked: str) -> Cost:
+    shapes, active, steps, form = json.loads(asked)
+    result = {"shapes": {form: shapes}, "rates": active}
+    return cost(mapping(result, form), rates(result, form), steps)
 
 
 def energies(result: Json, form: str) -> dict[str, tuple[float, float, float]]:

@@ -19,16 +19,19 @@ from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.report.figures import BLUE, COLOURS, GREY, ORANGE, SKY, canvas
 from hybrid.report.panels import SMALL, Bar, Dot, Line, absent, bars, chip_map, dots, lines
 from hybrid.runs.store import Json
-from hybrid.tianjic.cost import Energy, cost, write_back
+from hybrid.tianjic.cost import Energy, cost, operations, write_back
 from hybrid.tianjic.mapping import Mapping, map_network
+from hybrid.tianjic.routing import traffic
+from hybrid.tianjic.schedule import leaving
 from hybrid.tianjic.shapes import DenseShape
 
 _ACCURACY = "accuracy (%)"
 _ENERGY = "µJ per inference"
 _MODELS = {
-    "busy": ("s", "busy cores, full load"),
-    "activity": ("o", "static + activity"),
-    "naive": ("^", "naive"),
+    "busy": ("v", "at most: cores at full load"),
+    "gated": ("s", "fitted to one energy"),
+    "activity": ("^", "at least: operations alone"),
+    "naive": ("x", "naive, no static power"),
 }
 
 
@@ -177,10 +180,10 @@ def _energies(
     networks: dict[str, dict[str, tuple[float, float, float]]],
     counted: dict[str, float],
 ) -> None:
-    """Draw energies of an inference by three models, each (5 %, median, 95 %), by network."""
+    """Draw energies of an inference, bounds and between, each (5 %, median, 95 %), by network."""
     marks = []
     for place, found in enumerate(networks.values()):
-        for offset, (model, interval) in zip((-0.2, 0.0, 0.2), found.items(), strict=True):
+        for offset, (model, interval) in zip((-0.3, -0.1, 0.1, 0.3), found.items(), strict=True):
             low, middle, high = (1e6 * joules for joules in interval)
             marker, name = _MODELS[model]
             shown = "_" if place else name
@@ -199,9 +202,9 @@ def _energies(
 def _by_density(axes: Axes, result: Json, form: str) -> None:
     """Draw energies if every input were active in a given share of steps."""
     mapping, rates = chip.mapping(result, form), chip.rates(result, form)
-    shares = np.linspace(0.02, 1.0, 25)
+    shares, planned = np.linspace(0.02, 1.0, 25), chip.spent(result, form).schedule
     even = [{name: np.full(len(r), share) for name, r in rates.items()} for share in shares]
-    table = np.array([cost(mapping, own, result["steps"]).energy for own in even])
+    table = np.array([cost(mapping, own, result["steps"], planned=planned).energy for own in even])
     curves = [
         Line(model, shares, 1e6 * table[:, i], COLOURS[model])
         for i, model in enumerate(Energy._fields)
@@ -228,14 +231,14 @@ def _work(axes: Axes, result: Json, form: str) -> None:
     def spent(*, local: bool) -> tuple[float, float]:
         shapes = [replace(s, carried=False, local=s.local if local else None) for s in dense]
         mapped = map_network(shapes, mapping.chip, most_chips=chip.MOST_CHIPS)
-        found = cost(mapped, rates, steps)
-        return found.operations.macs + found.operations.acs, steps * found.traffic.packets
+        done, moved = operations(mapped, rates, steps), traffic(mapped, leaving(mapped, rates))
+        return done.macs + done.acs, steps * moved.packets
 
-    operations, packets = spent(local=False)
-    found = {"none": (operations, packets), "history": spent(local=True)}
+    plain, packets = spent(local=False)
+    found = {"none": (plain, packets), "history": spent(local=True)}
     added = [write_back(s, float(rates[s.name].mean()), mapping.chip, steps) for s in dense]
-    operations += sum(row["operations"] for row in added)
-    found["rewritten by a host"] = operations, packets + sum(row["packets"] for row in added)
+    plain += sum(row["operations"] for row in added)
+    found["rewritten by a host"] = plain, packets + sum(row["packets"] for row in added)
     drawn = []
     for column, colour, name in ((0, BLUE, "operations"), (1, ORANGE, "packets")):
         for place, values in enumerate(found.values()):

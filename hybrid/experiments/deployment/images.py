@@ -51,6 +51,7 @@ from hybrid.tianjic.quantize import (
 )
 
 _AT_ONCE = 500  # images
+_CALIBRATED = 300
 _HEADROOM = 2.0  # of a host that rewrites synapses
 _REWRITTEN_AT_ONCE = 20  # each has synapses of its own
 
@@ -65,6 +66,7 @@ class _Subject(NamedTuple):
     network: FullyConnected
     images: Tensor
     labels: Tensor
+    seen: Tensor  # training images, from which ranges are taken
 
     def right(self, form: Form, at_once: int = _AT_ONCE) -> float:
         """Return the share of right answers."""
@@ -82,7 +84,8 @@ def deploy_images(
     versions = faulty_images(images, settings.faults, trained.seed)[:, : settings.tested]
     parts = versions.split([len(levels) for _, levels in settings.faults])  # [levels, N, in] each
     sets = {name: part for (name, _), part in zip(settings.faults, parts, strict=True)}
-    own = _Subject(settings, trained, network, versions[0], labels)
+    seen = flat(trained.settings, images.train[:_CALIBRATED])
+    own = _Subject(settings, trained, network, versions[0], labels, seen)
     # Ways to answer, in floating point and on the chip; what does not fit is counted by place.
     forms: dict[str, Form] = {"float, frozen": lambda x: network(x, adapt=False).output.argmax(-1)}
     chips: dict[str, tuple[ChipNetwork, Local]] = {
@@ -90,7 +93,8 @@ def deploy_images(
     }
     if plastic_layers(network):
         forms["float, own trace"] = partial(_with_own_trace, network)
-        chips["chip, own trace"] = (quantize(network, Options(carried="separate")), "history")
+        own_trace = quantize(network, Options(carried="separate"), seen)
+        chips["chip, own trace"] = (own_trace, "history")
     lost: Json = {name: {} for name in chips}
     forms |= {name: _answer(*made, lost[name]) for name, made in chips.items()}
     noted: Json = {"rates": {}, "shapes": {}, "cpu": {}}
@@ -202,7 +206,7 @@ def _bits(own: _Subject) -> list[list[float]]:
     for bits in settings.bits:
         rounded = fine_tuned(network, trained, bits, settings.fine_tuned)
         narrow = replace(options, weight_bits=bits)
-        made = (quantize(kind, narrow) for kind in (network, longer, rounded))
+        made = (quantize(kind, narrow, own.seen) for kind in (network, longer, rounded))
         table.append([bits, *(own.right(_answer(chip, local)) for chip in made)])
     return table
 
@@ -211,9 +215,9 @@ def _narrower(own: _Subject) -> Json:
     """Return accuracies on the chip with less room: weights from a codebook, partial sums."""
     options, local = _as_trained(own.trained)
     count = own.settings.codebook
-    coded = quantize(own.network, replace(options, codebook=count))
+    coded = quantize(own.network, replace(options, codebook=count), own.seen)
     found: Json = {f"{count} weights to choose from": own.right(_answer(coded, local))}
-    whole = quantize(own.network, options)
+    whole = quantize(own.network, options, own.seen)
     for bits in own.settings.sums:
         limits = replace(Limits.of(tianjic()), partial_sum_bits=bits, partial_sum_shift=None)
         found[f"partial sums of {bits} bits"] = own.right(_answer(whole, local, limits=limits))
@@ -301,7 +305,7 @@ def _histories(own: _Subject) -> Json:
         return {}
     few = own._replace(images=own.images[:count], labels=own.labels[:count])
     separate, lost = Options(carried="separate"), dict[str, int]()
-    whole = quantize(network, separate)
+    whole = quantize(network, separate, own.seen)
     host = quantize(network, Options(carried="none", headroom=_HEADROOM))
     forms: dict[str, Form] = {
         "float": partial(_with_own_trace, network),
@@ -312,6 +316,6 @@ def _histories(own: _Subject) -> Json:
     others = {f"{lags} lags": replace(separate, lags=lags) for lags in settings.lags}
     others |= {f"without newest {n}": replace(separate, delay=n) for n in settings.delays}
     for name, options in others.items():
-        forms[name] = _answer(quantize(network, options), "history")
+        forms[name] = _answer(quantize(network, options, own.seen), "history")
     found: Json = {name: few.right(form, _REWRITTEN_AT_ONCE) for name, form in forms.items()}
     return found | {"images": len(few.images), "synapses that did not fit": sum(lost.values())}

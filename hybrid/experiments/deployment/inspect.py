@@ -100,10 +100,10 @@ def _of_ones_own(checkpoint: Path) -> str:
     chips: dict[str, tuple[ChipNetwork, Local]] = {
         "chip, frozen": (quantize(network).frozen(), "off")
     }
-    if plastic_layers(network):
-        chips["chip, own trace"] = (quantize(network, Options(carried="separate")), "history")
     source = torch_stream(0, "made-up inputs")
     x = torch.rand(_INPUTS, network.layers[0].in_features, generator=source)
+    if plastic_layers(network):
+        chips["chip, own trace"] = (quantize(network, Options(carried="separate"), x), "history")
     result: Json = {"steps": network.steps, "rates": {}, "shapes": {}}
     lines = [
         *(HEADER, "", str(checkpoint)),

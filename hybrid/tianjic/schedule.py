@@ -1,0 +1,109 @@
+"""When cores compute and packets travel within a phase, and how long a phase has to be.
+
+All cores start together; each sends when it has computed, and the phase ends when the last packet
+has arrived. Phases have one length for the whole chip, Tianjic's, or a longer one if the busiest
+phase of a network needs it: then with everything sent that ever is, so that no image overruns it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hybrid.tianjic.chip import Chip
+from hybrid.tianjic.mapping import Mapping, busy_clocks
+from hybrid.tianjic.mesh import Mesh
+from hybrid.tianjic.routing import Floats, Multicast, Numbers, Rates, streams
+
+_DRAWS = 5
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The busiest phase of a network: that in which all of its layers work at once.
+
+    Args:
+        chip: whose phases there are.
+        computing: clocks of the busiest core.
+        typical: clock at which the last packet arrives, for some draws of what is active [draws].
+        worst: the same if everything is sent that ever is.
+        busiest: packets of the busiest link then.
+    """
+
+    chip: Chip
+    computing: int
+    typical: Numbers
+    worst: int
+    busiest: int
+
+    @property
+    def clocks(self) -> int:
+        """Clocks of a phase."""
+        return max(self.chip.phase_clocks, self.worst)
+
+    @property
+    def stretch(self) -> float:
+        """How much longer than Tianjic's a phase is: 1 if it is not."""
+        return self.clocks / self.chip.phase_clocks
+
+    @property
+    def phase(self) -> float:
+        """Seconds of a phase."""
+        return self.clocks / self.chip.clock
+
+
+def schedule(mapping: Mapping, rates: Rates) -> Schedule:
+    """Return how the busiest phase of a step goes.
+
+    Args:
+        mapping: cores and places.
+        rates: of each layer, how often its outputs are active in a step [outputs]; under "input",
+            the same of what enters. Numbers are drawn as if they were independent.
+    """
+    chip = mapping.chip
+    computed = np.array([busy_clocks(core, chip) for core in mapping.cores])
+    casts, made = streams(mapping, computed)
+    source = np.random.default_rng(_SEED)
+    drawn = [[_drawn(cast, rates, chip, source) for cast in casts] for _ in range(_DRAWS)]
+    everything = [_all(cast, rates, chip) for cast in casts]
+    mesh = Mesh.of(chip, mapping.chips)
+    drained = mesh.drain(made, np.array([everything, *drawn], np.int64))
+    last, busiest = (
+        int(computed.max()),
+        max((load[0] for load in drained.links.values()), default=0),
+    )
+    *_, worst = sorted([last, int(drained.clocks[0])])
+    return Schedule(chip, last, np.maximum(drained.clocks[1:], last), worst, int(busiest))
+
+
+def _drawn(cast: Multicast, rates: Rates, chip: Chip, source: np.random.Generator) -> int:
+    """Return the packets of one phase, active senders drawn."""
+    if cast.active is None:
+        return _folded(cast, cast.packets(chip.packet_bytes))
+    shares = rates[cast.active][cast.senders]
+    return _folded(cast, int((source.random(len(shares)) < shares).sum()))
+
+
+def _all(cast: Multicast, rates: Rates, chip: Chip) -> int:
+    """Return the packets of one phase if all send that are ever active."""
+    if cast.active is None:
+        return _folded(cast, cast.packets(chip.packet_bytes))
+    return _folded(cast, int((rates[cast.active][cast.senders] > 0.0).sum()))
+
+
+def _folded(cast: Multicast, packets: int) -> int:
+    """Return the packets of one of the phases over which a folded core spreads them."""
+    return -(-packets // cast.folds)
+
+
+def leaving(mapping: Mapping, rates: Rates) -> dict[str, Floats]:
+    """Return how often outputs are active, from how often inputs are, as `traffic` takes it.
+
+    Args:
+        mapping: of which layers.
+        rates: of each layer, how often its inputs are active in a step [inputs]; under "output",
+            the same of the last layer's neurons.
+    """
+    names = [shape.name for shape in mapping.shapes]
+    first, *later = (rates[name] for name in names)
+    return dict(zip(names, [*later, rates["output"]], strict=True)) | {"input": first}

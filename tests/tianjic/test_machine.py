@@ -1,0 +1,239 @@
+"""Cores and packets alone give what the network as a whole gives, bit for bit."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hybrid.model.coding import LastMembrane
+from hybrid.model.layers import InitialMeta
+from hybrid.model.networks import ContextGated, FullyConnected
+from hybrid.model.neurons import LIF, AdaptiveLIF
+from hybrid.model.plasticity import Hebbian
+from hybrid.model.window.sparse import random_masks
+from hybrid.tianjic.chip import load_chip
+from hybrid.tianjic.context import quantize_context
+from hybrid.tianjic.cores import SpikingLayer, run
+from hybrid.tianjic.few_shot import ChipConvolution
+from hybrid.tianjic.fixed import Overflows
+from hybrid.tianjic.machine import Machine, run_mapped
+from hybrid.tianjic.mapping import Memory, map_network
+from hybrid.tianjic.placement import placed
+from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
+from hybrid.tianjic.shapes import ConvolutionShape, Fold
+from hybrid.tianjic.soma import Table
+
+CHIP = load_chip()
+
+
+def spiking(
+    seed: int, sizes: tuple[int, ...], *, plastic: bool, adaptive: bool, fading: bool, delay: int
+) -> tuple[ChipNetwork, list[Tensor]]:
+    """Return a network with random weights and traces, and inputs of a few samples."""
+    generator = torch.Generator().manual_seed(seed)
+    neuron = LIF(decay=0.4, v_th=0.2)
+    if adaptive:
+        neuron = AdaptiveLIF(decay=0.7, v_th=0.1, reset="zero", adaptation_gain=0.05)
+    made = FullyConnected(
+        sizes,
+        neuron=neuron,
+        rule=Hebbian(trace_decay=0.9) if plastic else None,
+        readout=LastMembrane(),
+        steps=4,
+        tau=20.0 if fading else None,
+        generator=generator,
+        initial_meta=InitialMeta.up_to(0.2),
+    )
+    if plastic:
+        for layer in made.layers:
+            layer.trace = 0.05 * torch.randn(layer.trace.shape, generator=generator)
+    images = torch.rand(3, sizes[0], generator=generator)
+    options = Options(carried="separate" if plastic and seed % 2 else "folded", delay=delay)
+    chip = quantize(made.eval().requires_grad_(False), options, images)
+    return chip, [x.clamp(-128, 127) for x in chip.encode(images)]
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    sizes=st.tuples(st.integers(1, 600), st.integers(1, 300), st.integers(1, 40)),
+    plastic=st.booleans(),
+    adaptive=st.booleans(),
+    fading=st.booleans(),
+    delay=st.integers(0, 2),
+    memory=st.sampled_from(["wide", "narrow"]),
+)
+def test_spiking_networks(
+    seed: int,
+    sizes: tuple[int, ...],
+    plastic: bool,
+    adaptive: bool,
+    fading: bool,
+    delay: int,
+    memory: Memory,
+) -> None:
+    """Dense, with local modules, traces that fade, bare and graded spikes, both memories."""
+    chip, inputs = spiking(
+        seed, sizes, plastic=plastic, adaptive=adaptive, fading=fading, delay=delay
+    )
+    mapping = map_network(chip.shapes(), CHIP, most_chips=4, memory=memory)
+    whole, found = run(chip.layers, inputs), run_mapped(mapping, chip.layers, inputs)
+    assert torch.equal(whole.potentials, found.potentials)
+    assert torch.equal(whole.counts, found.counts)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), inputs=st.integers(20, 400))
+def test_networks_whose_synapses_have_factors(seed: int, inputs: int) -> None:
+    """Lags are matrices; the read-out weighs potentials, which the hidden layers give."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (inputs, 50, 30, 6)
+    network = ContextGated(
+        sizes,
+        neuron=LIF(decay=0.8, v_th=0.2),
+        rule=Hebbian(trace_decay=0.8),
+        steps=3,
+        tau=50.0,
+        initial_meta=InitialMeta((0.3, 0.6), (-0.05, 0.2), (0.0, 0.1)),
+        generator=generator,
+        meta_generator=generator,
+    ).requires_grad_(False)
+    images = torch.rand(4, inputs, generator=generator)
+    chip = quantize_context(network, random_masks(sizes, 0.3, generator), images).hidden
+    mapping = map_network(chip.shapes(), CHIP, most_chips=2)
+    encoded = [x.clamp(-128, 127) for x in chip.encode(images)]
+    whole, found = run(chip.layers, encoded), run_mapped(mapping, chip.layers, encoded)
+    assert torch.equal(whole.potentials, found.potentials)
+    assert whole.counts.sum() > 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
+    side=st.integers(3, 14),
+    fold=st.sampled_from(["unfolded", "folded"]),
+    memory=st.sampled_from(["wide", "narrow"]),
+)
+def test_convolutions(
+    seed: int, channels: tuple[int, int, int], side: int, fold: Fold, memory: Memory
+) -> None:
+    """Two after each other, rectified or by a table, blocks and sums of channels, folded or not."""
+    generator = torch.Generator().manual_seed(seed)
+    layers, shapes, image = [], [], (channels[0], side, side)
+    table = Table(tuple(torch.randint(-127, 128, (256,), generator=generator).tolist()))
+    for number, (before, after) in enumerate(pairwise(channels)):
+        weight = torch.randint(-127, 128, (after, before, 3, 3), generator=generator)
+        bias = torch.randint(-9999, 9999, (after,), generator=generator)
+        layers.append(
+            ChipConvolution(
+                weight=weight.to(torch.int8), bias=bias, cut=5, table=table if seed % 2 else None
+            )
+        )
+        shape = ConvolutionShape(
+            name=f"convolution {number}", image=image, channels=after, stride=2, fold=fold
+        )
+        shapes.append(shape)
+        image = (after, *shape.positions)
+    mapping = map_network(shapes, CHIP, most_chips=8, memory=memory)
+    x = torch.randint(-128, 128, (2, channels[0], side, side), generator=generator)
+    expected = x
+    for layer in layers:
+        expected = layer.activations(expected, Overflows(), "here")
+    found = run_mapped(mapping, layers, [x.flatten(1)])
+    assert torch.equal(found.counts, expected.flatten(1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_networks_on_two_chips(seed: int) -> None:
+    """Wherever cores lie: row after row, or near to each other."""
+    chip, inputs = spiking(
+        seed, (784, 1100, 1000, 10), plastic=True, adaptive=False, fading=True, delay=0
+    )
+    mapping = map_network(chip.shapes(), CHIP, most_chips=4)
+    assert mapping.chips >= 2
+    whole = run(chip.layers, inputs)
+    for own in (mapping, placed(mapping)):
+        found = run_mapped(own, chip.layers, inputs)
+        assert torch.equal(whole.potentials, found.potentials)
+        assert torch.equal(whole.counts, found.counts)
+
+
+def test_events_are_counted_where_they_happen(tmp_path: Path) -> None:
+    """By hand: three samples, a layer of one core; and of a larger one, the sum over its cores."""
+    layer = SpikingLayer(
+        name="only",
+        weight=torch.full((4, 2), 50, dtype=torch.int8),
+        bias=torch.zeros(2, dtype=torch.int32),
+        soma=replace(spiking_soma(), threshold=60),
+        unit=1.0,
+    )
+    shape = ChipNetwork(layers=(layer,), gain=(1.0,), readout=LastMembrane()).shapes()
+    inputs = [torch.tensor([[1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0]])]
+    found = run_mapped(map_network(shape, CHIP), [layer], inputs)
+    assert found.core_events().tolist() == [[4 * 2]]
+    assert sum(int(count.sum()) for count in found.link_packets().values()) >= 4
+
+    chip, inputs = spiking(3, (700, 60, 9), plastic=True, adaptive=False, fading=True, delay=0)
+    mapping = map_network(chip.shapes(), CHIP)
+    found = run_mapped(mapping, chip.layers, inputs)
+    first = [i for i, core in enumerate(mapping.cores) if core.layer == "layer 1"]
+    own = [i for i in first if mapping.cores[i].role == "synapses"]
+    active = sum(int((x != 0).sum()) for x in inputs)
+    assert found.core_events()[:, own].sum() == active * 60
+    path = tmp_path / "trace.jsonl"
+    found.export(path)
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert sum(line.get("events", 0) for line in lines) == found.core_events().sum()
+    carried = sum(count.sum() for count in found.link_packets().values())
+    assert sum(line.get("packets", 0) for line in lines) == carried
+    assert {line["step"] for line in lines} == {0, 1, 2, 3}
+
+
+def spiking_soma() -> object:
+    chip, _ = spiking(0, (4, 2), plastic=False, adaptive=False, fading=False, delay=0)
+    return chip.layers[0].soma
+
+
+def test_what_does_not_arrive_is_missing() -> None:
+    """A broken core silences its neurons; lost packets leave the rest."""
+    chip, inputs = spiking(3, (300, 60, 9), plastic=False, adaptive=False, fading=True, delay=0)
+    mapping = map_network(chip.shapes(), CHIP)
+    whole = run_mapped(mapping, chip.layers, inputs)
+    (last,) = mapping.roles("layer 2")["synapses"]
+    silent = Machine(mapping, chip.layers, broken=mapping.roles("layer 1")["sums"]).run(inputs)
+    assert silent.core_events()[:, last].sum() == 0
+    lossy = Machine(mapping, chip.layers, kept=0.5, seed=1).run(inputs)
+    share = lossy.core_events().sum() / whole.core_events().sum()
+    assert 0.3 < share < 0.6
+    again = Machine(mapping, chip.layers, kept=0.5, seed=1).run(inputs)
+    assert torch.equal(lossy.potentials, again.potentials)
+
+
+def test_layers_of_another_network_are_refused() -> None:
+    chip, inputs = spiking(3, (30, 20, 9), plastic=False, adaptive=False, fading=True, delay=0)
+    other, _ = spiking(3, (30, 21, 9), plastic=False, adaptive=False, fading=True, delay=0)
+    mapping = map_network(chip.shapes(), CHIP)
+    with pytest.raises(ValueError, match="1 layers for 2 shapes"):
+        run_mapped(mapping, chip.layers[:1], inputs)
+    with pytest.raises(ValueError, match="'layer 1' has not the size of its shape"):
+        run_mapped(mapping, other.layers, inputs)
+    first = chip.layers[0]
+    noisy = replace(first, soma=replace(first.soma, noise=7))
+    for wrong in (noisy, replace(first, offsets=torch.zeros(4, 3, 20))):
+        with pytest.raises(ValueError, match="no offsets, no noise"):
+            run_mapped(mapping, [wrong, chip.layers[1]], inputs)
+    with pytest.raises(ValueError, match="not what its shape says"):
+        run_mapped(
+            map_network([ConvolutionShape(name="it", image=(1, 3, 3), channels=2)], CHIP),
+            [first],
+            inputs,
+        )
+    assert np.isfinite(mapping.kept_bytes()).all()
