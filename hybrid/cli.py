@@ -4,6 +4,7 @@ What only some commands need is imported in them: a run starts in a second, and 
 has little but torch.
 """
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -393,19 +394,43 @@ def scoreboard(
 
 @app.command()
 def tianjic(
-    checkpoint: Annotated[Path, typer.Argument(help="Weights that a run has kept.")],
+    network: Annotated[Path, typer.Argument(help="Weights that a run has kept, or your own.")],
     tested: Annotated[int, typer.Option(help="Test images, or episodes.")] = 500,
+    chip: Annotated[
+        Path | None, typer.Option(help="Constants of another chip, a TOML file.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of a NIR graph.", min=1)] = None,
+    strict: Annotated[bool, typer.Option(help="Fail if a number does not fit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print numbers, in SI units.")] = False,
+    space: Annotated[
+        Path | None, typer.Option(help="Draw accuracy, energy and time of many designs.")
+    ] = None,
 ) -> None:
     """Bring a trained network to the simulated chip: accuracy, cores, time, energy.
 
-    CHECKPOINT is a .safetensors file beside its record, as `hybrid run` leaves them: of
+    NETWORK is a .safetensors file beside its record, as `hybrid run` leaves them: of
     fault_tolerance, few_shot or continual. Or a fully connected network that hybrid.save has
-    written: without data, there is no accuracy to tell.
+    written, or a NIR graph: without data, there is no accuracy to tell. --chip takes a file such as
+    hybrid/tianjic/chip.toml. --space tries bits of weights, both readings of the memory, numbers of
+    cores and, for convolutions, folds.
     """
-    from hybrid.experiments.deployment.inspect import inspect
+    from hybrid.experiments.deployment.inspect import in_words, inspect
+    from hybrid.experiments.deployment.space import as_table, draw_space, explored
+    from hybrid.tianjic.chip import load_chip
 
     with _plainly():
-        typer.echo(inspect(checkpoint, tested))
+        own = None if chip is None else load_chip(chip)
+        if space is not None:
+            points = explored(network, tested, chip=own, steps=steps)
+            typer.echo(json.dumps(points, indent=1) if as_json else as_table(points))
+            draw_space(points, space)
+            return
+        found = inspect(network, tested, chip=own, strict=strict, steps=steps)
+        if as_json:
+            kept = {name: found.get(name) for name in ("name", "accuracy", "agreement", "forms")}
+            typer.echo(json.dumps(kept, indent=1))
+        else:
+            typer.echo(in_words(found, own))
 
 
 @checkpoint_app.command()

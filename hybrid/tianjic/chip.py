@@ -6,7 +6,9 @@ only what has no other source is taken.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -64,7 +66,7 @@ class Chip:
     Raises ValueError for constants that contradict each other.
     """
 
-    constants: Mapping[str, Constant]
+    constants: Mapping[str, Constant] = field(hash=False)
     cores: int = field(init=False)
     mesh_width: int = field(init=False)
     mesh_height: int = field(init=False)
@@ -166,9 +168,26 @@ class Chip:
         return Chip(changed)
 
 
-@cache
+_USED: ContextVar[Chip | None] = ContextVar("chip in use", default=None)
+
+
 def tianjic() -> Chip:
-    """Return Tianjic, read once."""
+    """Return the chip that is simulated: Tianjic, unless another is in use."""
+    return _USED.get() or _read()
+
+
+@contextmanager
+def in_use(chip: Chip) -> Iterator[None]:
+    """Let a chip of one's own be the one that is simulated, wherever none is given."""
+    before = _USED.set(chip)
+    try:
+        yield
+    finally:
+        _USED.reset(before)
+
+
+@cache
+def _read() -> Chip:
     return load_chip()
 
 

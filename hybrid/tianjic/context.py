@@ -78,5 +78,5 @@ def quantize_context(
     potentials = run(hidden.layers, hidden.encode(images)).potentials.abs().flatten()
     peak = int(potentials.kthvalue(math.ceil(options.kept * len(potentials))).values)
     weight = network.readout_weight.T
-    static, _ = weights_of(weight if last is None else weight * last, options.weight_bits)
+    static, _ = weights_of(weight if last is None else weight * last, options.bits)
     return ChipContext(hidden=hidden, weight=static, sent=cut_for(peak / PEAK))

@@ -193,7 +193,7 @@ def quantize_few_shot(
     made = quantize_embedding(embedding, images, options)
     synapse = head.synapse(head.ways)
     assert synapse.mask is not None
-    weight, bits, lagged = synapse.weight.T * synapse.mask, options.weight_bits, None
+    weight, bits, lagged = synapse.weight.T * synapse.mask, options.bits, None
     if head.rule is not None:
         assert synapse.meta is not None
         shown = made.features(images, Overflows())
@@ -270,10 +270,10 @@ def _cut_to(
     Returns:
         Whole-number weights; what one unit of sums is worth; the cut; the table.
     """
-    scale = scale_of(weight, options.weight_bits)
+    scale = scale_of(weight, options.bits)
     address = after if rectified else 3.0 / PEAK
     n, coarser = balanced(address / (scale * before))
-    static, scale = weights_of(weight, options.weight_bits, headroom=coarser)
+    static, scale = weights_of(weight, options.bits, headroom=coarser)
     unit = scale * before
     return static, unit, n, None if rectified else tanh_table(unit * 4.0**n)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hybrid.runs.files import write_atomically
 from hybrid.tianjic.cores import SpikingLayer
+from hybrid.tianjic.defects import NONE, Defects
 from hybrid.tianjic.few_shot import ChipConvolution
 from hybrid.tianjic.fixed import Overflows
 from hybrid.tianjic.mapping import Core, Mapping, Numbers
@@ -101,7 +102,7 @@ def run_mapped(mapping: Mapping, layers: Sequence[Layer], inputs: Sequence[Tenso
     Args:
         mapping: cores and places.
         layers: by the shapes of the mapping, in the same order.
-        inputs: T inputs of the first layer [N, in], whole numbers of 8 bits.
+        inputs: T inputs of the first layer [N, in], whole numbers; what 8 bits do not hold is cut.
 
     Raises:
         ValueError: if the layers are not those of the mapping, or have something that cores are not
@@ -120,24 +121,14 @@ class _State:
 
 
 class Machine:
-    """A mapped network, ready to run; `broken` cores send nothing.
+    """A mapped network, loaded and ready to run.
 
     Args:
         mapping, layers: see `run_mapped`.
-        broken: numbers of cores.
-        kept: share of the packets that arrive; the others are lost, drawn by `seed`.
-        seed: of what is lost.
+        defects: of the chip.
     """
 
-    def __init__(
-        self,
-        mapping: Mapping,
-        layers: Sequence[Layer],
-        *,
-        broken: Sequence[int] = (),
-        kept: float = 1.0,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, mapping: Mapping, layers: Sequence[Layer], defects: Defects = NONE) -> None:
         if len(layers) != len(mapping.shapes):
             raise ValueError(f"{len(layers)} layers for {len(mapping.shapes)} shapes")
         for shape, layer in zip(mapping.shapes, layers, strict=True):
@@ -148,7 +139,8 @@ class Machine:
                     raise ValueError(f"layer {shape.name!r} has not the size of its shape")
                 if layer.offsets is not None or layer.soma.noise:
                     raise ValueError(f"layer {shape.name!r}: cores are given no offsets, no noise")
-        self.mapping, self.broken, self.kept = mapping, frozenset(broken), kept
+        self.mapping, self.defects = mapping, defects
+        self.dead = [place in defects.dead for place in mapping.places]
         self.layers: dict[str, Layer] = {
             shape.name: layer for shape, layer in zip(mapping.shapes, layers, strict=True)
         }
@@ -157,8 +149,12 @@ class Machine:
         self.leaving: dict[int | None, list[int]] = {}
         for number, cast in enumerate(self.casts):
             self.leaving.setdefault(cast.source, []).append(number)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.weights = [self._weights(core) for core in mapping.cores]
+        self.generator = torch.Generator().manual_seed(defects.seed)
+        loaded = (self._weights(core) for core in mapping.cores)
+        self.weights = [
+            None if weights is None else defects.written(weights, number)
+            for number, weights in enumerate(loaded)
+        ]
 
     def run(self, inputs: Sequence[Tensor]) -> Ran:
         """See `run_mapped`."""
@@ -168,7 +164,8 @@ class Machine:
         last = self.mapping.shapes[-1]
         steps = []
         counts = torch.zeros(samples, last.outputs, dtype=torch.int64)
-        for step, x in enumerate(inputs):
+        for step, given in enumerate(inputs):
+            x = self.overflows.saturate(given, 8, "inputs")
             self.happened = Happened([0] * len(self.mapping.cores), [0] * len(self.casts))
             self._send(None, np.arange(x.shape[1]), x.long())
             for shape in self.mapping.shapes:
@@ -190,11 +187,15 @@ class Machine:
         if core.role == "carried":
             assert layer.carried is not None
             return layer.carried.weight[rows][:, columns]
+        if core.role == "coincidences":
+            assert layer.local is not None
+            static = layer.local.weights
+            return static[rows] if core.lag is None else static[core.lag][rows][:, columns]
         return None
 
     def _send(self, source: int | None, numbers: Numbers, values: Tensor) -> None:
         """Send numbers of a core, or of a port, to all that need them."""
-        if source in self.broken:
+        if source is not None and self.dead[source]:
             return
         for index in self.leaving.get(source, ()):
             cast = self.casts[index]
@@ -207,8 +208,9 @@ class Machine:
                 self.happened.casts[index] += int((sent != 0).sum())
             for target in cast.targets:
                 arrived = sent
-                if self.kept < 1.0:
-                    arrived = sent * (torch.rand(sent.shape, generator=self.generator) < self.kept)
+                if self.defects.lost:
+                    drawn = torch.rand(sent.shape, generator=self.generator)
+                    arrived = sent * (drawn >= self.defects.lost)
                 inbox = self.states[target].inbox
                 if source in inbox:  # another stream of the same core
                     known, before = inbox[source]
@@ -284,7 +286,7 @@ class Machine:
             x = self._received(number, core.axons, list(state.inbox))
             x = x * (1 if layer.payload is None else layer.payload[step])
             if core.role == "coincidences":
-                sums = self._coincide(core, layer, x, state)
+                sums = self._coincide(number, core, layer, x)
                 return sums, sums
             if core.role == "carried":
                 assert layer.carried is not None
@@ -314,20 +316,21 @@ class Machine:
         own = replace(layer.local, thresholds=layer.local.thresholds[neurons])
         return done.v, own.post(done.v, self.overflows, layer.name)
 
-    def _coincide(self, core: Core, layer: SpikingLayer, x: Tensor, state: _State) -> Tensor:
+    def _coincide(self, number: int, core: Core, layer: SpikingLayer, x: Tensor) -> Tensor:
         """Return a core's share of the sums of lags [N, lags], or of a lag's neurons [N, out]."""
-        module, axons = layer.local, torch.from_numpy(core.axons)
+        module, static, state = layer.local, self.weights[number], self.states[number]
         assert module is not None
-        rest, columns = (self.overflows, layer.name), torch.from_numpy(core.neurons)
-        sums = torch.zeros(len(x), len(columns), dtype=torch.int64)
+        assert static is not None
+        rest = self.overflows, layer.name
+        sums = torch.zeros(len(x), len(core.neurons), dtype=torch.int64)
         for lag in range(len(module.decays)) if core.lag is None else [core.lag]:
             if module.delay + lag >= len(state.earlier):
                 continue
             alike = module.alike(x, state.earlier[module.delay + lag], *rest)
             if core.lag is None:
-                sums[:, lag] = weigh(alike, module.weights[axons].unsqueeze(1)).squeeze(1)
+                sums[:, lag] = weigh(alike, static.unsqueeze(1)).squeeze(1)
             else:
-                sums = weigh(alike, module.weights[lag][axons][:, columns])
+                sums = weigh(alike, static)
         state.earlier.appendleft(x)
         alone = core.lag is not None and not self.mapping.count(layer.name, "scores")
         return self._score(core, layer, sums) if alone else sums

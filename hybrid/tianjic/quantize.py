@@ -46,7 +46,7 @@ class Options:
     """How a network is brought to the chip.
 
     Args:
-        weight_bits: of weights and of the static weights of lags.
+        weight_bits: of weights and of the static weights of lags; None for the chip's.
         codebook: numbers that a layer's weights are chosen from; None for all that bits hold. A
             survey says that a core of Tianjic has 32, without saying how.
         carried: what becomes of the trace that training has left. "folded" into the weights, where
@@ -60,7 +60,7 @@ class Options:
     Raises ValueError for values that make no sense.
     """
 
-    weight_bits: int = 8
+    weight_bits: int | None = None
     codebook: int | None = None
     carried: CarriedTrace = "folded"
     lags: int | None = None
@@ -69,13 +69,18 @@ class Options:
     headroom: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self, "weight_bits", 2 <= self.weight_bits <= 8, "in 2 to 8")
+        require(self, "weight_bits", 2 <= self.bits <= 8, "in 2 to 8")
         require(self, "codebook", self.codebook is None or self.codebook >= 2, ">= 2, or None")
         one_of(self, "carried", CarriedTrace)
         require(self, "lags", self.lags is None or self.lags >= 1, ">= 1, or None for all")
         require(self, "delay", self.delay >= 0, ">= 0")
         require(self, "kept", 0.0 < self.kept <= 1.0, "in (0, 1]")
         require(self, "headroom", self.headroom >= 1.0, ">= 1")
+
+    @property
+    def bits(self) -> int:
+        """Bits of weights."""
+        return tianjic().weight_bits if self.weight_bits is None else self.weight_bits
 
 
 DEFAULT = Options()
@@ -237,7 +242,7 @@ def integer_layer(
     for name, value in module.state_dict().items():
         if not value.isfinite().all():
             raise ValueError(f"layer {number + 1}: {name} is NaN or infinite: train it anew")
-    weight, bits, rule = module.weight.T, options.weight_bits, module.rule
+    weight, bits, rule = module.weight.T, options.bits, module.rule
     weight = weight if mask is None else weight * mask
     meta, trace = module.synapse().meta, None
     if meta is not None and options.carried != "none" and module.lifetime != "call":

@@ -21,6 +21,7 @@ from hybrid.model.window.sparse import random_masks
 from hybrid.tianjic.chip import load_chip
 from hybrid.tianjic.context import quantize_context
 from hybrid.tianjic.cores import SpikingLayer, run
+from hybrid.tianjic.defects import Defects
 from hybrid.tianjic.few_shot import ChipConvolution
 from hybrid.tianjic.fixed import Overflows
 from hybrid.tianjic.machine import Machine, run_mapped
@@ -208,12 +209,13 @@ def test_what_does_not_arrive_is_missing() -> None:
     mapping = map_network(chip.shapes(), CHIP)
     whole = run_mapped(mapping, chip.layers, inputs)
     (last,) = mapping.roles("layer 2")["synapses"]
-    silent = Machine(mapping, chip.layers, broken=mapping.roles("layer 1")["sums"]).run(inputs)
+    places = frozenset(mapping.places[i] for i in mapping.roles("layer 1")["sums"])
+    silent = Machine(mapping, chip.layers, Defects(dead=places)).run(inputs)
     assert silent.core_events()[:, last].sum() == 0
-    lossy = Machine(mapping, chip.layers, kept=0.5, seed=1).run(inputs)
+    lossy = Machine(mapping, chip.layers, Defects(lost=0.5, seed=1)).run(inputs)
     share = lossy.core_events().sum() / whole.core_events().sum()
     assert 0.3 < share < 0.6
-    again = Machine(mapping, chip.layers, kept=0.5, seed=1).run(inputs)
+    again = Machine(mapping, chip.layers, Defects(lost=0.5, seed=1)).run(inputs)
     assert torch.equal(lossy.potentials, again.potentials)
 
 

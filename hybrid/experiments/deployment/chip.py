@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybrid.runs.store import Json
-from hybrid.tianjic.chip import tianjic
+from hybrid.tianjic.chip import Chip, in_use, tianjic
 from hybrid.tianjic.cores import Outcome
 from hybrid.tianjic.cost import Cost, as_text, cost, energy_range
-from hybrid.tianjic.mapping import Mapping, map_network
+from hybrid.tianjic.mapping import Mapping, Memory, map_network
 from hybrid.tianjic.placement import placed
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
 
@@ -29,14 +29,14 @@ _COUNTER = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 _LEAST = 0.2  # seconds that are timed at least
 
 
-def mapping(result: Json, form: str) -> Mapping:
+def mapping(result: Json, form: str, memory: Memory = "wide") -> Mapping:
     """Return the network of a result on cores, in one form: "chip, frozen" for example."""
-    return _mapped(shapes_in(result["shapes"][form]))
+    return _mapped(shapes_in(result["shapes"][form]), tianjic(), memory)
 
 
 @cache
-def _mapped(shapes: tuple[Shape, ...]) -> Mapping:
-    return placed(map_network(shapes, tianjic(), most_chips=MOST_CHIPS))
+def _mapped(shapes: tuple[Shape, ...], chip: Chip, memory: Memory) -> Mapping:
+    return placed(map_network(shapes, chip, most_chips=MOST_CHIPS, memory=memory))
 
 
 def rates(result: Json, form: str) -> dict[str, NDArray[np.float64]]:
@@ -45,17 +45,18 @@ def rates(result: Json, form: str) -> dict[str, NDArray[np.float64]]:
     return {name: np.array(values) for name, values in known.items()}
 
 
-def spent(result: Json, form: str) -> Cost:
+def spent(result: Json, form: str, memory: Memory = "wide") -> Cost:
     """Return what an inference takes."""
     asked = json.dumps([result["shapes"][form], result["rates"], result["steps"], form])
-    return _spent(asked)
+    return _spent(asked, tianjic(), memory)
 
 
 @cache
-def _spent(asked: str) -> Cost:
+def _spent(asked: str, chip: Chip, memory: Memory) -> Cost:
     shapes, active, steps, form = json.loads(asked)
     result = {"shapes": {form: shapes}, "rates": active}
-    return cost(mapping(result, form), rates(result, form), steps)
+    with in_use(chip):
+        return cost(mapping(result, form, memory), rates(result, form), steps)
 
 
 def energies(result: Json, form: str) -> dict[str, tuple[float, float, float]]:
@@ -76,6 +77,35 @@ def report(result: Json, form: str) -> str:
         f"{kept['packets']:,.0f} packets, {1e6 * kept['seconds']:.1f} µs through one port; "
         f"{kept['axons']} axons; not counted above"
     )
+
+
+def summary(result: Json, form: str) -> Json:
+    """Return what a network takes as numbers, in SI units, for other programs."""
+    found = spent(result, form)
+    plan, time, used = found.schedule, found.timing, found.mapping
+    return {
+        "cores": found.cores,
+        "chips": used.chips,
+        "cores within 22 KB": int(used.fits_sram().sum()),
+        "phases": time.phases,
+        "phase": {
+            "seconds": time.phase,
+            "clocks": plan.clocks,
+            "stretched": round(plan.stretch, 4),
+            "computing": plan.computing,
+            "last packet": {"median": int(np.median(plan.typical)), "worst": plan.worst},
+        },
+        "latency": time.latency,
+        "inferences per second": {"alone": time.unpipelined, "pipelined": time.throughput},
+        "operations": found.operations._asdict(),
+        "packets": found.traffic.packets * result["steps"],
+        "hops": found.traffic.hops * result["steps"],
+        "energy": {
+            name: dict(zip(("5 %", "median", "95 %"), values, strict=True))
+            for name, values in energies(result, form).items()
+        },
+        "did not fit": result["overflows"].get(form) or {},
+    }
 
 
 def layer_rates(outcome: Outcome) -> Json:

@@ -1,16 +1,19 @@
 """What deployment records say: accuracy on the chip beside floating point."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 
 from hybrid.experiments.core.records import Row, by_label, samples, select
+from hybrid.experiments.deployment.broken import rows_of
+from hybrid.experiments.deployment.settings import Defect
 from hybrid.report.estimate import Floats
 from hybrid.runs.store import Json
 
-# Conditions that are no faults, sizes of episodes, or tasks.
-_OTHERS = ("bits", "histories", "narrower", "cpu")
+# Conditions that are no faults of images, sizes of episodes, or tasks.
+_OTHERS = ("bits", "histories", "narrower", "cpu", *get_args(Defect))
 _COUNTS = ("images", "synapses that did not fit")  # beside accuracies of histories
 
 
@@ -19,8 +22,9 @@ def rows(record: Json) -> Iterator[Row]:
 
     Accuracy under each fault, in episodes of each size, or on each task; by "bits" of a weight, as
     trained, after more epochs ("longer"), and after as many with rounded weights ("rounded"); of
-    forms of the local module ("histories"); with "narrower" weights and sums; and what one
-    inference in floating point takes on the "cpu".
+    forms of the local module ("histories"); with "narrower" weights and sums; on chips with
+    defects, by kind, as mapped or mapped around; and what one inference in floating point takes on
+    the "cpu".
     """
     result = record["result"]
     levels = dict(result.get("levels", ()))
@@ -38,6 +42,7 @@ def rows(record: Json) -> Iterator[Row]:
         for name, share in result.get(kind, {}).items():
             if name not in _COUNTS:
                 yield {"protocol": name, "condition": kind, "accuracy": 100.0 * share}
+    yield from rows_of(result.get("defects", {}))
     for form, measured in result["cpu"].items():
         yield {"protocol": form, "condition": "cpu", **measured}
 

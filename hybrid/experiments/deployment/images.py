@@ -20,6 +20,7 @@ from hybrid.experiments.core.samples import (
 )
 from hybrid.experiments.core.splits import split_numbers
 from hybrid.experiments.core.trials import Trial
+from hybrid.experiments.deployment.broken import on_broken_chips
 from hybrid.experiments.deployment.chip import count_lost, cpu_seconds, layer_rates, shapes_as_json
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.fault_tolerance.run import faulty_images
@@ -112,6 +113,13 @@ def deploy_images(
             accuracy[name] = tested(form, len(labels))  # one image after the other
         noted["homeostatic"] = upkeep(len(known.mean), max(written), tianjic())
         noted["homeostatic"]["axons"] = max(written)
+    broken: Json = {}
+    if settings.defects:
+        count = settings.on_defects
+        chip = chips["chip, own trace" if trained.method.pool == "sample" else "chip, frozen"][0]
+        broken["defects"] = on_broken_chips(
+            settings, chip, own.images[:count], own.labels[:count], trained.seed
+        )
     for name, (chip, local) in chips.items():
         outcome = run(chip.layers, chip.encode(own.images[:_AT_ONCE]), local=local)
         noted["rates"][name] = layer_rates(outcome)
@@ -127,6 +135,7 @@ def deploy_images(
         "histories": _histories(own),
         "steps": network.steps,
         **noted,
+        **broken,
         "overflows": lost,
         "largest_trace": [  # of a sample's own, for each layer with a trace; and its clip
             [round(largest_trace(layer, network.steps), 4), layer.rule.trace_clip]

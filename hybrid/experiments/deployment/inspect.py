@@ -1,4 +1,4 @@
-"""One kept network on the chip, in words: `hybrid tianjic CHECKPOINT`."""
+"""One kept network on the chip, in words or numbers: `hybrid tianjic NETWORK`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,18 @@ import torch
 
 from hybrid.data.augment import Jitter
 from hybrid.described import from_json
+from hybrid.exchange.nir import from_nir
 from hybrid.exchange.saved import PARTS, load
 from hybrid.experiments.continual.settings import ContinualSettings, Penalty
 from hybrid.experiments.core.network import plastic_layers
 from hybrid.experiments.core.trials import Trial, with_weights
-from hybrid.experiments.deployment.chip import count_lost, layer_rates, report, shapes_as_json
+from hybrid.experiments.deployment.chip import (
+    count_lost,
+    layer_rates,
+    report,
+    shapes_as_json,
+    summary,
+)
 from hybrid.experiments.deployment.run import BASES
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
@@ -20,8 +27,10 @@ from hybrid.learning.bilevel import Bilevel
 from hybrid.learning.correction import Rates
 from hybrid.learning.episodic import Objective
 from hybrid.learning.schedule import Schedule
+from hybrid.model.coding import Rate
 from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json, read_record
+from hybrid.tianjic.chip import Chip, in_use, tianjic
 from hybrid.tianjic.cores import Local, run
 from hybrid.tianjic.cost import HEADER
 from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
@@ -38,19 +47,61 @@ KINDS: dict[str, type] = {
 _INPUTS = 500
 
 
-def inspect(checkpoint: Path, tested: int) -> str:
-    """Return in words what a trained network does on the chip, and what it takes.
+def inspect(
+    checkpoint: Path,
+    tested: int,
+    *,
+    chip: Chip | None = None,
+    strict: bool = False,
+    steps: int | None = None,
+) -> Json:
+    """Return what a trained network does on the chip, and what it takes.
 
     Args:
         checkpoint: its weights, beside its record, in the store of a run; or a fully connected
-            network of your own, as `hybrid.save` leaves it.
+            network of your own, as `hybrid.save` leaves it, or as a NIR graph.
         tested: test images, episodes, or images of each task, of a run.
+        chip: that is simulated; None for Tianjic.
+        strict: whether numbers that do not fit are an error.
+        steps: of a NIR graph, which says nothing of them.
 
     Raises:
         FileNotFoundError: if weights or record are not there.
         DamagedFileError: if one is damaged.
-        ValueError: if it is of another experiment, or its settings of another state of the code.
+        ValueError: if it is of another experiment, its settings of another state of the code, or a
+            number does not fit and `strict` is set.
+        RuleError: if the chip cannot hold it.
     """
+    with in_use(chip or tianjic()):
+        found = _of_any(checkpoint, tested, steps)
+        lost = {form: places for form, places in found["overflows"].items() if places}
+        if strict and lost:
+            raise ValueError(f"{checkpoint}: numbers that did not fit: {lost}")
+        return found | {"forms": {form: summary(found, form) for form in found["shapes"]}}
+
+
+def in_words(found: Json, chip: Chip | None = None) -> str:
+    """Return the same in words, if it was asked on that chip."""
+    lines = [HEADER, "", found["name"], *found["notes"]]
+    for form, parts in found["accuracy"].items():
+        for part, values in parts.items():
+            shares = values if isinstance(values, list) else [values]
+            lines.append(f"{form}, {part}: {100 * sum(shares) / len(shares):.1f} % right")
+    with in_use(chip or tianjic()):
+        for form in found["shapes"]:
+            lines.append(f"{form}; did not fit: {found['overflows'].get(form) or 'none'}")
+            lines.append(report(found, form))
+    return "\n".join(lines)
+
+
+def _of_any(checkpoint: Path, tested: int, steps: int | None) -> Json:
+    if checkpoint.suffix == ".nir":
+        if not checkpoint.exists():
+            raise FileNotFoundError(f"{checkpoint} is not there")
+        if steps is None:
+            raise ValueError("a NIR graph does not say how many steps it is run for: give --steps")
+        network = from_nir(checkpoint, steps=steps, readout=Rate())
+        return _of_ones_own(str(checkpoint), network.eval().requires_grad_(False))
     checkpoint = checkpoint.with_suffix(".safetensors")
     if not checkpoint.exists():
         raise FileNotFoundError(
@@ -59,7 +110,7 @@ def inspect(checkpoint: Path, tested: int) -> str:
             "it leaves there beside its record, or one that hybrid.save has written."
         )
     if not checkpoint.with_suffix(".json").exists():
-        return _of_ones_own(checkpoint)
+        return _of_ones_own(str(checkpoint), load(checkpoint))
     request = read_record(checkpoint.with_suffix(".json"))["request"]
     bases = {base.experiment.name: base for base in BASES.values()}
     if request["experiment"] not in bases:
@@ -69,7 +120,7 @@ def inspect(checkpoint: Path, tested: int) -> str:
     own: Any = from_json(request["settings"], KINDS)
     method = experiment.method(request["method"]["name"])
     trained = Trial(experiment, own, method, request["seed"])
-    network = with_weights(trained, checkpoint)
+    kept = with_weights(trained, checkpoint)
     settings = DeploymentSettings(  # without trying what else the network could be
         label=own.label,
         trained=own,
@@ -81,44 +132,33 @@ def inspect(checkpoint: Path, tested: int) -> str:
         delays=(),
         rewritten=1,
     )
-    result = deploy(settings, trained, network)
-    lines = [HEADER, "", trained.name]
-    for form, parts in result["accuracy"].items():
-        for part, values in parts.items():
-            shares = values if isinstance(values, list) else [values]
-            lines.append(f"{form}, {part}: {100 * sum(shares) / len(shares):.1f} % right")
-    for form in result["shapes"]:
-        lines.append(f"{form}; did not fit: {result['overflows'].get(form) or 'none'}")
-        lines.append(report(result, form))
-    return "\n".join(lines)
+    return {"name": trained.name, "notes": []} | deploy(settings, trained, kept)
 
 
 @torch.no_grad()
-def _of_ones_own(checkpoint: Path) -> str:
-    """Return in words what a saved network takes, on inputs that are made up."""
-    network = load(checkpoint)
-    chips: dict[str, tuple[ChipNetwork, Local]] = {
-        "chip, frozen": (quantize(network).frozen(), "off")
-    }
+def _of_ones_own(name: str, network: Any) -> Json:
+    """Return what a network takes on inputs that are made up, and how often it answers alike."""
+    whole = quantize(network)
+    chips: dict[str, tuple[ChipNetwork, Local]] = {"chip, frozen": (whole.frozen(), "off")}
     source = torch_stream(0, "made-up inputs")
     x = torch.rand(_INPUTS, network.layers[0].in_features, generator=source)
     if plastic_layers(network):
         chips["chip, own trace"] = (quantize(network, Options(carried="separate"), x), "history")
-    result: Json = {"steps": network.steps, "rates": {}, "shapes": {}}
-    lines = [
-        *(HEADER, "", str(checkpoint)),
+    found: Json = {"name": name, "steps": network.steps, "accuracy": {}}
+    found |= {"rates": {}, "shapes": {}, "overflows": {}, "agreement": {}}
+    found["notes"] = [
         f"no data are known: activity, and with it energy, is that of {_INPUTS} inputs drawn "
-        "evenly from 0 to 1",
+        "evenly from 0 to 1"
     ]
     for form, (chip, local) in chips.items():
         outcome = run(chip.layers, chip.encode(x), local=local)
-        lost: Json = {}
-        count_lost(lost, outcome)
-        result["rates"][form] = layer_rates(outcome)
-        result["shapes"][form] = shapes_as_json(chip.shapes())
+        count_lost(found["overflows"].setdefault(form, {}), outcome)
+        found["rates"][form] = layer_rates(outcome)
+        found["shapes"][form] = shapes_as_json(chip.shapes())
         plainly = network(x, adapt=False) if local == "off" else network(x, pool="sample")
-        same = (chip.answers(outcome) == plainly.output.argmax(-1)).float().mean()
-        lines.append(f"{form}: {100 * same:.1f} % of the answers are those of floating point")
-        lines.append(f"{form}; did not fit: {lost or 'none'}")
-        lines.append(report(result, form))
-    return "\n".join(lines)
+        same = float((chip.answers(outcome) == plainly.output.argmax(-1)).float().mean())
+        found["agreement"][form] = round(same, 5)
+        found["notes"].append(
+            f"{form}: {100 * same:.1f} % of the answers are those of floating point"
+        )
+    return found

@@ -12,6 +12,13 @@ from hybrid.experiments.few_shot import plans as few_shot
 METHODS: tuple[Method, ...] = (LP, GP, HP, HP_SAMPLE)
 _FAULTS = (("gaussian", (0.0, 0.02, 0.04, 0.06)), ("crop", (2.0, 4.0, 6.0)))
 _MAIN = ("LP", "GP", "HP")
+# Cores of a chip's 156; shares of bits and of packets.
+_DEFECTS = (
+    ("dead cores", (0.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0)),
+    ("stuck bits", (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)),
+    ("flipped bits", (0.0, 0.001, 0.003, 0.01, 0.03)),
+    ("lost packets", (0.0, 0.01, 0.03, 0.1, 0.3)),
+)
 _PAPER = DeploymentSettings(label="fashion_mnist", trained=fault_tolerance.PAPER, faults=_FAULTS)
 _SMOKE = replace(
     _PAPER, label="digits", trained=fault_tolerance.SMOKE, bits=(8, 4, 3), rewritten=40
@@ -29,10 +36,18 @@ _TESTED = replace(
     trained=fault_tolerance.TESTED,
     homeostatic=True,
     bits=(),
+    defects=_DEFECTS,
+)
+# Small networks, whose defects take minutes to try.
+_BROKEN = replace(
+    _SMOKE, label="digits-broken", bits=(), sums=(), lags=(), delays=(), defects=_DEFECTS
 )
 PLANS: dict[Profile, Plan[DeploymentSettings]] = {
     "smoke": (Group(settings=(_SMOKE,), methods=_MAIN, seeds=1),),
-    "laptop": (Group(settings=_LAPTOP, methods=_MAIN, seeds=3),),
-    "controls": (Group(settings=(_TESTED,), methods=("GP", "HP", "HP-sample"), seeds=5),),
+    "laptop": (
+        Group(settings=_LAPTOP, methods=_MAIN, seeds=3),
+        Group(settings=(_BROKEN,), methods=(*_MAIN, "HP-sample"), seeds=5),
+    ),
+    "controls": (Group(settings=(_TESTED,), methods=(*_MAIN, "HP-sample"), seeds=5),),
     "paper": (Group(settings=(_PAPER,), methods=(*_MAIN, "HP-sample"), seeds=3),),
 }

@@ -1,6 +1,7 @@
 """What is brought to the simulated chip, and what is asked there."""
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from hybrid.checks import require
 from hybrid.data.faults import FAULTS, check_level
@@ -12,6 +13,7 @@ from hybrid.experiments.few_shot.settings import FewShotSettings
 from hybrid.learning.schedule import Schedule
 
 Trainable = FaultSettings | FewShotSettings | ContinualSettings
+Defect = Literal["dead cores", "stuck bits", "flipped bits", "lost packets"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class DeploymentSettings(Settings):
             training ("currents-stream"), at the rates of `trained`; not where each sample has a
             trace of its own, without which the weights were never trained.
         rewritten: images for which a host rewrites synapses, which takes long to simulate.
+        defects: of the chip, for networks of fault tolerance: kind and levels, 0 first.
+        on_defects: images that are tried on each defective chip.
 
     Raises ValueError, naming the field, for values that make no sense.
     """
@@ -49,6 +53,8 @@ class DeploymentSettings(Settings):
     delays: tuple[int, ...] = (1, 2)
     rewritten: int = 200
     homeostatic: bool = field(default=False, metadata=LATER)
+    defects: Levels = field(default=(), metadata=LATER)
+    on_defects: int = field(default=500, metadata=LATER)
 
     def __post_init__(self) -> None:
         known = isinstance(self.trained, Trainable)
@@ -66,6 +72,13 @@ class DeploymentSettings(Settings):
         require(self, "delays", all(delay >= 1 for delay in self.delays), "numbers >= 1")
         fits = not self.homeostatic or isinstance(self.trained, FaultSettings)
         require(self, "homeostatic", fits, "False but for networks of fault tolerance")
+        broken = not self.defects or isinstance(self.trained, FaultSettings)
+        require(self, "defects", broken, "() but for networks of fault tolerance")
+        kinds = {kind for kind, _ in self.defects} <= set(get_args(Defect))
+        require(self, "defects", kinds, f"of {', '.join(get_args(Defect))}")
+        zero = all(levels and levels[0] == 0.0 for _, levels in self.defects)
+        require(self, "defects", zero, "levels of each kind, 0 first")
+        require(self, "on_defects", self.on_defects >= 1, ">= 1")
         if self.faults:
             check_faults(self, self.faults, FAULTS, check_level)
         if isinstance(self.trained, FaultSettings):

@@ -1,0 +1,88 @@
+"""A fault-tolerance network on chips with defects, worked around or not."""
+
+from collections.abc import Iterator
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from hybrid.experiments.core.records import Row
+from hybrid.experiments.deployment.chip import MOST_CHIPS
+from hybrid.experiments.deployment.settings import Defect, DeploymentSettings
+from hybrid.runs.store import Json
+from hybrid.tianjic.chip import tianjic
+from hybrid.tianjic.cores import Outcome
+from hybrid.tianjic.defects import Defects, dead_cores
+from hybrid.tianjic.machine import Machine
+from hybrid.tianjic.mapping import Mapping, Place, RuleError, map_network
+from hybrid.tianjic.placement import placed
+from hybrid.tianjic.quantize import ChipNetwork
+
+# What can be known before a network is loaded, and worked around.
+AVOIDABLE: tuple[Defect, ...] = ("dead cores", "stuck bits")
+PLAIN, AROUND = "as mapped", "mapped around"
+
+
+@torch.no_grad()
+def on_broken_chips(
+    settings: DeploymentSettings, chip: ChipNetwork, images: Tensor, labels: Tensor, seed: int
+) -> Json:
+    """Return shares of right answers by kind of defect: levels, as mapped, and mapped around.
+
+    None stands where too few cores are left to map around dead ones.
+
+    Args:
+        settings: kinds and levels.
+        chip: a network, its local modules working if it has any.
+        images, labels: what it is asked.
+        seed: of the defects, the same for networks to compare.
+    """
+    mapping = placed(map_network(chip.shapes(), tianjic(), most_chips=MOST_CHIPS))
+    inputs = chip.encode(images)
+
+    def right(own: Mapping, defects: Defects) -> float:
+        ran = Machine(own, chip.layers, defects).run(inputs)
+        outcome = Outcome(ran.potentials, ran.counts, len(images), len(inputs), {}, {})
+        return round(float((chip.answers(outcome) == labels).float().mean()), 5)
+
+    def around(kind: Defect, level: float) -> float | None:
+        if kind == "stuck bits":
+            return right(mapping, Defects(stuck=level, known=True, seed=seed))
+        dead = dead_cores(tianjic(), mapping.chips, int(level), seed)
+        try:
+            return right(placed(mapping, avoid=dead), Defects(dead=dead))
+        except RuleError:
+            return None
+
+    def plain(kind: Defect, level: float) -> float:
+        dead = frozenset[Place]()
+        if kind == "dead cores":
+            dead = dead_cores(tianjic(), mapping.chips, int(level), seed)
+        defects = Defects(
+            dead=dead,
+            stuck=level if kind == "stuck bits" else 0.0,
+            flipped=level if kind == "flipped bits" else 0.0,
+            lost=level if kind == "lost packets" else 0.0,
+            seed=seed,
+        )
+        return right(mapping, defects)
+
+    found: Json = {}
+    for kind in get_args(Defect):
+        levels = dict(settings.defects).get(kind, ())
+        if not levels:
+            continue
+        found[kind] = {"levels": list(levels), PLAIN: [plain(kind, level) for level in levels]}
+        if kind in AVOIDABLE:
+            found[kind][AROUND] = [around(kind, level) for level in levels]
+    return found
+
+
+def rows_of(found: Json) -> Iterator[Row]:
+    """Yield rows of what `on_broken_chips` returns: protocol, kind and level."""
+    for kind, kept in found.items():
+        for protocol in (PLAIN, AROUND):
+            for level, share in zip(kept["levels"], kept.get(protocol, ()), strict=False):
+                if share is not None:
+                    where = {"protocol": protocol, "condition": kind, "level": float(level)}
+                    yield {**where, "accuracy": 100.0 * share}
