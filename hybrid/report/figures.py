@@ -91,6 +91,7 @@ COLOURS = _Colours(
         "scores": YELLOW,
         "products": GREEN,
         "busy": INDIGO,
+        "gated": BLUE,
         "activity": BROWN,
         "naive": GREY,
         # verdicts

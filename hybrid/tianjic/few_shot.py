@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, FewShotReadOut
-from hybrid.tianjic.chip import tianjic
+from hybrid.tianjic.chip import Chip, tianjic
 from hybrid.tianjic.cores import WIDE, Limits, SpikingLayer, current_of, window
 from hybrid.tianjic.fixed import Overflows, quantized, scale_of, shifted, weights_of
 from hybrid.tianjic.history import History
@@ -31,7 +31,7 @@ from hybrid.tianjic.quantize import (
     tanh_table,
 )
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Fold, Shape
-from hybrid.tianjic.soma import Table
+from hybrid.tianjic.soma import SoftMaximum, Table
 
 _ROOT_BITS = 16
 _STRIDE = 2  # of all convolutions
@@ -170,6 +170,31 @@ class ChipFewShot:
         size = len(last.weight)
         dense = DenseShape(name=last.name, inputs=size, outputs=ways, graded=True, local=local)
         return (*shapes, dense)
+
+
+def host_work(network: ChipFewShot, ways: int, support: int, chip: Chip) -> dict[str, float]:
+    """Return what a host adds to an episode's support and one query: what no primitive does.
+
+    Feature vectors go to it and come back with one length; potentials of each support step go to
+    it, and the shares of neurons come back. Seconds are those of the packets alone.
+
+    Args:
+        network: on the chip.
+        ways, support: neurons that take part, and samples that are shown.
+        chip: gives bits and ports.
+    """
+    read, shown = network.readout, support + 1
+    features = len(read.weight) if network.embedding.length is not None else 0
+    shares = ways if read.local is not None and isinstance(read.local.table, SoftMaximum) else 0
+    potential = -(-chip.potential_bits // 8)
+    moved = 2 * shown * features + support * shares * (potential + 1)
+    packets = moved / chip.packet_bytes
+    return {
+        "bytes": float(moved),
+        "packets": packets,
+        "operations": float(4 * shown * features + 4 * support * shares),
+        "seconds": packets / (chip.input_ports * chip.clock),
+    }
 
 
 @torch.no_grad()

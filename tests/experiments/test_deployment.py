@@ -18,7 +18,7 @@ from hybrid.experiments.core.records import Records, levels, samples, select
 from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment import EXPERIMENT, chip, plans
 from hybrid.experiments.deployment.claims import forms_in, histories, parts_in
-from hybrid.experiments.deployment.figure import draw, draw_others
+from hybrid.experiments.deployment.figure import draw, draw_broken, draw_cost, draw_others
 from hybrid.experiments.deployment.images import fine_tuned, rounded_weights
 from hybrid.experiments.deployment.run import trained_by, trained_network
 from hybrid.experiments.deployment.settings import DeploymentSettings
@@ -54,6 +54,13 @@ FAULT = DeploymentSettings(
     lags=(1,),
     delays=(1,),
     rewritten=20,
+    defects=(
+        ("dead cores", (0.0, 5.0, 154.0)),
+        ("stuck bits", (0.0, 0.2)),
+        ("flipped bits", (0.0, 0.2)),
+        ("lost packets", (0.0, 0.5)),
+    ),
+    on_defects=30,
 )
 FEW = DeploymentSettings(
     label="episodes",
@@ -193,7 +200,8 @@ def test_a_profile_runs_is_kept_and_read_again(tmp_path: Path) -> None:
         axis=0,
     )
     np.testing.assert_allclose(claimed["deployment/faults/HP/frozen"], expected)
-    for figure in (draw(records, "faults"), draw_others(records, ("episodes", "tasks"))):
+    drawn = (draw(records, "faults"), draw_cost(records, "faults"), draw_broken(records, "faults"))
+    for figure in (*drawn, draw_others(records, ("episodes", "tasks"))):
         assert all(axes.has_data() for axes in figure.axes)
 
 

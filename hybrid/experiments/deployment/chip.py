@@ -68,6 +68,8 @@ def energies(result: Json, form: str) -> dict[str, tuple[float, float, float]]:
 def report(result: Json, form: str) -> str:
     """Return in words what a network takes."""
     text = as_text(spent(result, form), rates(result, form), energies(result, form))
+    if (shown := result.get("support")) is not None:
+        text = f"{text}\n{_support(result, form, shown)}"
     kept = result.get("homeostatic")
     if kept is None or form != "chip, frozen":
         return text
@@ -76,6 +78,24 @@ def report(result: Json, form: str) -> str:
         f"{kept['operations']:,.0f} operations, {kept['bytes']:,.0f} bytes in "
         f"{kept['packets']:,.0f} packets, {1e6 * kept['seconds']:.1f} µs through one port; "
         f"{kept['axons']} axons; not counted above"
+    )
+
+
+def shown_support(result: Json, form: str) -> Cost:
+    """Return what it takes to show the support of an episode, before any query."""
+    return cost(mapping(result, form), rates(result, form), result["support"])
+
+
+def _support(result: Json, form: str, shown: int) -> str:
+    """Return in words what an episode's support takes, on the chip and by its host."""
+    found, host = shown_support(result, form), result["host"]
+    return (
+        f"    that is a query; to show the support before, {shown} samples: "
+        f"{found.timing.phases} phases, {1e6 * found.timing.latency:.0f} µs, "
+        f"{1e6 * found.energy.gated:.2f} µJ (fitted)\n"
+        f"    a host adds, for the support and a query: {host['operations']:,.0f} operations, "
+        f"{host['bytes']:,.0f} bytes in {host['packets']:,.0f} packets, "
+        f"{1e6 * host['seconds']:.1f} µs through all ports; not counted above"
     )
 
 

@@ -15,7 +15,8 @@ from hybrid.learning.episodic import EpisodeBatch
 from hybrid.model.few_shot import FewShot
 from hybrid.runs.seeds import numpy_stream
 from hybrid.runs.store import Json
-from hybrid.tianjic.few_shot import ChipFewShot, quantize_few_shot
+from hybrid.tianjic.chip import tianjic
+from hybrid.tianjic.few_shot import ChipFewShot, host_work, quantize_few_shot
 from hybrid.tianjic.fixed import Overflows
 from hybrid.tianjic.quantize import Options
 
@@ -65,6 +66,8 @@ def deploy_episodes(
         "tested": count,
         "bits": [[bits, on_chip(ways, shots, Overflows(), bits)] for bits in settings.bits],
         "steps": 1,
+        "support": ways * shots,
+        "host": host_work(chip, ways, ways * shots, tianjic()),
         "rates": {"chip": _embedding_rates(chip, calibration)},
         "shapes": {
             "chip": shapes_as_json(chip.shapes(ways, ways * shots)),

@@ -11,15 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from hybrid.data.faults import FAULTS
 from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
 from hybrid.experiments.deployment import chip
+from hybrid.experiments.deployment.broken import AROUND, AVOIDABLE, PLAIN
 from hybrid.experiments.deployment.claims import forms_in, histories, on_chip, parts_in
+from hybrid.experiments.deployment.settings import Defect
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
-from hybrid.report.figures import BLUE, COLOURS, GREY, ORANGE, SKY, canvas
+from hybrid.report.figures import BLUE, COLOURS, FAINT, GREY, ORANGE, SKY, canvas
 from hybrid.report.panels import SMALL, Bar, Dot, Line, absent, bars, chip_map, dots, lines
 from hybrid.runs.store import Json
-from hybrid.tianjic.cost import Energy, cost, operations, write_back
+from hybrid.tianjic.chip import tianjic
+from hybrid.tianjic.cost import Energy, cost, deciding, operations, write_back
 from hybrid.tianjic.mapping import Mapping, map_network
 from hybrid.tianjic.routing import traffic
 from hybrid.tianjic.schedule import leaving
@@ -27,6 +29,13 @@ from hybrid.tianjic.shapes import DenseShape
 
 _ACCURACY = "accuracy (%)"
 _ENERGY = "µJ per inference"
+# Each kind of defect: its axis, and its title.
+_KINDS: dict[Defect, tuple[str, str]] = {
+    "dead cores": ("dead cores, of 156", "Cores that send nothing"),
+    "stuck bits": ("share of the bits", "Bits of weights stuck at a value"),
+    "flipped bits": ("share of the bits", "Bits of weights flipped after loading"),
+    "lost packets": ("share of the numbers sent", "Numbers lost between cores"),
+}
 _MODELS = {
     "busy": ("v", "at most: cores at full load"),
     "gated": ("s", "fitted to one energy"),
@@ -37,31 +46,78 @@ _MODELS = {
 
 def draw(records: Records[Any, Any], label: str) -> Figure:
     """Draw Fig. 6 for the fault-tolerance networks of some settings."""
-    figure, axes = canvas(["aabbcc", "ddeeff", "ggghhh"], height=165)
+    figure, axes = canvas(["aabbcc", "ddeeff"], height=120)
     own, methods = select(records.frame, label=label), records.methods(label)
     first = {method: records.results(label, method)[0] for method in methods}
     method, form = _richest(first)
     result = first[method]
     _map(axes["a"], chip.mapping(result, form), f"{method}, {form.partition(', ')[2]}")
-    for place, part in zip("bc", parts_in(select(own, method=method)), strict=False):
-        _beside(axes[place], own, part, methods)
-    _bits(axes["d"], own, methods)
-    energies = {
-        f"{name}, {kind.partition(', ')[2]}": chip.energies(found, kind)
+    _differences(axes["b"], own, methods)
+    networks = {
+        f"{name}, {kind.partition(', ')[2]}": (found, kind)
         for name, found in first.items()
         for kind in found["shapes"]
     }
+    _phases(axes["c"], networks)
     # What a processor counts is another number in each run: one run alone is not drawn.
     counted = _counted(own, methods) if own["seed"].nunique() > 1 else {}
-    _energies(axes["e"], energies, counted)
-    _by_density(axes["f"], result, form)
-    _work(axes["g"], result, form)
+    _energies(axes["d"], {name: chip.energies(*asked) for name, asked in networks.items()}, counted)
+    _bits(axes["e"], own, methods)
     if result.get("histories"):
-        title = f"Forms of the local module: {method}, {result['histories']['images']} images"
-        _forms(axes["h"], select(own, method=method), result, form, title)
+        title = f"Forms of {method}'s local module"
+        _forms(axes["f"], select(own, method=method), result, form, title)
     else:
-        absent(axes["h"], "no network with traces in this profile")
+        absent(axes["f"], "no network with traces in this profile")
     return figure
+
+
+def draw_cost(records: Records[Any, Any], label: str) -> Figure:
+    """Draw what decides the cost of the largest of these networks."""
+    figure, axes = canvas(["abc"], height=62)
+    first = {name: records.results(label, name)[0] for name in records.methods(label)}
+    method, form = _richest(first)
+    _by_density(axes["a"], first[method], form)
+    _deciding(axes["b"], first[method], form)
+    _work(axes["c"], first[method], form)
+    return figure
+
+
+def draw_broken(records: Records[Any, Any], label: str) -> Figure:
+    """Draw accuracy on chips with defects, as mapped (lines) and mapped around them (dashed)."""
+    figure, axes = canvas(["ab", "cd"], height=125)
+    own = select(records.frame, label=label)
+    for place, (kind, words) in zip("abcd", _KINDS.items(), strict=True):
+        curves = []
+        for method in records.methods(label):
+            found = select(own, method=method, condition=kind)
+            for protocol, look in ((PLAIN, {}), (AROUND, {"linestyle": "--", "marker": ""})):
+                tried = select(found, protocol=protocol)
+                if not tried.empty:
+                    name = method if protocol == PLAIN else "_"
+                    values = samples(tried)
+                    curves.append(Line(name, levels(tried), values, COLOURS[method], look))
+        if kind in AVOIDABLE:
+            curves.append(Line(AROUND, [], np.array([]), GREY, {"linestyle": "--", "marker": ""}))
+        lines(
+            axes[place],
+            curves,
+            legend={"loc": "lower left"},
+            xlabel=words[0],
+            ylabel=_ACCURACY,
+            ylim=(0, 100),
+            title=words[1],
+        )
+        if kind != "dead cores":
+            axes[place].set_xscale("symlog", linthresh=_least(own, kind), linscale=0.5)
+            axes[place].set_xlim(left=0.0)
+        axes[place].axhline(10, color=FAINT, linewidth=0.8, zorder=0)
+    return figure
+
+
+def _least(own: pd.DataFrame, kind: str) -> float:
+    """Return the smallest level of a defect above 0."""
+    found = select(own, condition=kind)["level"]
+    return float(found[found > 0.0].min())
 
 
 def draw_others(records: Records[Any, Any], labels: Sequence[str]) -> Figure:
@@ -107,30 +163,67 @@ def _map(axes: Axes, mapping: Mapping, name: str) -> None:
     chip_map(axes, size, used, f"{title}, first chip" if mapping.chips > 1 else title)
 
 
-def _beside(axes: Axes, own: pd.DataFrame, part: str, methods: Sequence[str]) -> None:
-    """Draw accuracies in floating point (lines) and on the chip (dots), traces as in training."""
-    curves = []
-    for method in methods:
-        usual = "own trace" if method == "HP-sample" else "frozen"
-        found = select(own, method=method, condition=part)
-        for protocol, dash, full in ((usual, "-", "full"), ("homeostatic", "--", "none")):
-            for form, name, style in (
-                ("float", f"{method}, {protocol}", {"marker": "", "linestyle": dash}),
-                ("chip", "_", {"linestyle": "", "marker": "o", "fillstyle": full}),
-            ):
-                tested = select(found, protocol=f"{form}, {protocol}")
-                if not tested.empty:
-                    values = samples(tested)
-                    curves.append(Line(name, levels(tested), values, COLOURS[method], style))
-    lines(
+def _differences(axes: Axes, own: pd.DataFrame, methods: Sequence[str]) -> None:
+    """Draw the chip's accuracy minus that in floating point, traces as in training, by fault."""
+    marks: list[Dot] = []
+    ticks: dict[str, float] = {}
+    for part in parts_in(own):
+        for method in methods:
+            usual = "own trace" if method == "HP-sample" else "frozen"
+            found = select(own, method=method, condition=part)
+            for protocol in (usual, "homeostatic"):
+                sides = [select(found, protocol=f"{w}, {protocol}") for w in ("chip", "float")]
+                if any(side.empty for side in sides):
+                    continue
+                plain, chips = samples(sides[1]), samples(sides[0])
+                name = method if protocol == usual else f"{method}, {protocol}"
+                place = float(len(ticks))
+                ticks[f"{name}\n{part}"] = place
+                difference = (chips - plain).mean(1)
+                marks.append(Dot.with_interval(place, difference, COLOURS[method]))
+    dots(
         axes,
-        curves,
-        legend={"loc": "lower left"},
-        xlabel=FAULTS[part].axis.replace(" (", "\n("),
-        ylabel=_ACCURACY,
-        ylim=(0, 100),
-        title=f"{part}: float (lines), chip (dots)",
+        marks,
+        horizontal=True,
+        xlabel="chip minus floating point (points), mean over levels",
+        title="What whole numbers cost",
     )
+    axes.axvline(0.0, color=FAINT, linewidth=0.8, zorder=0)
+    axes.set_yticks(list(ticks.values()), list(ticks))
+    axes.tick_params(axis="y", labelsize=SMALL)
+    axes.invert_yaxis()
+
+
+def _phases(axes: Axes, networks: dict[str, tuple[Json, str]]) -> None:
+    """Draw how long the busiest phase takes: to compute, and until the last packet arrives."""
+    drawn, length = [], 0
+    for place, (result, form) in enumerate(networks.values()):
+        plan = chip.spent(result, form).schedule
+        length = plan.chip.phase_clocks
+        shown = "_" if place else ""
+        clocks = (plan.computing, BLUE, "busiest core"), (plan.worst, ORANGE, "last packet")
+        for column, (value, colour, name) in enumerate(clocks):
+            at = place + 0.4 * column - 0.2
+            drawn.append(Bar(at, float(value), colour, 0.38, shown or name))
+    ticks = {name: float(place) for place, name in enumerate(networks)}
+    words: dict[str, Any] = {"title": "The busiest phase", "ylabel": "clocks"}
+    bars(axes, drawn, legend={"loc": "upper right", "ncols": 2}, ticks=ticks, rotation=20, **words)
+    axes.axhline(length, color=GREY, linestyle="--", linewidth=0.8)
+    axes.annotate("a phase of Tianjic", (0, length), (2, 2), textcoords="offset points", fontsize=5)
+    axes.set_ylim(0, max(1.4 * length, 1.2 * axes.get_ylim()[1]))
+
+
+def _deciding(axes: Axes, result: Json, form: str) -> None:
+    """Draw which uncertain constants make the spread of the energy."""
+    found = deciding(chip.spent(result, form), tianjic())
+    ticks = {name.replace("_", " "): float(place) for place, name in enumerate(found)}
+    drawn = [Bar(float(place), share, SKY) for place, share in enumerate(found.values())]
+    words: dict[str, Any] = {
+        "title": "What decides the energy",
+        "xlabel": "share of its spread (total Sobol index)",
+    }
+    bars(axes, drawn, horizontal=True, ticks=ticks, xlim=(0, 1), **words)
+    axes.tick_params(axis="y", labelsize=SMALL)
 
 
 def _bits(axes: Axes, own: pd.DataFrame, methods: Sequence[str]) -> None:
@@ -239,21 +332,15 @@ def _work(axes: Axes, result: Json, form: str) -> None:
     added = [write_back(s, float(rates[s.name].mean()), mapping.chip, steps) for s in dense]
     plain += sum(row["operations"] for row in added)
     found["rewritten by a host"] = plain, packets + sum(row["packets"] for row in added)
-    drawn = []
+    marks = []
     for column, colour, name in ((0, BLUE, "operations"), (1, ORANGE, "packets")):
         for place, values in enumerate(found.values()):
-            at, shown = place + 0.4 * column - 0.2, "_" if place else name
-            drawn.append(Bar(at, values[column], colour, 0.38, shown))
-    bars(
-        axes,
-        drawn,
-        legend={"loc": "upper left"},
-        ticks={name: float(place) for place, name in enumerate(found)},
-        rotation=20,
-        title="What the local module takes",
-        ylabel="per inference",
-        yscale="log",
-    )
+            shown = "_" if place else name
+            marks.append(Dot(float(place), values[column], colour=colour, name=shown))
+    dots(axes, marks, title="What the local module takes", ylabel="per inference", yscale="log")
+    axes.set_xticks(range(len(found)), list(found), rotation=20, ha="right")
+    axes.set_xlim(-0.5, len(found) - 0.5)
+    axes.legend(loc="upper left")
 
 
 def _forms(axes: Axes, own: pd.DataFrame, result: Json, form: str, title: str) -> None:
@@ -287,13 +374,18 @@ def _with_local(mapping: Mapping, *, lags: int | None = None, delay: int = 0) ->
 
 
 def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
-    """Draw Fig. 6: a figure for each fault-tolerance network, and one for all others."""
+    """Draw Fig. 6: networks of fault tolerance, their cost, broken chips, and all others."""
     found: Drawn = {}
     planned, labels = records.planned, records.labels
     others = [name for name in labels if not isinstance(planned[name].trained, FaultSettings)]
     for label in labels:
-        if label not in others:
-            found[f"fig6_{label}" if found else "fig6"] = (draw(records, label), [label])
+        if label in others:
+            continue
+        if not found:
+            found["fig6"] = (draw(records, label), [label])
+            found["fig6_cost"] = (draw_cost(records, label), [label])
+        if planned[label].defects:
+            found["fig6_broken"] = (draw_broken(records, label), [label])
     if others:
         found["fig6_others"] = (draw_others(records, others), others)
     return found

@@ -42,11 +42,22 @@ _TESTED = replace(
 _BROKEN = replace(
     _SMOKE, label="digits-broken", bits=(), sums=(), lags=(), delays=(), defects=_DEFECTS
 )
+# Pictures as numbers, spikes between layers: both ways to compute in one network. A drive that does
+# not fade leaves spikes bare.
+_SPIKES = replace(
+    _SMOKE,
+    label="digits-spikes",
+    trained=replace(fault_tolerance.SMOKE, label="digits-spikes", tau=None),
+    bits=(),
+    sums=(),
+    lags=(),
+    delays=(),
+)
 PLANS: dict[Profile, Plan[DeploymentSettings]] = {
     "smoke": (Group(settings=(_SMOKE,), methods=_MAIN, seeds=1),),
     "laptop": (
         Group(settings=_LAPTOP, methods=_MAIN, seeds=3),
-        Group(settings=(_BROKEN,), methods=(*_MAIN, "HP-sample"), seeds=5),
+        Group(settings=(_BROKEN, _SPIKES), methods=(*_MAIN, "HP-sample"), seeds=5),
     ),
     "controls": (Group(settings=(_TESTED,), methods=(*_MAIN, "HP-sample"), seeds=5),),
     "paper": (Group(settings=(_PAPER,), methods=(*_MAIN, "HP-sample"), seeds=3),),
