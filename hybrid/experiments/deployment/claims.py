@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from hybrid.experiments.core.records import Row, by_label, samples, select
-from hybrid.experiments.deployment.broken import rows_of
+from hybrid.experiments.deployment.broken import PLAIN, rows_of
 from hybrid.experiments.deployment.settings import Defect
 from hybrid.report.estimate import Floats
 from hybrid.runs.store import Json
@@ -89,6 +89,19 @@ def loss(frame: pd.DataFrame, form: str) -> Floats:
         for own in (on_chip(form), form)
     )
     return np.subtract(chip, plain).mean(axis=0)
+
+
+def lost_on_broken(frame: pd.DataFrame, method: str, kind: str, level: float) -> Floats:
+    """Return the points that a method's networks lose to a defect, as mapped [seeds].
+
+    Args:
+        frame: of one label.
+        method: by name.
+        kind, level: of the defect.
+    """
+    tried = select(frame, method=method, condition=kind, protocol=PLAIN)
+    sound, hurt = (samples(tried, level=at)[:, 0] for at in (0.0, level))
+    return sound - hurt
 
 
 def claims(frame: pd.DataFrame) -> dict[str, Floats]:
