@@ -92,7 +92,6 @@ COLOURS = _Colours(
         "products": GREEN,
         "busy": INDIGO,
         "gated": BLUE,
-        "activity": BROWN,
         "naive": GREY,
         # verdicts
         "reproduced": GREEN,

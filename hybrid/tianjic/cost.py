@@ -1,11 +1,11 @@
 """Time and energy of a mapped network: a model's predictions, not measurements on a chip.
 
 Time is counted in phases of one length, long enough for the busiest core and the last packet, so it
-does not depend on activity. Energy has two bounds: cores in use draw what they do at full load, or
-for operations that happen alone; and what lies between, a share of full load that was fitted to one
-published energy. All beside the static share of the whole chip. The naive count of operations that
-papers often give leaves out what dominates small networks. Energy reads counts and never changes
-what is computed. Not in it: loading weights, and what a host does. Energies of packets and updates
+does not depend on activity. Energy has two bounds: cores in use draw what they do at full load, all
+the time; and operations that happen, which papers often count alone, and which leaves out what
+dominates small networks. Between them lies a share of full load that was fitted to one published
+energy. Energy reads counts and never changes what is computed. Not in it: loading weights, and what
+a host does. Energies of packets and updates
 are drawn on top of what full load was calibrated to, so ranges reach too high rather than too low.
 Source: `chip.toml` for constants; the efficiency at full load is published, everything below full
 load is a model of ours.
@@ -80,12 +80,11 @@ class Operations(NamedTuple):
 
 
 class Energy(NamedTuple):
-    """J per inference, from the most that it may be to the least."""
+    """J per inference: a bound, what lies between, a bound."""
 
-    busy: float  # a bound: cores draw what they do at full load whenever they compute
-    gated: float  # a part of that, fitted to one published energy, whatever comes in
-    activity: float  # a bound: cores draw for operations that happen alone
-    naive: float  # operations alone, without all else that the chip draws: what papers often count
+    busy: float  # at most: cores in use draw what they do at full load in all phases
+    gated: float  # as fitted to one published energy: a part of that, whatever comes in
+    naive: float  # at least: operations that happen, without all else that the chip draws
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,9 @@ class Cost:
 
         A core that computes draws `gating` of what it does at full load, and the rest in
         proportion to its operations; one that waits, `idle_share` of the former. All but the static
-        share of the chip's power, which it draws as long as an inference takes.
+        share of the chip's power, which it draws as long as an inference takes. At most, cores draw
+        all of full load in all phases, and the static share is the largest of its range; at least,
+        there are operations alone.
 
         Args:
             chip: gives the constants.
@@ -128,22 +129,39 @@ class Cost:
         """
         phases, done = phases or self.timing.phases, self.operations
         naive = done.macs * chip.energy_per_mac + done.acs * chip.energy_per_sop
-        seconds, stretch = phases * self.timing.phase, self.schedule.stretch
-        static = self.mapping.chips * chip.static_power * seconds
+        seconds = self.mapping.chips * phases * self.timing.phase
         moved = self.steps * (
             self.traffic.hops * chip.packet_energy + self.traffic.borders * chip.border_energy
         )
         extra = done.updates * chip.update_energy + moved
-        full = self.core_phases * chip.core_phase_energy
         # In a longer phase, clocks run longer; work is the same.
-        waiting = self.cores * phases * stretch - self.core_phases
-        idle = max(0.0, waiting) * chip.core_phase_energy * chip.idle_share
+        every = self.cores * phases * self.schedule.stretch
+        share = power_share(chip, naive / (self.core_phases * chip.core_phase_energy))
+        drawn = self.core_phases * share + max(0.0, every - self.core_phases) * waiting_share(chip)
+        known = chip.constants["static_share"]
+        most = known.value if known.high is None else known.high
+        return Energy(
+            seconds * most * chip.full_power + every * chip.core_phase_energy + extra,
+            seconds * chip.static_power
+            + (1.0 - chip.static_share) * drawn * chip.core_phase_energy
+            + extra,
+            naive,
+        )
 
-        def drawn(gating: float) -> float:
-            computing = gating * full + (1.0 - gating) * min(naive, full)
-            return static + (1.0 - chip.static_share) * (computing + gating * idle) + extra
 
-        return Energy(drawn(1.0), drawn(chip.gating), drawn(0.0), naive)
+def power_share(chip: Chip, active: float) -> float:
+    """Return what a computing core draws, of its dynamic power at full load.
+
+    Args:
+        chip: gives the gating fraction.
+        active: share of its synapses that meet something in a phase.
+    """
+    return chip.gating + (1.0 - chip.gating) * min(active, 1.0)
+
+
+def waiting_share(chip: Chip) -> float:
+    """Return the same of a core that waits."""
+    return chip.gating * chip.idle_share
 
 
 def timing(mapping: Mapping, steps: int, phase: float) -> Timing:
@@ -191,8 +209,8 @@ def operations(mapping: Mapping, rates: Rates, steps: int) -> Operations:
     macs = acs = updates = dense = 0.0
     for shape in mapping.shapes:
         active, times = float(rates[shape.name].mean()), 1 if shape.once else steps
-        copies = [c for c in mapping.cores if (c.layer, c.role) == (shape.name, "copies")]
-        met = shape.synapses * (1 + any(core.weights for core in copies))
+        copies = mapping.count(shape.name, "copies")
+        met = shape.synapses
         carried = steps * shape.synapses * shape.carried
         effective = steps * met * active * shape.density
         macs += effective if shape.graded else 0.0
@@ -216,7 +234,7 @@ def _local_macs(shape: Shape, active: float, steps: int) -> float:
     pairs = sum(max(0, count) for count in met)
     share = active * shape.inputs
     weighted = share * (shape.outputs if local.per_synapse else 1)
-    return pairs * (share + weighted + shape.outputs)
+    return pairs * (share + weighted + shape.outputs * local.times)
 
 
 def cost(mapping: Mapping, rates: Rates, steps: int, *, planned: Schedule | None = None) -> Cost:
@@ -237,7 +255,7 @@ def cost(mapping: Mapping, rates: Rates, steps: int, *, planned: Schedule | None
         planned,
         timing(mapping, steps, planned.phase),
         operations(mapping, rates, steps),
-        traffic(mapping, sent),
+        traffic(mapping, sent, steps),
         core_phases=sum((1 if shapes[c.layer].once else steps) * c.passes for c in mapping.cores),
         steps=steps,
     )
@@ -332,7 +350,7 @@ def loading(mapping: Mapping) -> dict[str, float]:
 
 
 Energies = Table[str, tuple[float, float, float]]
-_BOUNDS = {"busy": "at most", "gated": "fitted", "activity": "at least", "naive": "naive"}
+_BOUNDS = {"busy": "at most", "gated": "fitted", "naive": "at least"}
 
 
 def as_text(spent: Cost, rates: Rates, energies: Energies) -> str:
@@ -341,7 +359,7 @@ def as_text(spent: Cost, rates: Rates, energies: Energies) -> str:
     Args:
         spent: what an inference takes.
         rates: how often inputs of layers are active in a step.
-        energies: (5 %, median, 95 %) of each model in J.
+        energies: (5 %, median, 95 %) of each model in J, over what is uncertain.
     """
     mapping, time, done, plan = spent.mapping, spent.timing, spent.operations, spent.schedule
     moved, held = loading(mapping), mapping.kept_bytes()
@@ -349,8 +367,8 @@ def as_text(spent: Cost, rates: Rates, energies: Energies) -> str:
     lines = [
         f"cores: {spent.cores} occupied of {mapping.chips * mapping.chip.cores} on "
         f"{mapping.chips} chip(s), {mapping.needed} needed for the weights alone; "
-        f"{int(mapping.fits_sram().sum())} of them within 22 KB, the fullest keeps "
-        f"{held.max():,} bytes",
+        f"{int(mapping.fits_sram().sum())} of them within "
+        f"{mapping.chip.core_sram / 1000:.0f} KB, the fullest keeps {held.max():,} bytes",
         f"a phase: the busiest core computes for {plan.computing:,} clocks of "
         f"{plan.chip.phase_clocks:,}, the last packet arrives at "
         f"{int(np.median(plan.typical)):,} (worst: {plan.worst:,}): {late}",
@@ -365,9 +383,9 @@ def as_text(spent: Cost, rates: Rates, energies: Energies) -> str:
         f"to load the weights: {moved['bytes']:,.0f} bytes, {1e6 * moved['seconds']:,.0f} µs "
         "through all ports; not counted below",
     ]
-    pipelined = spent.pipelined._asdict()
-    for model, (low, middle, high) in energies.items():
-        extent = "" if low == high else f" ({1e6 * low:.2f} to {1e6 * high:.2f})"
+    alone, pipelined = spent.energy._asdict(), spent.pipelined._asdict()
+    for model, (low, _, high) in energies.items():
+        extent = "" if model == "naive" else f" ({1e6 * low:.2f} to {1e6 * high:.2f})"
         after = "" if model == "naive" else f"; in a pipeline {1e6 * pipelined[model]:.2f}"
-        lines.append(f"{_BOUNDS[model]:9s} {1e6 * middle:8.2f} µJ{extent}{after}")
+        lines.append(f"{_BOUNDS[model]:9s} {1e6 * alone[model]:8.2f} µJ{extent}{after}")
     return "\n".join(f"    {line}" for line in lines)

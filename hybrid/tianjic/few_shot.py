@@ -39,12 +39,13 @@ _STRIDE = 2  # of all convolutions
 
 @dataclass(frozen=True, kw_only=True)
 class ChipConvolution:
-    """A convolution of 3 x 3 with stride 2 in whole numbers, in ANN mode."""
+    """A convolution in whole numbers, in ANN mode; padded so that its middle meets each pixel."""
 
-    weight: Tensor  # [out, in, 3, 3], 8 bits
+    weight: Tensor  # [out, in, k, k], 8 bits, k odd
     bias: Tensor  # [out]; half of what a cut divides by is in it
     cut: int
     table: Table | None = None  # of any function, such as a tanh; None for max(0, ·)
+    stride: int = _STRIDE
 
     def activations(self, x: Tensor, overflows: Overflows, place: str) -> Tensor:
         """Return 8-bit images [N, out, ...] of 8-bit images [N, in, ...], padded with zeros.
@@ -55,7 +56,8 @@ class ChipConvolution:
         """
         bound = int(x.long().abs().max()) * int(self.weight.long().abs().sum((1, 2, 3)).max())
         kind = torch.float32 if bound < 1 << 24 else torch.float64  # sums are exact
-        sums = F.conv2d(x.to(kind), self.weight.to(kind), stride=_STRIDE, padding=1)
+        reach = self.weight.shape[-1] // 2
+        sums = F.conv2d(x.to(kind), self.weight.to(kind), stride=self.stride, padding=reach)
         total = sums.long() + self.bias.view(-1, 1, 1)
         if self.table is None:
             return rectify(total, self.cut, overflows, place)
@@ -160,7 +162,12 @@ class ChipFewShot:
         for number, layer in enumerate(self.embedding.convolutions, 1):
             name, channels = f"convolution {number}", len(layer.weight)
             shape = ConvolutionShape(
-                name=name, image=image, channels=channels, stride=_STRIDE, fold=fold
+                name=name,
+                image=image,
+                channels=channels,
+                stride=layer.stride,
+                fold=fold,
+                table=layer.table is not None,
             )
             shapes.append(shape)
             image = (channels, *shape.positions)

@@ -63,7 +63,11 @@ class LocalModule:
         """What the mapper has to know."""
         per_synapse = self.weights.ndim == 3
         return LocalShape(
-            lags=len(self.decays), per_synapse=per_synapse, delay=self.delay, times=self.times
+            lags=len(self.decays),
+            per_synapse=per_synapse,
+            delay=self.delay,
+            times=self.times,
+            hosted=isinstance(self.table, SoftMaximum),
         )
 
     def post(self, v: Tensor, overflows: Overflows, place: str) -> Tensor:

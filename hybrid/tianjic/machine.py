@@ -35,7 +35,7 @@ Layer = SpikingLayer | ChipConvolution
 class Happened(NamedTuple):
     """What one step led to, over all samples."""
 
-    cores: list[int]  # synapses that met something, by core
+    cores: list[int]  # synapses that met something, numbers added, by core
     casts: list[int]  # packets, by what is sent together
 
 
@@ -58,7 +58,7 @@ class Ran:
     steps: tuple[Happened, ...]
 
     def core_events(self) -> Numbers:
-        """Return how many synapses met something, by step and core [T, cores]."""
+        """Return synapses that met something and numbers that were added [T, cores]."""
         return np.array([step.cores for step in self.steps])
 
     def link_packets(self) -> dict[Link, Numbers]:
@@ -227,6 +227,8 @@ class Machine:
             if source not in inbox:
                 continue
             senders, values = inbox[source]
+            if self.weights[number] is None:
+                self.happened.cores[number] += int((values != 0).sum())
             shared = np.isin(senders, wanted)
             places = order[np.searchsorted(wanted, senders[shared], sorter=order)]
             found.index_add_(1, torch.from_numpy(places), values[:, torch.from_numpy(shared)])
@@ -246,7 +248,8 @@ class Machine:
                 else:
                     found = self._work(number, core, layer, step)
                 self._send(number, np.sort(core.neurons), found[1][:, np.argsort(core.neurons)])
-                if role == "sums" or (role == "synapses" and not roles["sums"]):
+                answers = role == "sums" or (role == "synapses" and not roles["sums"])
+                if answers and not self.dead[number]:
                     for whole, part in zip(result, found, strict=True):
                         whole[:, torch.from_numpy(core.neurons)] = part
         for cores in roles.values():
@@ -256,8 +259,7 @@ class Machine:
                     self.states[number].inbox.clear()
         for number in roles["products"]:
             self._remember(number, layer)
-        potentials, answers = result
-        return potentials, answers
+        return result[0], result[1]
 
     def _convolve(self, number: int, core: Core, layer: ChipConvolution) -> Tensor:
         """Return the partial sums, or activations, of a core of a convolution."""
@@ -327,6 +329,8 @@ class Machine:
             if module.delay + lag >= len(state.earlier):
                 continue
             alike = module.alike(x, state.earlier[module.delay + lag], *rest)
+            met = 1 if core.lag is None else len(core.neurons)
+            self.happened.cores[number] += int((alike != 0).sum()) * met
             if core.lag is None:
                 sums[:, lag] = weigh(alike, static.unsqueeze(1)).squeeze(1)
             else:

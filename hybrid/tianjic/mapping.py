@@ -31,6 +31,7 @@ Role = Literal[
 ]
 Memory = Literal["wide", "narrow"]
 _TABLE = 256  # bytes of a table of 8 bits to 8 bits
+_STEPS = 16  # of an inference, at most, for which tables are kept
 _COLUMN = np.zeros(0, np.int64)
 
 
@@ -243,9 +244,9 @@ class _Rules(NamedTuple):
         return -(-self.chip.partial_sum_bits // 8)
 
     @property
-    def of_potential(self) -> int:
-        """Bytes of a potential."""
-        return -(-self.chip.potential_bits // 8)
+    def of_soma(self) -> int:
+        """Bytes of a soma: its potential, its bias, and what its threshold has risen by."""
+        return 3 * -(-self.chip.potential_bits // 8)
 
     def cuts(
         self, inputs: int, outputs: int, made: Callable[[Numbers, Numbers], Core]
@@ -285,10 +286,10 @@ def _dense(shape: DenseShape, rules: _Rules) -> list[Core]:
     waits = 0 if local is None else -(-_LOCAL_WAY // local.phases_per_step)
 
     def matrix(role: Role, a: Numbers, n: Numbers, *, soma: bool) -> Core:
-        held = (2 + waits) * len(a) * each + len(n) * (add + soma * rules.of_potential)
+        held = (2 + waits) * len(a) * each + len(n) * (add + soma * rules.of_soma)
         work = "P04, P08" if soma else "P04"
-        held += _TABLE * (role == "carried")
-        work = f"P07, {work}" if role == "carried" else work
+        if role == "carried":  # what fades is looked up as it arrives, in a table for each step
+            work, held = "P04, P07", held + _STEPS * _TABLE
         met = len(a) * len(n)
         return Core(shape.name, role, a, n, (work,), met, met, _whole(held), len(a), len(n))
 
@@ -321,7 +322,7 @@ def _whole(held: float) -> int:
 
 def _sums(shape: DenseShape, role: Role, terms: int, rules: _Rules) -> list[Core]:
     """Return the cores that add up so many terms of each potential, and have the somas."""
-    most, keep = rules.chip.fan_in // terms, rules.of_sum + rules.of_potential
+    most, keep = rules.chip.fan_in // terms, rules.of_sum + rules.of_soma
     if most < 1:
         raise RuleError(
             "fan-in",
@@ -331,7 +332,8 @@ def _sums(shape: DenseShape, role: Role, terms: int, rules: _Rules) -> list[Core
         )
     work: tuple[str, ...] = ("P02, P08",)
     if role == "copies":  # what the local rule makes of a potential: less its threshold, a table
-        work, keep = (*work, "P02, P07"), keep + rules.of_sum + 1
+        hosted = shape.local is not None and shape.local.hosted
+        work, keep = (*work, "P02, host" if hosted else "P02, P07"), keep + rules.of_sum + 1
 
     def adding(neurons: Numbers) -> Core:
         count, axons = len(neurons), np.arange(shape.inputs)
@@ -431,8 +433,9 @@ def _convolution(shape: ConvolutionShape, rules: _Rules) -> list[Core]:
     if shape.fold == "unfolded":
         return cores
     # The cores of one row of blocks work for all rows, one after the other.
-    each = len(cores) // -(-down // block[0])
-    return [_merged(cores[i::each]) for i in range(each)]
+    each, left = divmod(len(cores), -(-down // block[0]))
+    assert not left, "rows of blocks have the same cores"
+    return [_merged(cores[i::each], 2 if cores[i].weights else rules.of_sum) for i in range(each)]
 
 
 def _sides(positions: int) -> list[int]:
@@ -451,8 +454,9 @@ def _block(
     shape: ConvolutionShape, rules: _Rules, axons: Numbers, neurons: Numbers, met: int, parts: int
 ) -> Core:
     """Return a core that weighs; it has somas if it sees all channels."""
-    held = _whole(2 * len(axons) * rules.of_number(shape.graded) + len(neurons) * rules.of_sum)
-    work = ("P04, P05" if parts == 1 else "P04",)
+    held = _whole(2 * len(axons) * rules.of_number(shape.graded) + 2 * len(neurons) * rules.of_sum)
+    held += _TABLE * (shape.table and parts == 1)
+    work = (f"P04, {_activation(shape)}" if parts == 1 else "P04",)
     sizes = met, met, held, len(axons), len(neurons)
     return Core(shape.name, "synapses", axons, neurons, work, *sizes)
 
@@ -480,16 +484,25 @@ def _blocks(
             if len(parts) < 2:
                 continue
             everything = pixels[:, *seen].ravel()
-            for own in np.array_split(neurons, -(-len(neurons) // most)):
+            # As many as the largest block needs, so that all rows of blocks have the same cores.
+            for own in np.array_split(neurons, -(-block[0] * block[1] * out // most)):
+                if not len(own) and shape.fold == "unfolded":
+                    continue
                 taken = len(parts) * len(own)
-                held = 2 * taken * rules.of_sum + len(own) * rules.of_sum
+                held = 2 * (taken + len(own)) * rules.of_sum + _TABLE * shape.table
+                work = (f"P02, {_activation(shape)}",)
                 cores.append(
                     Core(
-                        *(shape.name, "sums", everything, own, ("P02, P05",), taken, 0),
+                        *(shape.name, "sums", everything, own, work, taken, 0),
                         *(held, taken, len(own)),
                     )
                 )
     return cores
+
+
+def _activation(shape: ConvolutionShape) -> str:
+    """Return the operation that makes a convolution's sums activations."""
+    return "P07" if shape.table else "P05"
 
 
 def _runs(positions: int, side: int) -> list[slice]:
@@ -497,10 +510,17 @@ def _runs(positions: int, side: int) -> list[slice]:
     return [slice(n, min(n + side, positions)) for n in range(0, positions, side)]
 
 
-def _merged(passes: list[Core]) -> Core:
-    """Return one core for what several do, each in a phase of its own, with the same weights."""
+def _merged(passes: list[Core], waiting: int) -> Core:
+    """Return one core for what several do, each in a phase of its own, with the same weights.
+
+    Args:
+        passes: what it does, phase by phase.
+        waiting: bytes of an input, or of what is added, that waits.
+    """
     counts = ("operations", "weights", "held", "numbers", "sends")
     most = {name: max(getattr(core, name) for core in passes) for name in counts}
     axons = np.unique(np.concatenate([core.axons for core in passes]))
     neurons = np.concatenate([core.neurons for core in passes])
+    # What comes in for all of them waits in the core; each phase sees its own part.
+    most["held"] += waiting * (len(axons) - max(len(core.axons) for core in passes))
     return passes[0]._replace(axons=axons, neurons=neurons, folds=len(passes), **most)

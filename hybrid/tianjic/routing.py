@@ -48,6 +48,7 @@ class Multicast:
     active: str | None
     bits: int
     folds: int  # phases of a step over which they are spread
+    once: bool  # whether they are sent in the last step alone
 
     def packets(self, packet_bytes: int) -> int:
         """Return how many packets it takes for all numbers."""
@@ -55,10 +56,10 @@ class Multicast:
             return len(self.senders)
         return -(-len(self.senders) * self.bits // (8 * packet_bytes))
 
-    def expected(self, rates: Rates, packet_bytes: int) -> float:
-        """Return the packets of a step, on average."""
+    def expected(self, rates: Rates, packet_bytes: int, steps: int = 1) -> float:
+        """Return the packets of a step, on average over T steps."""
         if self.active is None:
-            return float(self.packets(packet_bytes))
+            return self.packets(packet_bytes) / (steps if self.once else 1)
         return float(rates[self.active][self.senders].sum())
 
 
@@ -98,15 +99,21 @@ def multicasts(mapping: Mapping) -> list[Multicast]:
             for sender in senders.tolist():
                 targets.setdefault(sender, []).append(flow.target)
     result = []
+    shapes = {shape.name: shape for shape in mapping.shapes}
     for (source, start, active, bits), targets in found.items():
         together: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for sender, takers in targets.items():
             together[tuple(takers)].append(sender)
-        folds = 1 if source is None else mapping.cores[source].folds
         for cores, same in together.items():
+            # A folded core sends phase by phase, and is sent what it needs in the same way.
+            folds = min(mapping.cores[i].folds for i in cores)
+            once = shapes[mapping.cores[cores[0]].layer].once
+            if source is not None:
+                folds = max(folds, mapping.cores[source].folds)
             ends = tuple(dict.fromkeys(node(mapping, mapping.places[i]) for i in cores))
             senders = np.array(same)
-            result.append(Multicast(source, start, cores, ends, senders, active, bits, folds))
+            known = senders, active, bits, folds, once
+            result.append(Multicast(source, start, cores, ends, *known))
     return result
 
 
@@ -120,19 +127,20 @@ def _entered(mapping: Mapping, flow: Flow) -> list[tuple[Node, Numbers]]:
     return [((0, int(rows[k])), flow.senders[port == k]) for k in np.unique(port).tolist()]
 
 
-def traffic(mapping: Mapping, rates: Rates) -> Traffic:
+def traffic(mapping: Mapping, rates: Rates, steps: int = 1) -> Traffic:
     """Return the average traffic of a step.
 
     Args:
         mapping: cores and places.
         rates: of each layer, how often its outputs are active in a step [outputs], 0 to 1; under
             "input", the same of what enters.
+        steps: T, for layers that are asked once.
     """
     links: dict[Link, float] = {}
     packets = hops = borders = 0.0
     width, payload = mapping.chip.mesh_width, mapping.chip.packet_bytes
     for cast in multicasts(mapping):
-        count = cast.expected(rates, payload)
+        count = cast.expected(rates, payload, steps)
         passed = tree(cast.start, cast.ends)
         for link in passed:
             links[link] = links.get(link, 0.0) + count

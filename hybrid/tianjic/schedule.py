@@ -26,7 +26,7 @@ class Schedule:
         chip: whose phases there are.
         computing: clocks of the busiest core.
         typical: clock at which the last packet arrives, for some draws of what is active [draws].
-        worst: the same if everything is sent that ever is.
+        worst: the same if all numbers are sent.
         busiest: packets of the busiest link then.
     """
 
@@ -65,15 +65,17 @@ def schedule(mapping: Mapping, rates: Rates) -> Schedule:
     casts, made = streams(mapping, computed)
     source = np.random.default_rng(_SEED)
     drawn = [[_drawn(cast, rates, chip, source) for cast in casts] for _ in range(_DRAWS)]
-    everything = [_all(cast, rates, chip) for cast in casts]
+    everything = [_folded(cast, cast.packets(chip.packet_bytes)) for cast in casts]
     mesh = Mesh.of(chip, mapping.chips)
     drained = mesh.drain(made, np.array([everything, *drawn], np.int64))
-    last, busiest = (
-        int(computed.max()),
-        max((load[0] for load in drained.links.values()), default=0),
+    computing = int(computed.max())
+    return Schedule(
+        chip,
+        computing=computing,
+        typical=np.maximum(drained.clocks[1:], computing),
+        worst=max(computing, int(drained.clocks[0])),
+        busiest=max((int(load[0]) for load in drained.links.values()), default=0),
     )
-    *_, worst = sorted([last, int(drained.clocks[0])])
-    return Schedule(chip, last, np.maximum(drained.clocks[1:], last), worst, int(busiest))
 
 
 def _drawn(cast: Multicast, rates: Rates, chip: Chip, source: np.random.Generator) -> int:
@@ -82,13 +84,6 @@ def _drawn(cast: Multicast, rates: Rates, chip: Chip, source: np.random.Generato
         return _folded(cast, cast.packets(chip.packet_bytes))
     shares = rates[cast.active][cast.senders]
     return _folded(cast, int((source.random(len(shares)) < shares).sum()))
-
-
-def _all(cast: Multicast, rates: Rates, chip: Chip) -> int:
-    """Return the packets of one phase if all send that are ever active."""
-    if cast.active is None:
-        return _folded(cast, cast.packets(chip.packet_bytes))
-    return _folded(cast, int((rates[cast.active][cast.senders] > 0.0).sum()))
 
 
 def _folded(cast: Multicast, packets: int) -> int:

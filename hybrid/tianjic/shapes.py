@@ -19,6 +19,7 @@ class LocalShape:
         delay: newest steps that are left out because they come too late.
         filled: whether all lags are met in each step: a query that follows its support.
         times: how often each product of score and potential is added.
+        hosted: whether a host makes of potentials what products need, as no operation can.
     """
 
     lags: int
@@ -26,6 +27,7 @@ class LocalShape:
     delay: int = 0
     filled: bool = False
     times: int = 1
+    hosted: bool = False
 
     def __post_init__(self) -> None:
         require(self, "lags", self.lags >= 1, ">= 1")
@@ -94,6 +96,7 @@ class ConvolutionShape:
         channels: outputs.
         stride: of the kernel.
         kernel: its side, odd.
+        table: whether activations are looked up, and not rectified.
         graded: see `DenseShape`.
         fold: "unfolded": every position has cores and weights of its own, as fast as a dense
             layer; "folded": cores hold the weights of one row of positions, which pass one after
@@ -105,6 +108,7 @@ class ConvolutionShape:
     channels: int
     stride: int = 1
     kernel: int = 3
+    table: bool = False
     graded: bool = True
     fold: Fold = "unfolded"
 

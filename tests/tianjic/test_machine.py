@@ -28,6 +28,8 @@ from hybrid.tianjic.machine import Machine, run_mapped
 from hybrid.tianjic.mapping import Memory, map_network
 from hybrid.tianjic.placement import placed
 from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
+from hybrid.tianjic.routing import traffic
+from hybrid.tianjic.schedule import leaving
 from hybrid.tianjic.shapes import ConvolutionShape, Fold
 from hybrid.tianjic.soma import Table
 
@@ -119,31 +121,49 @@ def test_networks_whose_synapses_have_factors(seed: int, inputs: int) -> None:
 @given(
     seed=st.integers(0, 10_000),
     channels=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
-    side=st.integers(3, 14),
+    side=st.integers(3, 30),
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 2),
     fold=st.sampled_from(["unfolded", "folded"]),
     memory=st.sampled_from(["wide", "narrow"]),
 )
 def test_convolutions(
-    seed: int, channels: tuple[int, int, int], side: int, fold: Fold, memory: Memory
+    seed: int,
+    channels: tuple[int, int, int],
+    side: int,
+    kernel: int,
+    stride: int,
+    fold: Fold,
+    memory: Memory,
 ) -> None:
     """Two after each other, rectified or by a table, blocks and sums of channels, folded or not."""
     generator = torch.Generator().manual_seed(seed)
     layers, shapes, image = [], [], (channels[0], side, side)
     table = Table(tuple(torch.randint(-127, 128, (256,), generator=generator).tolist()))
     for number, (before, after) in enumerate(pairwise(channels)):
-        weight = torch.randint(-127, 128, (after, before, 3, 3), generator=generator)
+        size = (after, before, kernel, kernel)
+        weight = torch.randint(-127, 128, size, generator=generator)
         bias = torch.randint(-9999, 9999, (after,), generator=generator)
         layers.append(
             ChipConvolution(
-                weight=weight.to(torch.int8), bias=bias, cut=5, table=table if seed % 2 else None
+                weight=weight.to(torch.int8),
+                bias=bias,
+                cut=5,
+                table=table if seed % 2 else None,
+                stride=stride,
             )
         )
         shape = ConvolutionShape(
-            name=f"convolution {number}", image=image, channels=after, stride=2, fold=fold
+            name=f"convolution {number}",
+            image=image,
+            channels=after,
+            stride=stride,
+            kernel=kernel,
+            fold=fold,
         )
         shapes.append(shape)
         image = (after, *shape.positions)
-    mapping = map_network(shapes, CHIP, most_chips=8, memory=memory)
+    mapping = map_network(shapes, CHIP, most_chips=20, memory=memory)
     x = torch.randint(-128, 128, (2, channels[0], side, side), generator=generator)
     expected = x
     for layer in layers:
@@ -184,11 +204,15 @@ def test_events_are_counted_where_they_happen(tmp_path: Path) -> None:
 
     chip, inputs = spiking(3, (700, 60, 9), plastic=True, adaptive=False, fading=True, delay=0)
     mapping = map_network(chip.shapes(), CHIP)
-    found = run_mapped(mapping, chip.layers, inputs)
+    found, whole = run_mapped(mapping, chip.layers, inputs), run(chip.layers, inputs)
     first = [i for i, core in enumerate(mapping.cores) if core.layer == "layer 1"]
     own = [i for i in first if mapping.cores[i].role == "synapses"]
     active = sum(int((x != 0).sum()) for x in inputs)
     assert found.core_events()[:, own].sum() == active * 60
+    hops = sum(int(count.sum()) for count in found.link_packets().values())
+    rates = {name: layer.active_in.numpy() / (4 * 3) for name, layer in whole.layers.items()}
+    rates["output"] = whole.counts.sum(0).numpy() / (4 * 3)
+    assert hops == pytest.approx(4 * 3 * traffic(mapping, leaving(mapping, rates)).hops)
     path = tmp_path / "trace.jsonl"
     found.export(path)
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
@@ -212,6 +236,9 @@ def test_what_does_not_arrive_is_missing() -> None:
     places = frozenset(mapping.places[i] for i in mapping.roles("layer 1")["sums"])
     silent = Machine(mapping, chip.layers, Defects(dead=places)).run(inputs)
     assert silent.core_events()[:, last].sum() == 0
+    dumb = frozenset({mapping.places[last]})
+    mute = Machine(mapping, chip.layers, Defects(dead=dumb)).run(inputs)
+    assert not mute.potentials.any(), "a dead core of the last layer does not answer"
     lossy = Machine(mapping, chip.layers, Defects(lost=0.5, seed=1)).run(inputs)
     share = lossy.core_events().sum() / whole.core_events().sum()
     assert 0.3 < share < 0.6

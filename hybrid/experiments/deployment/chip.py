@@ -6,7 +6,7 @@ Its cores, its time and its energy.
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -82,8 +82,16 @@ def report(result: Json, form: str) -> str:
 
 
 def shown_support(result: Json, form: str) -> Cost:
-    """Return what it takes to show the support of an episode, before any query."""
-    return cost(mapping(result, form), rates(result, form), result["support"])
+    """Return what it takes to show the support of an episode, step by step, before any query."""
+    mapped = mapping(result, form)
+    shapes = [
+        replace(shape, local=replace(shape.local, filled=False))
+        if isinstance(shape, DenseShape) and shape.local is not None
+        else shape
+        for shape in mapped.shapes
+    ]
+    shown = replace(mapped, shapes=tuple(shapes))
+    return cost(shown, rates(result, form), result["support"])
 
 
 def _support(result: Json, form: str, shown: int) -> str:

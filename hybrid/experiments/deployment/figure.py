@@ -37,10 +37,9 @@ _KINDS: dict[Defect, tuple[str, str]] = {
     "lost packets": ("share of the numbers sent", "Numbers lost between cores"),
 }
 _MODELS = {
-    "busy": ("v", "at most: cores at full load"),
+    "busy": ("v", "at most: full load, all the time"),
     "gated": ("s", "fitted to one energy"),
-    "activity": ("^", "at least: operations alone"),
-    "naive": ("x", "naive, no static power"),
+    "naive": ("^", "at least: operations alone"),
 }
 
 
@@ -276,7 +275,7 @@ def _energies(
     """Draw energies of an inference, bounds and between, each (5 %, median, 95 %), by network."""
     marks = []
     for place, found in enumerate(networks.values()):
-        for offset, (model, interval) in zip((-0.3, -0.1, 0.1, 0.3), found.items(), strict=True):
+        for offset, (model, interval) in zip((-0.2, 0.0, 0.2), found.items(), strict=True):
             low, middle, high = (1e6 * joules for joules in interval)
             marker, name = _MODELS[model]
             shown = "_" if place else name
@@ -299,7 +298,7 @@ def _by_density(axes: Axes, result: Json, form: str) -> None:
     even = [{name: np.full(len(r), share) for name, r in rates.items()} for share in shares]
     table = np.array([cost(mapping, own, result["steps"], planned=planned).energy for own in even])
     curves = [
-        Line(model, shares, 1e6 * table[:, i], COLOURS[model])
+        Line(_MODELS[model][1].partition(":")[0], shares, 1e6 * table[:, i], COLOURS[model])
         for i, model in enumerate(Energy._fields)
     ]
     lines(
@@ -324,7 +323,10 @@ def _work(axes: Axes, result: Json, form: str) -> None:
     def spent(*, local: bool) -> tuple[float, float]:
         shapes = [replace(s, carried=False, local=s.local if local else None) for s in dense]
         mapped = map_network(shapes, mapping.chip, most_chips=chip.MOST_CHIPS)
-        done, moved = operations(mapped, rates, steps), traffic(mapped, leaving(mapped, rates))
+        done, moved = (
+            operations(mapped, rates, steps),
+            traffic(mapped, leaving(mapped, rates), steps),
+        )
         return done.macs + done.acs, steps * moved.packets
 
     plain, packets = spent(local=False)
