@@ -26,7 +26,7 @@ class Defects:
 
     Args:
         dead: places of cores that send nothing.
-        flipped: share of the bits of weights that are wrong.
+        flipped: share of the bits of weights that are wrong; cells have 8 bits each.
         stuck: share of the bits of weights that hold one value, whatever is written.
         known: whether stuck bits were known when weights were written.
         lost: share of the numbers that do not arrive where they are sent.

@@ -69,5 +69,5 @@ def upkeep(outputs: int, axons: int, chip: Chip) -> dict[str, float]:
         "bytes": moved,
         "packets": packets,
         "operations": float(_OPERATIONS * outputs),
-        "seconds": packets / chip.clock,
+        "seconds": packets / (chip.input_ports * chip.clock),
     }

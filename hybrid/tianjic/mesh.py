@@ -5,7 +5,8 @@ copied where their ways part. Inputs of a router hold a few packets; what finds 
 waits where it is. A link carries one packet per clock, a link between chips one in several.
 
 Dimension-ordered routes close no circle of buffers that wait for each other, and a packet fits a
-buffer as a whole: no deadlock, whatever the load (`waiting_order` checks it). Of Tianjic's network
+buffer as a whole: no deadlock, whatever the load (`waiting_order` shows it for given streams). Each
+row has a link to the next chip, and a link takes a whole packet per clock. Of Tianjic's network
 only that it is a mesh is published; buffers, clocks per hop and ports are assumptions with ranges,
 see `chip.toml`.
 """

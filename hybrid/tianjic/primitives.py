@@ -6,9 +6,14 @@
     P41  the same as a convolution                P08  a spiking soma, see `soma`
 
 Sums have 32 bits. Where P05, P06 and P07 cut, they divide by 4^n and take the floor; half of 4^n in
-the constant that a sum starts from makes that a rounding. Of Tianjic itself no operations are
-published: that it has these is an assumption. Source: openBII/BiMap, read and put in our own words;
-where its simulator and its documentation differ, the simulator's form is taken.
+the constant that a sum starts from makes that a rounding. In a phase a core runs one of P02 to P04,
+then one of P05 to P08, sends, and may run one of the latter on what has arrived: what spikes carry,
+and how much a trace has faded, is looked up there (P07).
+
+Two assumptions: Tianjic itself has these operations, of which nothing is published; and P04 may
+take numbers that packets have brought as its matrix, which the laboratory's simulator runs, while
+its task graph has no such edge. Source: openBII/BiMap, read and put in our own words; where its
+simulator and its documentation differ, the simulator's form is taken.
 """
 
 from torch import Tensor
@@ -28,9 +33,9 @@ def multiply(first: Tensor, second: Tensor, constant: int = 0) -> Tensor:
     return first.long() * second.long() + constant
 
 
-def weigh(x: Tensor, weight: Tensor, constant: int = 0) -> Tensor:
-    """Return x [*, in] times weight [in, out], exactly, plus a constant (P04)."""
-    return exact_product(x, weight) + constant
+def weigh(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x [*, in] times weight [in, out], exactly (P04, P41)."""
+    return exact_product(x, weight)
 
 
 def cut(values: Tensor, n: int, overflows: Overflows, place: str) -> Tensor:

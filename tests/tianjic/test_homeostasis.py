@@ -65,5 +65,5 @@ def test_what_a_host_adds_is_little_beside_synapses() -> None:
     found = upkeep(512, 3, tianjic())
     assert found["bytes"] == 512 * (3 * 3.5 + 3)
     assert found["packets"] == found["bytes"] / 8
-    assert found["seconds"] == pytest.approx(found["packets"] / 300e6)
+    assert found["seconds"] == pytest.approx(found["packets"] / (4 * 300e6))
     assert found["bytes"] < 784 * 512 / 50, "an image; a host that rewrites synapses: each step"

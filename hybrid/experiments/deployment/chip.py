@@ -76,7 +76,7 @@ def report(result: Json, form: str) -> str:
     return (
         f"{text}\n    to keep the currents of training, a host adds for each image: "
         f"{kept['operations']:,.0f} operations, {kept['bytes']:,.0f} bytes in "
-        f"{kept['packets']:,.0f} packets, {1e6 * kept['seconds']:.1f} µs through one port; "
+        f"{kept['packets']:,.0f} packets, {1e6 * kept['seconds']:.1f} µs through all ports; "
         f"{kept['axons']} axons; not counted above"
     )
 
