@@ -395,7 +395,7 @@ def scoreboard(
 @app.command()
 def tianjic(
     network: Annotated[Path, typer.Argument(help="Weights that a run has kept, or your own.")],
-    tested: Annotated[int, typer.Option(help="Test images, or episodes.")] = 500,
+    tested: Annotated[int, typer.Option(help="Test images, or episodes.", min=1)] = 500,
     chip: Annotated[
         Path | None, typer.Option(help="Constants of another chip, a TOML file.")
     ] = None,
@@ -421,6 +421,9 @@ def tianjic(
     with _plainly():
         own = None if chip is None else load_chip(chip)
         if space is not None:
+            if strict or not space.parent.is_dir():
+                problem = "--strict goes without --space" if strict else f"no folder {space.parent}"
+                raise ValueError(problem)
             points = explored(network, tested, chip=own, steps=steps)
             typer.echo(json.dumps(points, indent=1) if as_json else as_table(points))
             draw_space(points, space)

@@ -50,13 +50,16 @@ class Constant:
             within = self.low <= self.value <= self.high
             require(self, "value", within, f"within its range, {self.low} to {self.high}")
 
-    def drawn(self, source: np.random.Generator) -> "Constant":
-        """Return the constant with a value drawn from its range, if it has one."""
+    def drawn(self, source: np.random.Generator, *, whole: bool) -> "Constant":
+        """Return the constant with a value, maybe a whole one, drawn from its range, if any."""
         if self.low is None or self.high is None:
             return self
-        if all(float(value).is_integer() for value in (self.low, self.value, self.high)):
+        if whole:
             return replace(self, value=int(source.integers(int(self.low), int(self.high) + 1)))
         return replace(self, value=float(source.uniform(self.low, self.high)))
+
+
+_SHARES = ("static_share", "gating", "idle_share")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,6 @@ class Chip:
     fan_in: int = field(init=False)
     fan_out: int = field(init=False)
     weight_bits: int = field(init=False)
-    activation_bits: int = field(init=False)
     potential_bits: int = field(init=False)
     partial_sum_bits: int = field(init=False)
     core_sram: int = field(init=False)
@@ -101,10 +103,27 @@ class Chip:
             object.__setattr__(self, name, kind(value))
             if getattr(self, name) != value:
                 raise ValueError(f"{name} = {value}: it must be a whole number")
+            self._check(name)
         if self.mesh_width * self.mesh_height != self.cores:
             raise ValueError(
                 f"a mesh of {self.mesh_width} x {self.mesh_height} has not {self.cores} cores"
             )
+
+    def _check(self, name: str) -> None:
+        """Raise ValueError for a constant that makes no sense, naming it."""
+        value = getattr(self, name)
+        if name in _SHARES:
+            sound, wanted = 0.0 <= value <= 1.0, "a share, 0 to 1"
+        elif name.endswith("_energy") or name == "core_sram":
+            sound, wanted = value >= 0.0, "0 or more"
+        elif name == "weight_bits":
+            sound, wanted = 2 <= value <= 8, "2 to 8"
+        elif name.endswith("_bits"):
+            sound, wanted = 2 <= value <= 32, "2 to 32"
+        else:
+            sound, wanted = value > 0, "more than 0"
+        if not sound:
+            raise ValueError(f"{name} = {value:g}: it must be {wanted}")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -148,7 +167,13 @@ class Chip:
 
     def drawn(self, source: np.random.Generator) -> "Chip":
         """Return a chip whose uncertain constants are drawn from their ranges."""
-        return Chip({name: self.constants[name].drawn(source) for name in self.constants})
+        kinds = type(self).__annotations__
+        return Chip(
+            {
+                name: constant.drawn(source, whole=kinds[name] is int)
+                for name, constant in self.constants.items()
+            }
+        )
 
     def changed(self, **values: float) -> "Chip":
         """Return a chip with other values of some constants: assumed ones, for what-if questions.
@@ -202,7 +227,7 @@ def load_chip(path: Path | None = None) -> Chip:
     path = path or Path(__file__).with_name("chip.toml")
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML: {error}") from error
     names = Chip.names()
     for name in (*names, *table):

@@ -137,13 +137,24 @@ def run(
     return Outcome(v, spikes.sum(0), len(v), len(inputs), done, dict(overflows.counts))
 
 
-def _check(layers: Sequence[SpikingLayer], inputs: Sequence[Tensor]) -> None:
-    if not layers or not len(inputs):
-        raise ValueError("give at least one layer and one step")
+def check_inputs(inputs: Sequence[Tensor]) -> int:
+    """Return how many inputs there are, after asserting that a network can take them.
+
+    Raises:
+        ValueError: if they are not whole numbers, T tensors [N, in] of one shape.
+    """
+    if not len(inputs):
+        raise ValueError("give at least one step")
     for x in inputs:
         if x.is_floating_point() or x.ndim != 2 or x.shape != inputs[0].shape:
             raise ValueError("inputs must be whole numbers, T tensors [N, in] of one shape")
-    size = inputs[0].shape[1]
+    return inputs[0].shape[1]
+
+
+def _check(layers: Sequence[SpikingLayer], inputs: Sequence[Tensor]) -> None:
+    if not layers:
+        raise ValueError("give at least one layer")
+    size = check_inputs(inputs)
     for layer in layers:
         takes, gives = layer.weight.shape
         if takes != size:
@@ -227,6 +238,7 @@ def dendrite(x: Tensor, weight: Tensor, limits: Limits, overflows: Overflows, na
     """
     high = signed_range(limits.partial_sum_bits)[1]
     rows = tiles(len(weight), limits.fan_in) if limits.fan_in else []
+    x = x.long()  # of 8 bits, -128 has no magnitude
     bound = int(x.abs().max()) * int(weight.long().abs().sum(0).max()) if x.numel() else 0
     if len(rows) < 2 or (bound <= high and not limits.partial_sum_shift):
         return weigh(x, weight)

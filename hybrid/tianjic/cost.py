@@ -283,8 +283,13 @@ def deciding(spent: Cost, chip: Chip, *, samples: int = 256) -> dict[str, float]
     ranged = {
         name: (known.low, known.high)
         for name, known in chip.constants.items()
-        if known.low is not None and known.high is not None and name in _ENERGIES
+        if known.low is not None
+        and known.high is not None
+        and known.low < known.high
+        and name in _ENERGIES
     }
+    if len(ranged) < 2:
+        return dict.fromkeys(ranged, 1.0)
 
     def energies(values: NDArray[np.float64]) -> NDArray[np.float64]:
         columns = (dict(zip(ranged, column, strict=True)) for column in values.T.tolist())

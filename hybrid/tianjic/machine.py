@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hybrid.runs.files import write_atomically
-from hybrid.tianjic.cores import SpikingLayer
+from hybrid.tianjic.cores import SpikingLayer, check_inputs
 from hybrid.tianjic.defects import NONE, Defects
 from hybrid.tianjic.few_shot import ChipConvolution
 from hybrid.tianjic.fixed import Overflows
@@ -26,7 +26,7 @@ from hybrid.tianjic.mapping import Core, Mapping, Numbers
 from hybrid.tianjic.mesh import Link, tree
 from hybrid.tianjic.primitives import rectify, weigh
 from hybrid.tianjic.routing import Multicast, multicasts
-from hybrid.tianjic.shapes import ConvolutionShape
+from hybrid.tianjic.shapes import ConvolutionShape, Shape
 from hybrid.tianjic.soma import SomaState
 
 Layer = SpikingLayer | ChipConvolution
@@ -132,13 +132,7 @@ class Machine:
         if len(layers) != len(mapping.shapes):
             raise ValueError(f"{len(layers)} layers for {len(mapping.shapes)} shapes")
         for shape, layer in zip(mapping.shapes, layers, strict=True):
-            if isinstance(shape, ConvolutionShape) != isinstance(layer, ChipConvolution):
-                raise ValueError(f"layer {shape.name!r} is not what its shape says")
-            if isinstance(layer, SpikingLayer):
-                if tuple(layer.weight.shape) != (shape.inputs, shape.outputs):
-                    raise ValueError(f"layer {shape.name!r} has not the size of its shape")
-                if layer.offsets is not None or layer.soma.noise:
-                    raise ValueError(f"layer {shape.name!r}: cores are given no offsets, no noise")
+            _check(shape, layer)
         self.mapping, self.defects = mapping, defects
         self.dead = [place in defects.dead for place in mapping.places]
         self.layers: dict[str, Layer] = {
@@ -158,7 +152,11 @@ class Machine:
 
     def run(self, inputs: Sequence[Tensor]) -> Ran:
         """See `run_mapped`."""
-        samples = len(inputs[0])
+        samples, first = len(inputs[0]) if len(inputs) else 0, self.mapping.shapes[0]
+        if (size := check_inputs(inputs)) != first.inputs:
+            raise ValueError(
+                f"layer {first.name!r} takes {first.inputs} inputs, it is given {size}"
+            )
         self.overflows = Overflows()
         self.states = [_State() for _ in self.mapping.cores]
         last = self.mapping.shapes[-1]
@@ -297,6 +295,8 @@ class Machine:
             self.happened.cores[number] += int((x != 0).sum()) * len(core.neurons)
             total = weigh(x, weights)
             if "P08" not in core.primitives[0]:
+                bits, place = self.mapping.chip.partial_sum_bits, f"{core.layer}: partial sums"
+                total = self.overflows.saturate(total, bits, place)
                 return total, total
         elif core.role == "scores":
             sums = self._received(number, core.neurons, list(state.inbox))
@@ -370,6 +370,29 @@ class Machine:
         state, core = self.states[number], self.mapping.cores[number]
         state.earlier.appendleft(self._received(number, core.neurons, list(state.inbox)))
         state.inbox.clear()
+
+
+def _check(shape: Shape, layer: Layer) -> None:
+    """Raise ValueError if a layer is not what its shape says, or has what cores are not given."""
+    wrong = f"layer {shape.name!r} is not what its shape says"
+    if isinstance(shape, ConvolutionShape):
+        if not isinstance(layer, ChipConvolution):
+            raise ValueError(wrong)
+        size = shape.channels, shape.image[0], shape.kernel, shape.kernel
+        known = tuple(layer.weight.shape), layer.stride, layer.table is not None
+        if known != (size, shape.stride, shape.table):
+            raise ValueError(f"{wrong}: its weights, its stride, or its table")
+        return
+    if not isinstance(layer, SpikingLayer):
+        raise ValueError(wrong)
+    if tuple(layer.weight.shape) != (shape.inputs, shape.outputs):
+        raise ValueError(f"layer {shape.name!r} has not the size of its shape")
+    own = None if layer.local is None else layer.local.shape
+    said = None if shape.local is None else replace(shape.local, filled=False)
+    if own != said or (layer.carried is not None) != shape.carried:
+        raise ValueError(f"{wrong}: its local module, or the trace that it carries")
+    if layer.offsets is not None or layer.soma.noise:
+        raise ValueError(f"layer {shape.name!r}: cores are given no offsets, no noise")
 
 
 def _unfolded(layer: ChipConvolution, shape: ConvolutionShape, core: Core) -> Tensor:

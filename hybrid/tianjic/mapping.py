@@ -236,7 +236,7 @@ class _Rules(NamedTuple):
 
     def of_number(self, graded: bool) -> float:
         """Return bytes of an input: 8 bits, or a spike."""
-        return self.chip.activation_bits / 8 if graded else 1 / 8
+        return 1.0 if graded else 1 / 8
 
     @property
     def of_sum(self) -> int:
@@ -413,9 +413,12 @@ def _convolution(shape: ConvolutionShape, rules: _Rules) -> list[Core]:
             _halves(min(shape.channels, chip.fan_out // positions)),
         ):
             parts = -(-channels // within)
-            met = positions * min(pixels, shape.kernel**2) * within * out
+            each = shape.kernel**2 if shape.fold == "folded" else min(pixels, shape.kernel**2)
+            met = positions * each * within * out
             axons, neurons = np.arange(pixels * within), np.arange(positions * out)
             core = _block(shape, rules, axons, neurons, met, parts)
+            if shape.fold == "folded":  # it keeps what all rows of its columns see
+                core = core._replace(held=core.held + 2 * within * min(seen[1], width) * height)
             if not rules.fits(core) or parts > chip.fan_in:
                 continue
             adding = -(-positions * out // (chip.fan_in // parts)) if parts > 1 else 0
@@ -435,7 +438,7 @@ def _convolution(shape: ConvolutionShape, rules: _Rules) -> list[Core]:
     # The cores of one row of blocks work for all rows, one after the other.
     each, left = divmod(len(cores), -(-down // block[0]))
     assert not left, "rows of blocks have the same cores"
-    return [_merged(cores[i::each], 2 if cores[i].weights else rules.of_sum) for i in range(each)]
+    return [_merged(cores[i::each]) for i in range(each)]
 
 
 def _sides(positions: int) -> list[int]:
@@ -478,6 +481,8 @@ def _blocks(
             neurons = outputs[chosen, down, across].ravel()
             for part in parts:
                 met = pairs * len(part) * len(chosen)
+                if shape.fold == "folded":  # rows of blocks share all weights that any of them has
+                    met = max(met, len(neurons) * shape.kernel**2 * len(part))
                 cores.append(
                     _block(shape, rules, pixels[part, *seen].ravel(), neurons, met, len(parts))
                 )
@@ -510,17 +515,12 @@ def _runs(positions: int, side: int) -> list[slice]:
     return [slice(n, min(n + side, positions)) for n in range(0, positions, side)]
 
 
-def _merged(passes: list[Core], waiting: int) -> Core:
-    """Return one core for what several do, each in a phase of its own, with the same weights.
-
-    Args:
-        passes: what it does, phase by phase.
-        waiting: bytes of an input, or of what is added, that waits.
-    """
+def _merged(passes: list[Core]) -> Core:
+    """Return one core for what several do, each in a phase of its own, with the same weights."""
     counts = ("operations", "weights", "held", "numbers", "sends")
     most = {name: max(getattr(core, name) for core in passes) for name in counts}
     axons = np.unique(np.concatenate([core.axons for core in passes]))
     neurons = np.concatenate([core.neurons for core in passes])
-    # What comes in for all of them waits in the core; each phase sees its own part.
-    most["held"] += waiting * (len(axons) - max(len(core.axons) for core in passes))
+    if most["weights"]:  # inputs of all passes may wait in the core; partial sums come one by one
+        most["held"] += 2 * (len(axons) - max(len(core.axons) for core in passes))
     return passes[0]._replace(axons=axons, neurons=neurons, folds=len(passes), **most)

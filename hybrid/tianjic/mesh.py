@@ -259,7 +259,8 @@ class _Run:
         # The ring's end as it was: a packet that leaves it in this clock makes room in the next.
         slot = (self.first[target, way] + self.held[target, way]) % self.mesh.buffer_packets
         self.ring[target, way, slot] = self.head[source, came[moved]]
-        self.ready[target, way, slot] = clock + self.mesh.hop_clocks
+        travel = np.maximum(self.periods[source, way], self.mesh.hop_clocks)
+        self.ready[target, way, slot] = clock + travel
         self.free[source, way] = clock + self.periods[source, way]
         self.carried[source, way] += 1
         self.held[target, way] += 1

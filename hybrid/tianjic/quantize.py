@@ -191,6 +191,8 @@ def integer_network(
     graded = len(set(gain)) > 1 if graded is None else graded
     masks = masks or [None] * len(network.layers)
     layers: list[SpikingLayer] = []
+    if images is not None and not len(images):
+        raise ValueError("images: give at least one, or None")
     signals = None if images is None else torch.stack(encoded(images, gain)).clamp(-PEAK, PEAK)
     for number, (module, mask) in enumerate(zip(network.layers, masks, strict=True)):
         layers.append(
@@ -251,10 +253,10 @@ def integer_layer(
             weight, trace = weight + trace, None
     if trace is not None and not trace.any():
         trace = None
-    # A trace that fades does so in what its cores take in: numbers, not bare spikes.
-    payload = (
-        tuple(round(PEAK * g) for g in gain) if number and (graded or trace is not None) else None
-    )
+    # A trace that fades does so in what its cores take in: numbers, not bare spikes. And with these
+    # a potential has a unit that is fine enough for scores times post factors.
+    numbers = number > 0 and (graded or meta is not None)
+    payload = tuple(round(PEAK * g) for g in gain) if numbers else None
     peak = PEAK if payload or not number else 1  # what an input of 1 comes in as
     lagged = None
     if meta is not None:
@@ -263,7 +265,12 @@ def integer_layer(
         reach = len(gain) - 1 - options.delay
         if signals is not None and payload is not None:
             signals = signals * torch.tensor(payload).view(-1, 1, 1)
-        if (lags := min(reach, options.lags or reach)) > 0:
+        if (lags := min(reach, options.lags or reach)) > (most := tianjic().fan_in):
+            raise ValueError(
+                f"layer {number + 1}: a core takes {most} numbers, {lags} lags are more: remember "
+                f"fewer, lags={most // 2} for example"
+            )
+        if lags > 0:
             lagged = Lagged.of(
                 rule,
                 meta,
@@ -275,6 +282,8 @@ def integer_layer(
                 pairs=None if signals is None else (signals[1:], signals[:-1]),
             )
     largest = weight if trace is None else torch.stack([weight, trace])
+    if not largest.any():  # neurons that bias alone moves: in steps of their threshold
+        largest = torch.as_tensor(float(module.neuron.v_th) / PEAK * peak)
     scale = options.headroom * scale_of(largest, bits)
     if lagged is not None and options.carried != "none":
         scale = max(scale, lagged.coarsest * peak)

@@ -47,7 +47,7 @@ class Multicast:
     senders: Numbers
     active: str | None
     bits: int
-    folds: int  # phases of a step over which they are spread
+    share: float  # that goes out in one phase, at most: less than 1 if cores are folded
     once: bool  # whether they are sent in the last step alone
 
     def packets(self, packet_bytes: int) -> int:
@@ -106,13 +106,16 @@ def multicasts(mapping: Mapping) -> list[Multicast]:
             together[tuple(takers)].append(sender)
         for cores, same in together.items():
             # A folded core sends phase by phase, and is sent what it needs in the same way.
-            folds = min(mapping.cores[i].folds for i in cores)
+            taken = (mapping.cores[i] for i in cores)
+            share = max(core.numbers / len(core.axons) if core.folds > 1 else 1.0 for core in taken)
             once = shapes[mapping.cores[cores[0]].layer].once
             if source is not None:
-                folds = max(folds, mapping.cores[source].folds)
+                sending = mapping.cores[source]
+                if sending.folds > 1:
+                    share = min(share, sending.sends / len(sending.neurons))
             ends = tuple(dict.fromkeys(node(mapping, mapping.places[i]) for i in cores))
             senders = np.array(same)
-            known = senders, active, bits, folds, once
+            known = senders, active, bits, share, once
             result.append(Multicast(source, start, cores, ends, *known))
     return result
 

@@ -5,6 +5,7 @@ has arrived. Phases have one length for the whole chip, Tianjic's, or a longer o
 phase of a network needs it: then with everything sent that ever is, so that no image overruns it.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +89,7 @@ def _drawn(cast: Multicast, rates: Rates, chip: Chip, source: np.random.Generato
 
 def _folded(cast: Multicast, packets: int) -> int:
     """Return the packets of one of the phases over which a folded core spreads them."""
-    return -(-packets // cast.folds)
+    return math.ceil(packets * min(1.0, cast.share))
 
 
 def leaving(mapping: Mapping, rates: Rates) -> dict[str, Floats]:

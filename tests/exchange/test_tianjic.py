@@ -185,4 +185,17 @@ def test_designs_are_compared_in_one_picture(saved: Path, tmp_path: Path) -> Non
     code, text = tianjic(saved, "--space", str(picture))
     assert "best" in text
     code, text = tianjic(saved, "--space", str(tmp_path / "absent" / "space.png"))
-    assert code == 1
+    assert (code, "no folder" in text) == (1, True)
+    code, text = tianjic(saved, "--space", str(picture), "--strict")
+    assert (code, "--strict goes without --space" in text) == (1, True)
+
+
+def test_designs_that_hold_no_network_are_left_out(tmp_path: Path) -> None:
+    """At two bits the threshold of this one is less than a unit of its potentials."""
+    own, path = network(neuron=LIF(decay=0.6, v_th=0.2), tau=None, rule=None), tmp_path / "own"
+    with torch.no_grad():
+        own.layers[1].weight[0, 0] = 0.7
+    hybrid.save(own, path.with_suffix(".safetensors"))
+    code, text = tianjic(path, "--space", str(tmp_path / "space.png"), "--json")
+    assert code == 0, text
+    assert 2 not in {point["bits"] for point in json.loads(text)}

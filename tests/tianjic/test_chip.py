@@ -1,5 +1,6 @@
 """The chip file: constants, their sources, and published figures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,10 @@ def test_a_constant_without_a_source_is_refused(tmp_path: Path) -> None:
         ("high = 0.155", "high = 0.05", "value = 0.1: it must be within its range, 0.0 to 0.05"),
         ("high = 0.155\n", "", "low = 0.0: it must be given together with high"),
         ("[cores]", "[cores", "no TOML"),
+        ("value = 300e6", "value = -300e6", "clock = -3e.08: it must be more than 0"),
+        ("value = 22000", "value = -22000", "core_sram = -22000: it must be 0 or more"),
+        ("[weight_bits]\nvalue = 8", "[weight_bits]\nvalue = 16", "weight_bits = 16: it must be 2"),
+        ("[input_ports]\nvalue = 4", "[input_ports]\nvalue = 0", "within its range, 1 to 13"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -103,6 +108,10 @@ def test_uncertain_constants_are_drawn_from_their_ranges_and_others_stay() -> No
     assert shares.max() <= 0.155
     assert shares.std() > 0.03
     assert {chip.cores for chip in drawn} == {156}
+    assert {chip.hop_clocks for chip in drawn} == {1, 2, 3, 4}
+    whole = replace(CHIP.constants["idle_share"], value=1.0)
+    shares = Chip({**CHIP.constants, "idle_share": whole})
+    assert len({shares.drawn(source).idle_share for _ in range(20)}) == 20
 
 
 def test_a_changed_constant_is_marked_as_assumed() -> None:
@@ -110,6 +119,10 @@ def test_a_changed_constant_is_marked_as_assumed() -> None:
     assert changed.phase == pytest.approx(16.8e-6)
     assert changed.constants["phase_clocks"].generation == "assumed"
     assert "5050" in changed.constants["phase_clocks"].source
+    with pytest.raises(ValueError, match="gating = 5: it must be a share, 0 to 1"):
+        CHIP.changed(gating=5.0)
+    with pytest.raises(ValueError, match="packet_energy = -1: it must be 0 or more"):
+        CHIP.changed(packet_energy=-1.0)
     with pytest.raises(ValueError, match="'phases' is unknown"):
         CHIP.changed(phases=1)
     assert isinstance(changed, Chip)

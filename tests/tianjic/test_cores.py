@@ -118,6 +118,8 @@ def test_narrow_partial_sums_are_cut_tile_by_tile_and_counted() -> None:
     assert overflows.counts == {"layer: partial sums": 2}
     with pytest.raises(SaturationError, match="layer: partial sums"):
         dendrite(x, weight, limits, Overflows(strict=True), "layer")
+    lowest = torch.full((1, 4), -128, dtype=torch.int8)  # it has no magnitude in 8 bits
+    assert dendrite(lowest, weight, limits, Overflows(), "layer").item() == 2 * -128
     rounded = Limits(fan_in=2, partial_sum_bits=8, partial_sum_shift=3)  # 200 -> 25 each
     assert dendrite(x, weight, rounded, Overflows(strict=True), "layer").item() == 400
 
@@ -287,14 +289,15 @@ def test_lags_weigh_what_the_trace_has_left_of_them() -> None:
 
 @pytest.mark.parametrize("fan_in", [None, 17, 256])
 def test_many_cores_do_what_one_would(fan_in: int | None) -> None:
-    """Outputs, spikes and counts, with local modules and bare spikes between layers."""
+    """Outputs, spikes and counts, with local modules."""
     trained = network(rule=Hebbian(trace_decay=0.95), tau=None)
     chip, shown = quantize(trained), images(20)
     one = run(chip.layers, chip.encode(shown), limits=Limits(fan_in=None))
     many = run(chip.layers, chip.encode(shown), limits=Limits(fan_in=fan_in))
     assert torch.equal(one.potentials, many.potentials)
     assert torch.equal(one.counts, many.counts)
-    assert chip.layers[1].payload is None
+    assert chip.layers[1].payload == (127,) * 6, "numbers, as its local module needs"
+    assert quantize(network(tau=None)).layers[1].payload is None, "bare spikes"
     for name in one.layers:
         assert torch.equal(one.layers[name].active_in, many.layers[name].active_in)
 

@@ -233,6 +233,10 @@ def test_what_decides_an_energy_is_ranked() -> None:
     certain = deciding(found, CHIP.changed(static_share=0.1), samples=128)
     assert "static_share" not in certain
     assert next(iter(certain)) == "gating"
+    names = {"gating": 0.7, "idle_share": 0.5, "packet_energy": 0.0, "update_energy": 0.0}
+    names |= {"border_energy": 0.0, "ann_efficiency": 1.28e12, "snn_efficiency": 649e9}
+    assert deciding(found, CHIP.changed(**names)) == {"static_share": 1.0}
+    assert deciding(found, CHIP.changed(**names, static_share=0.1)) == {}
 
 
 def test_a_history_is_less_than_a_host_that_rewrites_synapses() -> None:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,7 +19,7 @@ from hybrid.model.plasticity import Hebbian
 from hybrid.model.window.sparse import random_masks
 from hybrid.tianjic.chip import load_chip
 from hybrid.tianjic.context import quantize_context
-from hybrid.tianjic.cores import SpikingLayer, run
+from hybrid.tianjic.cores import Limits, SpikingLayer, run
 from hybrid.tianjic.defects import Defects
 from hybrid.tianjic.few_shot import ChipConvolution
 from hybrid.tianjic.fixed import Overflows
@@ -160,6 +159,7 @@ def test_convolutions(
             stride=stride,
             kernel=kernel,
             fold=fold,
+            table=seed % 2 == 1,
         )
         shapes.append(shape)
         image = (after, *shape.positions)
@@ -265,4 +265,55 @@ def test_layers_of_another_network_are_refused() -> None:
             [first],
             inputs,
         )
-    assert np.isfinite(mapping.kept_bytes()).all()
+
+
+def test_parts_of_a_layer_are_never_left_out() -> None:
+    """A local module, or a trace that is carried, which the mapping does not know of."""
+    chip, inputs = spiking(3, (30, 20, 9), plastic=True, adaptive=False, fading=True, delay=0)
+    assert chip.layers[0].carried is not None
+    frozen = map_network(chip.frozen().shapes(), CHIP)
+    with pytest.raises(ValueError, match="its local module, or the trace that it carries"):
+        run_mapped(frozen, chip.layers, inputs)
+    first, second = chip.shapes()
+    bare = map_network([replace(first, carried=False), second], CHIP)
+    with pytest.raises(ValueError, match="its local module, or the trace that it carries"):
+        run_mapped(bare, chip.layers, inputs)
+    weight, bias = torch.zeros(2, 1, 3, 3, dtype=torch.int8), torch.zeros(2, dtype=torch.int64)
+    layer = ChipConvolution(weight=weight, bias=bias, cut=0)
+    shape = ConvolutionShape(name="it", image=(1, 6, 6), channels=2, stride=2)
+    pixels = [torch.zeros(1, 36, dtype=torch.int64)]
+    run_mapped(map_network([shape], CHIP), [layer], pixels)
+    for other in ({"stride": 1}, {"kernel": 1}, {"channels": 3}, {"table": True}):
+        with pytest.raises(ValueError, match="its weights, its stride, or its table"):
+            run_mapped(map_network([replace(shape, **other)], CHIP), [layer], pixels)
+
+
+def test_inputs_that_cores_cannot_take_are_refused() -> None:
+    chip, inputs = spiking(3, (30, 20, 9), plastic=False, adaptive=False, fading=True, delay=0)
+    machine = Machine(map_network(chip.shapes(), CHIP), chip.layers)
+    for wrong, message in (
+        ([x.float() for x in inputs], "whole numbers"),
+        ([x[:, 1:] for x in inputs], "takes 30 inputs, it is given 29"),
+        ([inputs[0], inputs[1][:1]], "of one shape"),
+        ([], "at least one step"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            machine.run(wrong)
+
+
+def test_partial_sums_have_the_bits_of_the_chip() -> None:
+    """Two tiles of 150 inputs, each summing up to far more than 16 bits hold."""
+    narrow = CHIP.changed(partial_sum_bits=16)
+    layer = SpikingLayer(
+        name="it",
+        weight=torch.full((300, 3), 100, dtype=torch.int8),
+        bias=torch.zeros(3, dtype=torch.int32),
+        soma=replace(spiking_soma(), threshold=10_000_000),
+        unit=1.0,
+    )
+    shape = ChipNetwork(layers=(layer,), gain=(1.0,), readout=LastMembrane()).shapes()
+    inputs = [torch.full((1, 300), 100)]
+    whole = run([layer], inputs, limits=Limits.of(narrow))
+    found = run_mapped(map_network(shape, narrow), [layer], inputs)
+    assert torch.equal(whole.potentials, found.potentials)
+    assert found.potentials[0, 0] == 2 * 32_767

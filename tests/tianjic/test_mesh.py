@@ -87,9 +87,10 @@ def slow_drain(mesh: Mesh, streams: list[Stream], packets: list[int]) -> tuple[i
                 last = max(last, clock + 1)
                 continue
             loads[node, way] += 1
-            busy_until[node, way] = clock + (mesh.border_clocks if mesh.crosses((node, way)) else 1)
+            period = mesh.border_clocks if mesh.crosses((node, way)) else 1
+            busy_until[node, way] = clock + period
             queue = routers.setdefault(way, Router()).queues.setdefault(node, deque())
-            queue.append((clock + mesh.hop_clocks, packet))
+            queue.append((clock + max(mesh.hop_clocks, period), packet))
         for router in routers.values():
             for queue in router.queues.values():
                 if queue and not queue[0][1].targets:

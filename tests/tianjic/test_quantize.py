@@ -7,8 +7,11 @@ import torch
 
 from hybrid.model.coding import LastMembrane, Rate
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
+from hybrid.model.layers import InitialMeta
+from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF
 from hybrid.model.plasticity import Hebbian
+from hybrid.tianjic.chip import in_use, load_chip
 from hybrid.tianjic.cores import Limits, SpikingLayer, run
 from hybrid.tianjic.fixed import coded
 from hybrid.tianjic.quantize import ChipNetwork, Options, largest_trace, quantize
@@ -189,3 +192,50 @@ def test_a_network_with_convolutions_is_refused() -> None:
     )
     with pytest.raises(ValueError, match=r"Convolutional cannot be quantised: .*convolutions have"):
         quantize(trained)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_local_module_under_bare_spikes_is_near_too(seed: int) -> None:
+    """A drive that does not fade: spikes carry numbers to layers with a local module."""
+    generator = torch.Generator().manual_seed(seed)
+    trained = FullyConnected(
+        (30, 20, 5),
+        neuron=LIF(decay=0.4, v_th=0.2),
+        rule=Hebbian(trace_decay=0.9),
+        readout=LastMembrane(),
+        steps=6,
+        tau=None,
+        generator=generator,
+        initial_meta=InitialMeta.up_to(0.2),
+    )
+    shown = torch.rand(200, 30, generator=generator)
+    expected = trained.eval().requires_grad_(False)(shown, pool="sample").output
+    chip = quantize(trained, Options(), shown)
+    errors = []
+    for local in ("history", "off"):
+        outcome = run(chip.layers, chip.encode(shown), local=local)  # type: ignore[arg-type]
+        found = outcome.potentials * chip.layers[-1].unit / 0.2
+        errors.append(float((found - expected).abs().mean()))
+    assert errors[0] < 0.1 * errors[1]
+
+
+def test_more_lags_than_a_core_takes_are_refused() -> None:
+    trained = network(rule=Hebbian(trace_decay=0.9), steps=300)
+    with pytest.raises(ValueError, match="a core takes 256 numbers, 299 lags are more"):
+        quantize(trained)
+    assert quantize(trained, Options(lags=128)).layers[0].local is not None
+    with in_use(load_chip().changed(fan_in=4)), pytest.raises(ValueError, match="takes 4 numbers"):
+        quantize(network(rule=Hebbian(trace_decay=0.9), steps=9))
+
+
+def test_a_layer_without_weights_is_moved_by_its_bias() -> None:
+    trained = network(neuron=LIF(decay=0.0, v_th=0.2))
+    with torch.no_grad():
+        trained.layers[1].weight.zero_()
+        trained.layers[1].bias.copy_(torch.linspace(0.0, 0.5, 10))
+    shown = images(4)
+    chip = quantize(trained)
+    found = run(chip.layers, chip.encode(shown)).potentials * chip.layers[1].unit
+    assert (found - torch.linspace(0.0, 0.5, 10)).abs().max() < 0.01
+    with pytest.raises(ValueError, match="images: give at least one"):
+        quantize(trained, images=shown[:0])

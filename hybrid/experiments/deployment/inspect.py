@@ -31,7 +31,7 @@ from hybrid.model.coding import Rate
 from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json, read_record
 from hybrid.tianjic.chip import Chip, in_use, tianjic
-from hybrid.tianjic.cores import Local, run
+from hybrid.tianjic.cores import Limits, Local, run
 from hybrid.tianjic.cost import HEADER
 from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
 
@@ -151,7 +151,7 @@ def _of_ones_own(name: str, network: Any) -> Json:
         "evenly from 0 to 1"
     ]
     for form, (chip, local) in chips.items():
-        outcome = run(chip.layers, chip.encode(x), local=local)
+        outcome = run(chip.layers, chip.encode(x), local=local, limits=Limits.of(tianjic()))
         count_lost(found["overflows"].setdefault(form, {}), outcome)
         found["rates"][form] = layer_rates(outcome)
         found["shapes"][form] = shapes_as_json(chip.shapes())

@@ -8,6 +8,7 @@ from hybrid.experiments.core.methods import GP, HP, HP_SAMPLE, LP, Method
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.fault_tolerance import plans as fault_tolerance
 from hybrid.experiments.few_shot import plans as few_shot
+from hybrid.model.convolutional import Dense
 
 METHODS: tuple[Method, ...] = (LP, GP, HP, HP_SAMPLE)
 _FAULTS = (("gaussian", (0.0, 0.02, 0.04, 0.06)), ("crop", (2.0, 4.0, 6.0)))
@@ -43,11 +44,16 @@ _BROKEN = replace(
     _SMOKE, label="digits-broken", bits=(), sums=(), lags=(), delays=(), defects=_DEFECTS
 )
 # Pictures as numbers, spikes between layers: both ways to compute in one network. A drive that does
-# not fade leaves spikes bare.
+# not fade leaves spikes bare, where the next layer has no local module.
 _SPIKES = replace(
     _SMOKE,
     label="digits-spikes",
-    trained=replace(fault_tolerance.SMOKE, label="digits-spikes", tau=None),
+    trained=replace(
+        fault_tolerance.SMOKE,
+        label="digits-spikes",
+        tau=None,
+        dense=(Dense(size=256, plastic=True), Dense(size=10)),
+    ),
     bits=(),
     sums=(),
     lags=(),

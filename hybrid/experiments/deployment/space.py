@@ -37,7 +37,11 @@ def explored(
     """
     base, points, refused = chip or tianjic(), [], ""
     for bits in BITS:
-        found = inspect(network, tested, chip=base.changed(weight_bits=bits), steps=steps)
+        try:
+            found = inspect(network, tested, chip=base.changed(weight_bits=bits), steps=steps)
+        except (RuleError, ValueError) as error:
+            refused = str(error)
+            continue
         for (width, height), memory, form in product(MESHES, get_args(Memory), found["shapes"]):
             design = base.changed(
                 weight_bits=bits, cores=width * height, mesh_width=width, mesh_height=height
