@@ -4,9 +4,12 @@ import numpy as np
 
 from environment import ROOT
 from hybrid.experiments.core.records import Records, gap, select
+from hybrid.experiments.deployment.claims import claims, lost_on_broken
 from hybrid.experiments.event_tolerance.claims import faults_in
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.report.estimate import Estimate, Floats
+from hybrid.tianjic.chip import tianjic
+from hybrid.tianjic.validation import checks
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -77,3 +80,37 @@ def test_real_recordings() -> None:
     hot, noise = (f"{gain('GP + currents-stream', fault):.0f}" for fault in ("hot", "noise"))
     kept = f"GP with currents kept as in training is {homeostatic} above GP"
     assert f"{kept}, most of it under hot pixels ({hot}) and noise ({noise})" in README
+
+
+def test_broken_chips() -> None:
+    records = EXPERIMENTS["deployment"].load("laptop")
+    own = select(records.frame, label="digits-broken")
+
+    def lost(method: str, kind: str, level: float) -> str:
+        return said(lost_on_broken(own, method, kind, level))
+
+    flips = [lost(name, "flipped bits", 0.01) for name in ("HP", "GP", "HP-sample")]
+    dead = [lost(name, "dead cores", 20.0) for name in ("HP", "GP")]
+    text = f"flipped HP loses {flips[0]} and GP {flips[1]}, with 20 of 156 cores dead"
+    assert f"{text} {dead[0]} and {dead[1]}" in README
+    packets = [lost(name, "lost packets", 0.1) for name in ("HP-sample", "GP")]
+    text = f"where bits flip ({flips[2]}) and more where packets get lost ({packets[0]} against"
+    assert f"{text} {packets[1]} at 10 %)" in README
+    equal = claims(own)["digits-broken/HP-sample/own trace"]
+    assert f"on the chip as in floating point ({said(equal)} points)" in README
+    for kind, level in (("flipped bits", 0.01), ("dead cores", 20.0), ("stuck bits", 0.01)):
+        more = lost_on_broken(own, "HP", kind, level) - lost_on_broken(own, "GP", kind, level)
+        assert Estimate.of(more).high > 0.0, "HP loses no less than GP, as far as can be told"
+
+
+def test_the_chips_published_figures() -> None:
+    found = checks(tianjic())
+    assert len(found) == 12
+    assert sum(check.holds for check in found) == 9
+    assert sum(check.kind == "calibration" for check in found) == 2
+    predictions = [check for check in found if check.kind == "prediction"]
+    assert len(predictions) == 3
+    assert not any(check.holds for check in predictions)
+    low, high, _ = (check.ratio for check in predictions)
+    text = f"one energy is {100 * (1.0 - low):.0f} % too low, another {high:.1f} times too high"
+    assert text in README
