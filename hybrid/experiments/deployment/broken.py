@@ -1,12 +1,10 @@
 """A fault-tolerance network on chips with defects, worked around or not."""
 
-from collections.abc import Iterator
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from hybrid.experiments.core.records import Row
 from hybrid.experiments.deployment.chip import MOST_CHIPS
 from hybrid.experiments.deployment.settings import Defect, DeploymentSettings
 from hybrid.runs.store import Json
@@ -79,13 +77,3 @@ def on_broken_chips(
         if kind in AVOIDABLE:
             found[kind][AROUND] = [around(kind, level) for level in levels]
     return found
-
-
-def rows_of(found: Json) -> Iterator[Row]:
-    """Yield rows of what `on_broken_chips` returns: protocol, kind and level."""
-    for kind, kept in found.items():
-        for protocol in (PLAIN, AROUND):
-            for level, share in zip(kept["levels"], kept.get(protocol, ()), strict=False):
-                if share is not None:
-                    where = {"protocol": protocol, "condition": kind, "level": float(level)}
-                    yield {**where, "accuracy": 100.0 * share}

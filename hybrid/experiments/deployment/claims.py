@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from hybrid.experiments.core.records import Row, by_label, samples, select
-from hybrid.experiments.deployment.broken import PLAIN, rows_of
+from hybrid.experiments.deployment.broken import AROUND, PLAIN
 from hybrid.experiments.deployment.settings import Defect
 from hybrid.report.estimate import Floats
 from hybrid.runs.store import Json
@@ -42,9 +42,19 @@ def rows(record: Json) -> Iterator[Row]:
         for name, share in result.get(kind, {}).items():
             if name not in _COUNTS:
                 yield {"protocol": name, "condition": kind, "accuracy": 100.0 * share}
-    yield from rows_of(result.get("defects", {}))
+    yield from _on_broken(result.get("defects", {}))
     for form, measured in result["cpu"].items():
         yield {"protocol": form, "condition": "cpu", **measured}
+
+
+def _on_broken(found: Json) -> Iterator[Row]:
+    """Yield rows of what `on_broken_chips` returns: protocol, kind and level."""
+    for kind, kept in found.items():
+        for protocol in (PLAIN, AROUND):
+            for level, share in zip(kept["levels"], kept.get(protocol, ()), strict=False):
+                if share is not None:
+                    where = {"protocol": protocol, "condition": kind, "level": float(level)}
+                    yield {**where, "accuracy": 100.0 * share}
 
 
 def parts_in(frame: pd.DataFrame) -> list[str]:

@@ -78,6 +78,12 @@ class DeploymentSettings(Settings):
         require(self, "defects", kinds, f"of {', '.join(get_args(Defect))}")
         zero = all(levels and levels[0] == 0.0 for _, levels in self.defects)
         require(self, "defects", zero, "levels of each kind, 0 first")
+        sound = all(
+            level % 1.0 == 0.0 if kind == "dead cores" else 0.0 <= level <= 1.0
+            for kind, levels in self.defects
+            for level in levels
+        )
+        require(self, "defects", sound, "whole numbers of cores, shares of bits and packets")
         require(self, "on_defects", self.on_defects >= 1, ">= 1")
         if self.faults:
             check_faults(self, self.faults, FAULTS, check_level)
