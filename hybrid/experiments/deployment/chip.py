@@ -18,6 +18,7 @@ from hybrid.runs.store import Json
 from hybrid.tianjic.chip import Chip, in_use, tianjic
 from hybrid.tianjic.cores import Outcome
 from hybrid.tianjic.cost import Cost, as_text, cost, energy_range
+from hybrid.tianjic.cost import deciding as shares_of_spread
 from hybrid.tianjic.mapping import Mapping, Memory, map_network
 from hybrid.tianjic.placement import placed
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
@@ -79,6 +80,11 @@ def report(result: Json, form: str) -> str:
         f"{kept['packets']:,.0f} packets, {1e6 * kept['seconds']:.1f} µs through all ports; "
         f"{kept['axons']} axons; not counted above"
     )
+
+
+def deciding(result: Json, form: str) -> dict[str, float]:
+    """Return how much of an energy's spread each uncertain constant makes, from 0 to 1."""
+    return shares_of_spread(spent(result, form), tianjic())
 
 
 def shown_support(result: Json, form: str) -> Cost:

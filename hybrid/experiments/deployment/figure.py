@@ -20,8 +20,7 @@ from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.report.figures import BLUE, COLOURS, FAINT, GREY, ORANGE, SKY, canvas
 from hybrid.report.panels import SMALL, Bar, Dot, Line, absent, bars, chip_map, dots, lines
 from hybrid.runs.store import Json
-from hybrid.tianjic.chip import tianjic
-from hybrid.tianjic.cost import Energy, cost, deciding, operations, write_back
+from hybrid.tianjic.cost import Energy, cost, operations, write_back
 from hybrid.tianjic.mapping import Mapping, map_network
 from hybrid.tianjic.routing import traffic
 from hybrid.tianjic.schedule import leaving
@@ -214,7 +213,7 @@ def _phases(axes: Axes, networks: dict[str, tuple[Json, str]]) -> None:
 
 def _deciding(axes: Axes, result: Json, form: str) -> None:
     """Draw which uncertain constants make the spread of the energy."""
-    found = deciding(chip.spent(result, form), tianjic())
+    found = chip.deciding(result, form)
     ticks = {name.replace("_", " "): float(place) for place, name in enumerate(found)}
     drawn = [Bar(float(place), share, SKY) for place, share in enumerate(found.values())]
     words: dict[str, Any] = {
