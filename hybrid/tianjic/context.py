@@ -15,16 +15,9 @@ from hybrid.model.coding import LastMembrane
 from hybrid.model.networks import ContextGated
 from hybrid.model.window.sparse import Masks, dense_mask
 from hybrid.tianjic.cores import WIDE, Limits, Local, Outcome, dendrite, run
-from hybrid.tianjic.fixed import Overflows, weights_of
+from hybrid.tianjic.fixed import PEAK, Overflows, weights_of
 from hybrid.tianjic.primitives import cut, cut_for
-from hybrid.tianjic.quantize import (
-    DEFAULT,
-    PEAK,
-    ChipNetwork,
-    Options,
-    dense_shape,
-    integer_network,
-)
+from hybrid.tianjic.quantize import DEFAULT, ChipNetwork, Options, dense_shape, integer_network
 from hybrid.tianjic.shapes import DenseShape
 
 

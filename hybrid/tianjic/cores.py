@@ -14,8 +14,8 @@ from torch import Tensor
 from hybrid.tianjic.chip import Chip
 from hybrid.tianjic.fixed import Overflows, exact_product, shifted, signed_range
 from hybrid.tianjic.history import History, HostRule, LocalModule, WrittenSynapses
-from hybrid.tianjic.mapping import tiles
 from hybrid.tianjic.primitives import weigh
+from hybrid.tianjic.rules import tiles
 from hybrid.tianjic.soma import Soma, SomaStep
 
 Local = Literal["off", "history", "write-back"]

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.tianjic.chip import Chip
-from hybrid.tianjic.mapping import Core, Mapping, Role
+from hybrid.tianjic.mapping import Mapping
 from hybrid.tianjic.routing import Rates, Traffic, traffic
+from hybrid.tianjic.rules import Core, Role
 from hybrid.tianjic.schedule import Schedule, leaving, schedule
 from hybrid.tianjic.shapes import DenseShape, Shape
 

@@ -19,17 +19,11 @@ from hybrid.model.embedding import Embedding
 from hybrid.model.few_shot import FewShot, FewShotReadOut
 from hybrid.tianjic.chip import Chip, tianjic
 from hybrid.tianjic.cores import WIDE, Limits, SpikingLayer, current_of, window
-from hybrid.tianjic.fixed import Overflows, quantized, scale_of, shifted, weights_of
+from hybrid.tianjic.fixed import PEAK, Overflows, quantized, scale_of, shifted, weights_of
 from hybrid.tianjic.history import History
+from hybrid.tianjic.lagged import Lagged, tanh_table
 from hybrid.tianjic.primitives import balanced, half, rectify
-from hybrid.tianjic.quantize import (
-    DEFAULT,
-    PEAK,
-    Lagged,
-    Options,
-    integer_soma,
-    tanh_table,
-)
+from hybrid.tianjic.quantize import DEFAULT, Options, integer_soma
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Fold, Shape
 from hybrid.tianjic.soma import SoftMaximum, Table
 
@@ -233,7 +227,7 @@ def quantize_few_shot(
             head.rule,
             synapse.meta,
             head.neuron,
-            options,
+            delay=options.delay,
             mask=synapse.mask,
             lags=support,
             input_scale=made.feature_scale,

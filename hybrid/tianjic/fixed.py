@@ -44,6 +44,9 @@ def signed_range(bits: int) -> tuple[int, int]:
     return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
 
 
+PEAK = signed_range(8)[1]
+
+
 def quantized(values: Tensor, scale: float, bits: int) -> Tensor:
     """Return round(values / scale), symmetric and saturated to `bits`, as int32.
 

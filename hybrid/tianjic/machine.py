@@ -22,10 +22,11 @@ from hybrid.tianjic.cores import SpikingLayer, check_inputs
 from hybrid.tianjic.defects import NONE, Defects
 from hybrid.tianjic.few_shot import ChipConvolution
 from hybrid.tianjic.fixed import Overflows
-from hybrid.tianjic.mapping import Core, Mapping, Numbers
+from hybrid.tianjic.mapping import Mapping
 from hybrid.tianjic.mesh import Link, tree
 from hybrid.tianjic.primitives import rectify, weigh
 from hybrid.tianjic.routing import Multicast, multicasts
+from hybrid.tianjic.rules import Core, Numbers
 from hybrid.tianjic.shapes import ConvolutionShape, Shape
 from hybrid.tianjic.soma import SomaState
 

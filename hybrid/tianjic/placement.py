@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from hybrid.tianjic.mapping import Mapping, Place, RuleError
+from hybrid.tianjic.mapping import Mapping, Place
 from hybrid.tianjic.mesh import Node
 from hybrid.tianjic.routing import Floats, Numbers, multicasts, node
+from hybrid.tianjic.rules import RuleError
 
 _SEED = 0
 _RESTARTS = 4

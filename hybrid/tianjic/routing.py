@@ -15,8 +15,9 @@ from itertools import pairwise, product
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid.tianjic.mapping import Core, Mapping, Place, Role
+from hybrid.tianjic.mapping import Mapping, Place
 from hybrid.tianjic.mesh import Link, Node, Stream, tree
+from hybrid.tianjic.rules import Core, Role
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid.tianjic.chip import Chip
-from hybrid.tianjic.mapping import Mapping, busy_clocks
+from hybrid.tianjic.mapping import Mapping
 from hybrid.tianjic.mesh import Mesh
 from hybrid.tianjic.routing import Floats, Multicast, Numbers, Rates, streams
+from hybrid.tianjic.rules import busy_clocks
 
 _DRAWS = 5
 _SEED = 0

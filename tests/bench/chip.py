@@ -10,7 +10,8 @@ from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 from hybrid.tianjic.cores import Local, Outcome, run
-from hybrid.tianjic.quantize import PEAK, Options, quantize
+from hybrid.tianjic.fixed import PEAK
+from hybrid.tianjic.quantize import Options, quantize
 
 SAMPLES = 500
 ALONE = 20

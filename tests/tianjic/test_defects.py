@@ -6,8 +6,9 @@ import torch
 
 from hybrid.tianjic.chip import load_chip
 from hybrid.tianjic.defects import Defects, dead_cores
-from hybrid.tianjic.mapping import RuleError, map_network
+from hybrid.tianjic.mapping import map_network
 from hybrid.tianjic.placement import placed
+from hybrid.tianjic.rules import RuleError
 from hybrid.tianjic.shapes import DenseShape
 
 CHIP = load_chip()

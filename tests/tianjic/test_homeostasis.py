@@ -8,8 +8,9 @@ from torch import Tensor
 
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Limits, Outcome, run
+from hybrid.tianjic.fixed import PEAK
 from hybrid.tianjic.homeostasis import adjusted, axons, upkeep, weights
-from hybrid.tianjic.quantize import PEAK, ChipNetwork, quantize
+from hybrid.tianjic.quantize import ChipNetwork, quantize
 from tests.tianjic.test_cores import images, network
 
 

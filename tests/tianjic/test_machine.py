@@ -24,10 +24,11 @@ from hybrid.tianjic.defects import Defects
 from hybrid.tianjic.few_shot import ChipConvolution
 from hybrid.tianjic.fixed import Overflows
 from hybrid.tianjic.machine import Machine, run_mapped
-from hybrid.tianjic.mapping import Memory, map_network
+from hybrid.tianjic.mapping import map_network
 from hybrid.tianjic.placement import placed
 from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
 from hybrid.tianjic.routing import traffic
+from hybrid.tianjic.rules import Memory
 from hybrid.tianjic.schedule import leaving
 from hybrid.tianjic.shapes import ConvolutionShape, Fold
 from hybrid.tianjic.soma import Table

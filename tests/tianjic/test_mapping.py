@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.tianjic.chip import load_chip
-from hybrid.tianjic.mapping import Mapping, Memory, RuleError, busy_clocks, map_network
+from hybrid.tianjic.mapping import Mapping, map_network
 from hybrid.tianjic.mesh import Mesh, route, tree
 from hybrid.tianjic.placement import placed
 from hybrid.tianjic.routing import INPUT, Multicast, flows, multicasts, streams, traffic
+from hybrid.tianjic.rules import Memory, RuleError, busy_clocks
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
 from tests.tianjic.test_mesh import slow_drain
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.fixed import Overflows, SaturationError
-from hybrid.tianjic.quantize import tanh_table
+from hybrid.tianjic.lagged import tanh_table
 from hybrid.tianjic.soma import Soma, Table, random_bits, signed_bits
 
 

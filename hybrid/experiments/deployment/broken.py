@@ -12,9 +12,10 @@ from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Outcome
 from hybrid.tianjic.defects import Defects, dead_cores
 from hybrid.tianjic.machine import Machine
-from hybrid.tianjic.mapping import Mapping, RuleError, map_network
+from hybrid.tianjic.mapping import Mapping, map_network
 from hybrid.tianjic.placement import placed
 from hybrid.tianjic.quantize import ChipNetwork
+from hybrid.tianjic.rules import RuleError
 
 # What can be known before a network is loaded, and worked around.
 AVOIDABLE: tuple[Defect, ...] = ("dead cores", "stuck bits")

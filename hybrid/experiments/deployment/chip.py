@@ -19,8 +19,9 @@ from hybrid.tianjic.chip import Chip, in_use, tianjic
 from hybrid.tianjic.cores import Outcome
 from hybrid.tianjic.cost import Cost, as_text, cost, energy_range
 from hybrid.tianjic.cost import deciding as shares_of_spread
-from hybrid.tianjic.mapping import Mapping, Memory, map_network
+from hybrid.tianjic.mapping import Mapping, map_network
 from hybrid.tianjic.placement import placed
+from hybrid.tianjic.rules import Memory
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
 
 MOST_CHIPS = 8

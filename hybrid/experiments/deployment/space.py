@@ -13,7 +13,7 @@ from hybrid.experiments.deployment.inspect import inspect
 from hybrid.report.figures import GREY, canvas
 from hybrid.runs.store import Json
 from hybrid.tianjic.chip import Chip, in_use, tianjic
-from hybrid.tianjic.mapping import Memory, RuleError
+from hybrid.tianjic.rules import Memory, RuleError
 
 BITS = (8, 6, 4, 3, 2)
 MESHES = ((12, 13), (8, 8), (5, 5))  # cores across and down
