@@ -101,9 +101,11 @@ def draw_gains(records: Records[Any, Any], label: str) -> Figure:
                 found = gap(own, way, "GP", finest(own), condition=fault)[:, 1:].mean(1)
                 place = row + 0.22 * (number - 1)
                 marks.append(Dot.with_interval(place, found, colour, "_" if row else name))
-    seeds = min(own.groupby("method")["seed"].nunique().drop("LP", errors="ignore"))
+    # Homeostatic GP needs records of GP alone, HP those of both.
+    seeds = sorted(set(own.groupby("method")["seed"].nunique().drop("LP", errors="ignore")))
+    n = " to ".join(map(str, seeds[:: max(1, len(seeds) - 1)]))
     count = len(own["each"].dropna().iloc[0])
-    title = f"Gain over GP, mean over levels (n = {seeds}; {count:,} recordings)"
+    title = f"Gain over GP, mean over levels (n = {n}; {count:,} recordings)"
     dots(axes["a"], marks, horizontal=True, title=title, xlabel="points")
     axes["a"].axvline(0.0, color=GREY, linewidth=0.7)
     axes["a"].set_yticks(range(len(faults)), [SENSOR_FAULTS[name].axis for name in faults])
