@@ -4,7 +4,7 @@ It knows nothing of energy or of places: it counts which neurons were active, an
 from that and from the mapping.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -77,6 +77,7 @@ class Limits:
 
 
 WIDE = Limits()
+Watch = Callable[[SpikingLayer, Tensor, list[SomaStep]], None]
 
 
 class Layered(NamedTuple):
@@ -104,6 +105,7 @@ def run(
     *,
     local: Local = "history",
     limits: Limits = WIDE,
+    watch: Watch | None = None,
 ) -> Outcome:
     """Run a network from rest, each sample on its own.
 
@@ -114,6 +116,7 @@ def run(
         local: how the local modules work: not at all; by a history; by a host that rewrites
             synapses, for layers without a carried or folded trace. Those are there in any case.
         limits: of the cores.
+        watch: called after each layer, with what came in [T, N, in] and what its somas did.
 
     Raises:
         ValueError: if shapes do not fit, or a name is unknown.
@@ -131,6 +134,8 @@ def run(
             signals = spikes * torch.tensor(payload, device=spikes.device).view(-1, 1, 1)
         trace = _trace(layer, local, overflows)
         steps = window(layer, signals, trace, limits, overflows)
+        if watch is not None:
+            watch(layer, signals, steps)
         v, spikes = steps[-1].v, torch.stack([step.z for step in steps])
         largest = max(int(step.v.abs().max()) if step.v.numel() else 0 for step in steps)
         done[layer.name] = Layered((signals != 0).sum((0, 1)), spikes.sum((0, 1)), largest)

@@ -139,6 +139,7 @@ class HostRule(NamedTuple):
     gain: Tensor  # from the trace to synapses in whole numbers: a scalar, or [in, out]
     bits: int  # of synapses
     clip: float | None  # bound of the trace
+    nominal_batch: int  # M, images of a stream that weigh as much as a batch
 
 
 @dataclass

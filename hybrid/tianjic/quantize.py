@@ -80,6 +80,8 @@ class Options:
 
 
 DEFAULT = Options()
+# For a host that rewrites synapses, larger ones included.
+HOSTED = Options(carried="none", headroom=2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +311,7 @@ def integer_layer(
                 gain=strength if mask is None else strength * (1.0 - mask),
                 bits=bits,
                 clip=rule.trace_clip,
+                nominal_batch=rule.nominal_batch,
             )
     return SpikingLayer(
         name=f"layer {number + 1}",

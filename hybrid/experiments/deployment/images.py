@@ -23,6 +23,7 @@ from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.deployment.broken import on_broken_chips
 from hybrid.experiments.deployment.chip import count_lost, cpu_seconds, layer_rates, shapes_as_json
 from hybrid.experiments.deployment.settings import DeploymentSettings
+from hybrid.experiments.deployment.streams import on_stream
 from hybrid.experiments.fault_tolerance.run import faulty_images
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.learning.correction import (
@@ -43,11 +44,17 @@ from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Limits, Local, dendrite, run
 from hybrid.tianjic.fixed import Overflows, scale_of, signed_range
 from hybrid.tianjic.homeostasis import adjusted, axons, upkeep, weights
-from hybrid.tianjic.quantize import DEFAULT, ChipNetwork, Options, largest_trace, quantize
+from hybrid.tianjic.quantize import (
+    DEFAULT,
+    HOSTED,
+    ChipNetwork,
+    Options,
+    largest_trace,
+    quantize,
+)
 
 _AT_ONCE = 500  # images
 _CALIBRATED = 300
-_HEADROOM = 2.0  # of a host that rewrites synapses
 _REWRITTEN_AT_ONCE = 20  # each has synapses of its own
 
 Form = Callable[[Tensor], Tensor]  # images [N, in] to answers [N]
@@ -107,6 +114,12 @@ def deploy_images(
             accuracy[name] = tested(form, len(labels))  # one image after the other
         noted["homeostatic"] = upkeep(len(known.mean), max(written), tianjic())
         noted["homeostatic"]["axons"] = max(written)
+    if settings.streamed and plastic_layers(network) and trained.method.pool == "batch":
+        few = {name: levels[:, : settings.in_stream] for name, levels in sets.items()}
+        streamed = on_stream(settings, network, few, labels[: settings.in_stream])
+        accuracy |= streamed.pop("accuracy")
+        lost |= streamed.pop("overflows")
+        noted |= streamed
     broken: Json = {}
     if settings.defects:
         count = settings.on_defects
@@ -309,7 +322,7 @@ def _histories(own: _Subject) -> Json:
     few = own._replace(images=own.images[:count], labels=own.labels[:count])
     separate, lost = Options(carried="separate"), dict[str, int]()
     whole = quantize(network, separate, own.seen)
-    host = quantize(network, Options(carried="none", headroom=_HEADROOM))
+    host = quantize(network, HOSTED)
     forms: dict[str, Form] = {
         "float": partial(_with_own_trace, network),
         "history": _answer(whole, "history"),

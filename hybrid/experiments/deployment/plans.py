@@ -59,11 +59,30 @@ _SPIKES = replace(
     lags=(),
     delays=(),
 )
+# Images that come one by one, HP's trace kept by a host: rewritten after 1, 10 and 100 of them.
+_STREAMED = tuple(
+    replace(
+        _PAPER,
+        label=f"{name}-stream",
+        trained=trained,
+        bits=(),
+        sums=(),
+        lags=(),
+        delays=(),
+        streamed=(1, 10, 100),
+    )
+    for name, trained in (
+        ("digits", fault_tolerance.SMOKE),
+        ("fashion_mnist", fault_tolerance.LAPTOP),
+    )
+)
 PLANS: dict[Profile, Plan[DeploymentSettings]] = {
     "smoke": (Group(settings=(_SMOKE,), methods=_MAIN, seeds=1),),
     "laptop": (
         Group(settings=_LAPTOP, methods=_MAIN, seeds=3),
         Group(settings=(_BROKEN, _SPIKES), methods=(*_MAIN, "HP-sample"), seeds=5),
+        Group(settings=_STREAMED[:1], methods=("HP",), seeds=5),
+        Group(settings=_STREAMED[1:], methods=("HP",), seeds=3),
     ),
     "controls": (Group(settings=(_TESTED,), methods=(*_MAIN, "HP-sample"), seeds=5),),
     "paper": (Group(settings=(_PAPER,), methods=(*_MAIN, "HP-sample"), seeds=3),),

@@ -35,6 +35,9 @@ class DeploymentSettings(Settings):
         rewritten: images for which a host rewrites synapses, which takes long to simulate.
         defects: of the chip, for networks of fault tolerance: kind and levels, 0 first.
         on_defects: images that are tried on each defective chip.
+        streamed: images from one rewriting of synapses to the next, for networks of fault tolerance
+            whose trace a host keeps while images come one by one.
+        in_stream: images of each stream.
 
     Raises ValueError, naming the field, for values that make no sense.
     """
@@ -55,6 +58,8 @@ class DeploymentSettings(Settings):
     homeostatic: bool = field(default=False, metadata=LATER)
     defects: Levels = field(default=(), metadata=LATER)
     on_defects: int = field(default=500, metadata=LATER)
+    streamed: tuple[int, ...] = field(default=(), metadata=LATER)
+    in_stream: int = field(default=2000, metadata=LATER)
 
     def __post_init__(self) -> None:
         known = isinstance(self.trained, Trainable)
@@ -85,6 +90,10 @@ class DeploymentSettings(Settings):
         )
         require(self, "defects", sound, "whole numbers of cores, shares of bits and packets")
         require(self, "on_defects", self.on_defects >= 1, ">= 1")
+        fits = not self.streamed or isinstance(self.trained, FaultSettings)
+        require(self, "streamed", fits, "() but for networks of fault tolerance")
+        require(self, "streamed", all(every >= 1 for every in self.streamed), "numbers >= 1")
+        require(self, "in_stream", self.in_stream >= 1, ">= 1")
         if self.faults:
             check_faults(self, self.faults, FAULTS, check_level)
         if isinstance(self.trained, FaultSettings):
