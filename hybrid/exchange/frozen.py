@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybrid.exchange.chain import chain_of
+from hybrid.model.chain import chain_of
 from hybrid.model.networks import HybridNetwork
 from hybrid.model.neurons import Neuron, NeuronState, tensor_constants
 from hybrid.model.parameters import Constants

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hybrid.exchange.chain import Stage, chain_of
+from hybrid.model.chain import Stage, chain_of
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import IF, LIF, require_numbers

@@ -16,9 +16,10 @@ from hybrid.model.networks import ContextGated
 from hybrid.model.window.sparse import Masks, dense_mask
 from hybrid.tianjic.cores import WIDE, Limits, Local, Outcome, dendrite, run
 from hybrid.tianjic.fixed import PEAK, Overflows, weights_of
+from hybrid.tianjic.layer import DEFAULT, Options
 from hybrid.tianjic.primitives import cut, cut_for
-from hybrid.tianjic.quantize import DEFAULT, ChipNetwork, Options, dense_shape, integer_network
-from hybrid.tianjic.shapes import DenseShape
+from hybrid.tianjic.quantize import ChipNetwork, dense_shape, integer_network
+from hybrid.tianjic.shapes import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class ChipContext:
         """Return the same network without local modules, which takes fewer cores."""
         return replace(self, hidden=self.hidden.frozen())
 
-    def shapes(self) -> tuple[DenseShape, ...]:
+    def shapes(self) -> tuple[Shape, ...]:
         """Return what the mapper has to know."""
         last = dense_shape("read-out", self.weight, graded=True, once=True)
         return (*self.hidden.shapes(), last)

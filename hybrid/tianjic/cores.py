@@ -16,6 +16,7 @@ from hybrid.tianjic.fixed import Overflows, exact_product, shifted, signed_range
 from hybrid.tianjic.history import History, HostRule, LocalModule, WrittenSynapses
 from hybrid.tianjic.primitives import weigh
 from hybrid.tianjic.rules import tiles
+from hybrid.tianjic.shapes import ConvolutionShape
 from hybrid.tianjic.soma import Soma, SomaStep
 
 Local = Literal["off", "history", "write-back"]
@@ -39,7 +40,7 @@ class Carried(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SpikingLayer:
-    """A fully connected layer of spiking neurons in whole numbers."""
+    """A layer of spiking neurons in whole numbers, a synapse for each input and output."""
 
     name: str
     weight: Tensor  # [in, out], 8 bits
@@ -51,6 +52,7 @@ class SpikingLayer:
     local: LocalModule | None = None
     carried: Carried | None = None  # the trace left by training
     host: HostRule | None = None  # what a host needs to rewrite its synapses
+    convolution: ConvolutionShape | None = None  # whose unfolded synapses the weights are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ class Outcome(NamedTuple):
     steps: int
     layers: dict[str, Layered]
     overflows: dict[str, int]
+    trail: Tensor  # potentials of the last layer in each step [T, N, out]
 
 
 def run(
@@ -127,7 +130,7 @@ def run(
     _check(layers, inputs)
     overflows = Overflows(strict=limits.strict)
     done: dict[str, Layered] = {}
-    signals = spikes = v = overflows.saturate(torch.stack(tuple(inputs)), 8, "inputs")
+    signals = spikes = trail = overflows.saturate(torch.stack(tuple(inputs)), 8, "inputs")
     for layer in layers:
         if layer is not layers[0]:  # spikes, or the numbers that they carry
             payload = (layer.payload or (1,) * len(inputs))[: len(inputs)]
@@ -136,10 +139,12 @@ def run(
         steps = window(layer, signals, trace, limits, overflows)
         if watch is not None:
             watch(layer, signals, steps)
-        v, spikes = steps[-1].v, torch.stack([step.z for step in steps])
-        largest = max(int(step.v.abs().max()) if step.v.numel() else 0 for step in steps)
+        trail = torch.stack([step.v for step in steps])
+        spikes = torch.stack([step.z for step in steps])
+        largest = int(trail.abs().max()) if trail.numel() else 0
         done[layer.name] = Layered((signals != 0).sum((0, 1)), spikes.sum((0, 1)), largest)
-    return Outcome(v, spikes.sum(0), len(v), len(inputs), done, dict(overflows.counts))
+    v, shown = trail[-1], len(inputs)
+    return Outcome(v, spikes.sum(0), len(v), shown, done, dict(overflows.counts), trail)
 
 
 def check_inputs(inputs: Sequence[Tensor]) -> int:

@@ -22,8 +22,8 @@ from hybrid.tianjic.cores import WIDE, Limits, SpikingLayer, current_of, window
 from hybrid.tianjic.fixed import PEAK, Overflows, quantized, scale_of, shifted, weights_of
 from hybrid.tianjic.history import History
 from hybrid.tianjic.lagged import Lagged, tanh_table
+from hybrid.tianjic.layer import DEFAULT, Options, integer_soma
 from hybrid.tianjic.primitives import balanced, half, rectify
-from hybrid.tianjic.quantize import DEFAULT, Options, integer_soma
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Fold, Shape
 from hybrid.tianjic.soma import SoftMaximum, Table
 

@@ -49,11 +49,13 @@ class Ran:
             [N, out].
         counts: its spikes, or activations [N, out].
         mapping: of the network.
+        trail: the same potentials in each step [T, N, out].
         steps: what happened, step by step.
     """
 
     potentials: Tensor
     counts: Tensor
+    trail: Tensor
     mapping: Mapping
     casts: tuple[Multicast, ...]
     steps: tuple[Happened, ...]
@@ -161,7 +163,7 @@ class Machine:
         self.overflows = Overflows()
         self.states = [_State() for _ in self.mapping.cores]
         last = self.mapping.shapes[-1]
-        steps = []
+        steps, trail = [], []
         counts = torch.zeros(samples, last.outputs, dtype=torch.int64)
         for step, given in enumerate(inputs):
             x = self.overflows.saturate(given, 8, "inputs")
@@ -170,8 +172,9 @@ class Machine:
             for shape in self.mapping.shapes:
                 potentials, answers = self._layer(shape.name, step, samples)
             counts += answers
+            trail.append(potentials)
             steps.append(self.happened)
-        return Ran(potentials, counts, self.mapping, self.casts, tuple(steps))
+        return Ran(potentials, counts, torch.stack(trail), self.mapping, self.casts, tuple(steps))
 
     def _weights(self, core: Core) -> Tensor | None:
         """Return the weights that are loaded into a core."""
@@ -293,7 +296,8 @@ class Machine:
                 assert layer.carried is not None
                 x = layer.carried.faded(x, step)
             assert weights is not None
-            self.happened.cores[number] += int((x != 0).sum()) * len(core.neurons)
+            there = torch.ones_like(weights) if layer.convolution is None else weights != 0
+            self.happened.cores[number] += int((x != 0).sum(0) @ there.long().sum(1))
             total = weigh(x, weights)
             if "P08" not in core.primitives[0]:
                 bits, place = self.mapping.chip.partial_sum_bits, f"{core.layer}: partial sums"
@@ -376,12 +380,12 @@ class Machine:
 def _check(shape: Shape, layer: Layer) -> None:
     """Raise ValueError if a layer is not what its shape says, or has what cores are not given."""
     wrong = f"layer {shape.name!r} is not what its shape says"
-    if isinstance(shape, ConvolutionShape):
+    if isinstance(shape, ConvolutionShape) and not shape.spiking:
         if not isinstance(layer, ChipConvolution):
             raise ValueError(wrong)
         size = shape.channels, shape.image[0], shape.kernel, shape.kernel
         known = tuple(layer.weight.shape), layer.stride, layer.table is not None
-        if known != (size, shape.stride, shape.table):
+        if known != (size, shape.stride, shape.table) or shape.pooled > 1:
             raise ValueError(f"{wrong}: its weights, its stride, or its table")
         return
     if not isinstance(layer, SpikingLayer):

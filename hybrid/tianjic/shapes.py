@@ -90,6 +90,8 @@ class DenseShape:
 class ConvolutionShape:
     """A convolution with a square kernel, padded so that its middle meets each pixel.
 
+    Where it sees means of several pixels, each of these has the same part of the weight.
+
     Args:
         name: unique in its network.
         image: inputs (channels, height, width).
@@ -97,6 +99,9 @@ class ConvolutionShape:
         stride: of the kernel.
         kernel: its side, odd.
         table: whether activations are looked up, and not rectified.
+        spiking: whether outputs are spikes of somas, and not activations.
+        pooled: pixels along a side whose mean is a pixel of the kernel; what is left over at the
+            right and at the bottom is not seen.
         graded: see `DenseShape`.
         fold: "unfolded": every position has cores and weights of its own, as fast as a dense
             layer; "folded": cores hold the weights of one row of positions, which pass one after
@@ -109,6 +114,8 @@ class ConvolutionShape:
     stride: int = 1
     kernel: int = 3
     table: bool = False
+    spiking: bool = False
+    pooled: int = 1
     graded: bool = True
     fold: Fold = "unfolded"
 
@@ -124,11 +131,26 @@ class ConvolutionShape:
         require(self, "stride", self.stride >= 1, ">= 1")
         require(self, "kernel", self.kernel >= 1 and self.kernel % 2 == 1, "odd and >= 1")
         one_of(self, "fold", Fold)
+        require(self, "pooled", self.pooled >= 1, ">= 1")
+        require(self, "pooled", min(self.pixels) >= 1, "at most the sides of the image")
+        sole = not self.spiking or (self.fold == "unfolded" and not self.table)
+        require(self, "spiking", sole, "False for tables and folded convolutions")
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Height and width of what the kernel passes over."""
+        _, height, width = self.image
+        return height // self.pooled, width // self.pooled
+
+    @property
+    def side(self) -> int:
+        """Pixels of the image along a side of the kernel."""
+        return self.kernel * self.pooled
 
     @property
     def positions(self) -> tuple[int, int]:
         """Height and width of the output."""
-        _, height, width = self.image
+        height, width = self.pixels
         return -(-height // self.stride), -(-width // self.stride)
 
     @property
@@ -153,7 +175,8 @@ class ConvolutionShape:
         reach = self.kernel // 2
         first = positions.start * self.stride - reach
         end = (positions.stop - 1) * self.stride + reach + 1
-        return slice(max(first, 0), min(end, side))
+        first, end = max(first, 0), min(end, side // self.pooled)
+        return slice(first * self.pooled, end * self.pooled)
 
     def pairs(self, positions: slice, side: int) -> int:
         """Return how many pairs of position and pixel the kernel connects along a side."""

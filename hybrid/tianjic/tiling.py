@@ -152,14 +152,14 @@ def convolution_cores(shape: ConvolutionShape, rules: Rules) -> list[Core]:
     down, across = shape.positions
     choices = []
     for block in product(_sides(down), _sides(across)):
-        seen = [(side - 1) * shape.stride + shape.kernel for side in block]
+        seen = [((n - 1) * shape.stride + shape.kernel) * shape.pooled for n in block]
         pixels, positions = min(seen[0], height) * min(seen[1], width), block[0] * block[1]
         for within, out in product(
             _halves(min(channels, chip.fan_in // pixels)),
             _halves(min(shape.channels, chip.fan_out // positions)),
         ):
             parts = -(-channels // within)
-            each = shape.kernel**2 if shape.fold == "folded" else min(pixels, shape.kernel**2)
+            each = shape.side**2 if shape.fold == "folded" else min(pixels, shape.side**2)
             met = positions * each * within * out
             axons, neurons = np.arange(pixels * within), np.arange(positions * out)
             core = _block(shape, rules, axons, neurons, met, parts)
@@ -174,7 +174,7 @@ def convolution_cores(shape: ConvolutionShape, rules: Rules) -> list[Core]:
         raise RuleError(
             "fan-in",
             shape.name,
-            f"a kernel of {shape.kernel} x {shape.kernel} needs {shape.kernel**2} of "
+            f"a kernel of {shape.side} x {shape.side} needs {shape.side**2} of "
             f"{chip.fan_in} inputs, or more memory than there is",
         )
     *_, block, within, out = min(choices)
@@ -204,7 +204,7 @@ def _block(
 ) -> Core:
     """Return a core that weighs; it has somas if it sees all channels."""
     held = _whole(2 * len(axons) * rules.of_number(shape.graded) + 2 * len(neurons) * rules.of_sum)
-    held += _TABLE * (shape.table and parts == 1)
+    held += (parts == 1) * (_TABLE * shape.table + len(neurons) * shape.spiking * rules.of_soma)
     work = (f"P04, {_activation(shape)}" if parts == 1 else "P04",)
     sizes = met, met, held, len(axons), len(neurons)
     return Core(shape.name, "synapses", axons, neurons, work, *sizes)
@@ -228,7 +228,7 @@ def _blocks(
             for part in parts:
                 met = pairs * len(part) * len(chosen)
                 if shape.fold == "folded":  # rows of blocks share all weights that any of them has
-                    met = max(met, len(neurons) * shape.kernel**2 * len(part))
+                    met = max(met, len(neurons) * shape.side**2 * len(part))
                 cores.append(
                     _block(shape, rules, pixels[part, *seen].ravel(), neurons, met, len(parts))
                 )
@@ -241,6 +241,7 @@ def _blocks(
                     continue
                 taken = len(parts) * len(own)
                 held = 2 * (taken + len(own)) * rules.of_sum + _TABLE * shape.table
+                held += len(own) * shape.spiking * rules.of_soma
                 work = (f"P02, {_activation(shape)}",)
                 cores.append(
                     Core(
@@ -252,8 +253,8 @@ def _blocks(
 
 
 def _activation(shape: ConvolutionShape) -> str:
-    """Return the operation that makes a convolution's sums activations."""
-    return "P07" if shape.table else "P05"
+    """Return the operation that makes a convolution's sums activations, or spikes."""
+    return "P08" if shape.spiking else "P07" if shape.table else "P05"
 
 
 def _runs(positions: int, side: int) -> list[slice]:

@@ -11,7 +11,8 @@ from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 from hybrid.tianjic.cores import Local, Outcome, run
 from hybrid.tianjic.fixed import PEAK
-from hybrid.tianjic.quantize import Options, quantize
+from hybrid.tianjic.layer import Options
+from hybrid.tianjic.quantize import quantize
 
 SAMPLES = 500
 ALONE = 20

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import hybrid
 from hybrid import cli
+from hybrid.exchange.nir import to_nir
 from hybrid.experiments.deployment.space import front
 from hybrid.model.coding import Rank, Rate
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
@@ -63,30 +64,44 @@ def test_without_traces_there_is_one_form(tmp_path: Path) -> None:
     assert "own trace" not in text
 
 
-@pytest.mark.parametrize(
-    ("build", "words"),
-    [
-        (lambda: network(readout=Rank()), "Rank is no read-out of the chip"),
-        (lambda: network(rule=STDP(trace_decay=0.9)), "STDP"),
-        (
-            lambda: Convolutional(
-                (1, 4, 4),
-                [Convolution(channels=2)],
-                [Dense(size=3)],
-                neuron=LIF(decay=0.5, v_th=0.2),
-                rule=None,
-                readout=Rate(),
-                steps=3,
-            ),
-            "Convolutional cannot be quantised",
-        ),
-    ],
-)
-def test_what_the_chip_cannot_take_is_named(build: Any, words: str, tmp_path: Path) -> None:
-    hybrid.save(build(), tmp_path / "own.safetensors")
+def convolutional() -> Convolutional:
+    draw = torch.Generator().manual_seed(2)
+    made = Convolutional(
+        (1, 12, 12),
+        [Convolution(channels=6, pooled=True)],
+        [Dense(size=5)],
+        neuron=LIF(decay=0.5, v_th=0.2, reset="zero"),
+        rule=None,
+        readout=Rank(fraction=0.8),
+        steps=4,
+        generator=draw,
+    )
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.mul_(2.0)
+    return made
+
+
+def test_convolutions_and_pools_come_too(tmp_path: Path) -> None:
+    """A network of this package; and the same as a NIR graph."""
+    nir = pytest.importorskip("nir")
+    own = tmp_path / "own.safetensors"
+    hybrid.save(convolutional(), own)
+    nir.write(tmp_path / "own.nir", to_nir(convolutional()))
+    for code, text in (tianjic(own), tianjic(tmp_path / "own.nir", "--steps", "4")):
+        assert code == 0, text
+        assert "chip, frozen; did not fit: none" in text
+        (same,) = re.findall(r"([\d.]+) % of the answers are those of floating point", text)
+        assert float(same) > 75.0
+    numbers = json.loads(CliRunner().invoke(cli.app, ["tianjic", str(own), "--json"]).output)
+    assert 3 < numbers["forms"]["chip, frozen"]["cores"] < 20
+
+
+def test_what_the_chip_cannot_take_is_named(tmp_path: Path) -> None:
+    hybrid.save(network(rule=STDP(trace_decay=0.9)), tmp_path / "own.safetensors")
     code, text = tianjic(tmp_path / "own.safetensors")
     assert code == 1
-    assert words in text
+    assert "STDP" in text
 
 
 def test_numbers_are_printed_for_other_programs(saved: Path) -> None:

@@ -23,8 +23,9 @@ from hybrid.tianjic.fixed import (
     shifted,
 )
 from hybrid.tianjic.history import History, LocalModule
+from hybrid.tianjic.layer import Options
 from hybrid.tianjic.primitives import balanced, cut_for
-from hybrid.tianjic.quantize import Options, quantize
+from hybrid.tianjic.quantize import quantize
 from hybrid.tianjic.rules import tiles
 from hybrid.tianjic.soma import Soma, Table
 

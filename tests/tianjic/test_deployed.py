@@ -19,8 +19,8 @@ from hybrid.tianjic.context import quantize_context
 from hybrid.tianjic.cores import Limits
 from hybrid.tianjic.few_shot import quantize_embedding, quantize_few_shot
 from hybrid.tianjic.fixed import Overflows, SaturationError
+from hybrid.tianjic.layer import DEFAULT
 from hybrid.tianjic.mapping import map_network
-from hybrid.tianjic.quantize import DEFAULT
 from hybrid.tianjic.soma import SoftMaximum
 
 STRICT = Limits(strict=True)

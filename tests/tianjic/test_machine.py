@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from hybrid.model.coding import LastMembrane
-from hybrid.model.layers import InitialMeta
+from hybrid.model.coding import LastMembrane, ReadOut
+from hybrid.model.convolutional import Convolution, Convolutional, Dense
+from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import ContextGated, FullyConnected
 from hybrid.model.neurons import LIF, AdaptiveLIF
 from hybrid.model.plasticity import Hebbian
@@ -23,10 +24,11 @@ from hybrid.tianjic.cores import Limits, SpikingLayer, run
 from hybrid.tianjic.defects import Defects
 from hybrid.tianjic.few_shot import ChipConvolution
 from hybrid.tianjic.fixed import Overflows
+from hybrid.tianjic.layer import Options
 from hybrid.tianjic.machine import Machine, run_mapped
 from hybrid.tianjic.mapping import map_network
 from hybrid.tianjic.placement import placed
-from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
+from hybrid.tianjic.quantize import ChipNetwork, quantize
 from hybrid.tianjic.routing import traffic
 from hybrid.tianjic.rules import Memory
 from hybrid.tianjic.schedule import leaving
@@ -90,6 +92,67 @@ def test_spiking_networks(
     whole, found = run(chip.layers, inputs), run_mapped(mapping, chip.layers, inputs)
     assert torch.equal(whole.potentials, found.potentials)
     assert torch.equal(whole.counts, found.counts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    image=st.tuples(st.integers(1, 3), st.integers(6, 14), st.integers(6, 14)),
+    channels=st.tuples(st.integers(1, 20), st.integers(1, 30)),
+    pooled=st.tuples(st.booleans(), st.booleans()),
+    fading=st.booleans(),
+    memory=st.sampled_from(["wide", "narrow"]),
+)
+def test_spiking_convolutions(
+    seed: int,
+    image: tuple[int, int, int],
+    channels: tuple[int, int],
+    pooled: tuple[bool, bool],
+    fading: bool,
+    memory: Memory,
+) -> None:
+    """Pooled or not, then dense: by cores, as a whole, and as torch convolves whole numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    made = convolutional(image, channels, pooled, generator, tau=20.0 if fading else None)
+    chip = quantize(made)
+    images = torch.rand(3, *image, generator=generator).flatten(1)
+    inputs = [x.clamp(-128, 127) for x in chip.encode(images)]
+    mapping = map_network(chip.shapes(), CHIP, most_chips=16, memory=memory)
+    whole, found = run(chip.layers, inputs), run_mapped(mapping, chip.layers, inputs)
+    assert torch.equal(whole.potentials, found.potentials)
+    assert torch.equal(whole.counts, found.counts)
+    assert torch.equal(whole.trail, found.trail)
+
+
+def convolutional(
+    image: tuple[int, int, int],
+    channels: tuple[int, ...],
+    pooled: tuple[bool, ...],
+    generator: torch.Generator,
+    *,
+    tau: float | None = None,
+    readout: ReadOut | None = None,
+) -> Convolutional:
+    made = Convolutional(
+        image,
+        [Convolution(channels=c, pooled=p) for c, p in zip(channels, pooled, strict=True)],
+        [Dense(size=20, plastic=True), Dense(size=5, faded=False)],
+        neuron=LIF(decay=0.4, v_th=0.2),
+        rule=Hebbian(trace_decay=0.9),
+        readout=readout or LastMembrane(),
+        steps=4,
+        tau=tau,
+        generator=generator,
+        meta_generator=generator,
+    )
+    with torch.no_grad():
+        for convolve in made.convolutions:
+            assert isinstance(convolve, nn.Conv2d)
+            convolve.weight.mul_(3.0)
+    plastic = made.layers[0]
+    assert isinstance(plastic, HybridLinear)
+    plastic.trace = torch.randn(plastic.trace.shape, generator=generator)
+    return made.eval().requires_grad_(False)
 
 
 @settings(max_examples=15, deadline=None)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from hybrid.model.coding import LastMembrane, Rate
-from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import InitialMeta
 from hybrid.model.networks import FullyConnected
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF
@@ -14,7 +13,8 @@ from hybrid.model.plasticity import Hebbian
 from hybrid.tianjic.chip import in_use, load_chip
 from hybrid.tianjic.cores import Limits, SpikingLayer, run
 from hybrid.tianjic.fixed import coded
-from hybrid.tianjic.quantize import ChipNetwork, Options, largest_trace, quantize
+from hybrid.tianjic.layer import Options, largest_trace
+from hybrid.tianjic.quantize import ChipNetwork, quantize
 from hybrid.tianjic.soma import Soma
 from tests.tianjic.test_cores import images, network
 
@@ -176,22 +176,6 @@ def test_thresholds_that_rise_do_so_on_the_chip() -> None:
 def plain(neuron: AdaptiveLIF) -> LIF:
     """Return the same neuron with a fixed threshold."""
     return LIF(decay=neuron.decay, v_th=neuron.v_th, reset=neuron.reset)
-
-
-def test_a_network_with_convolutions_is_refused() -> None:
-    """Its dense layers alone would be another network."""
-    trained = Convolutional(
-        (1, 28, 28),
-        [Convolution(channels=4, pooled=True)],
-        [Dense(size=10)],
-        neuron=LIF(decay=0.4, v_th=0.35),
-        rule=None,
-        readout=Rate(),
-        steps=4,
-        generator=torch.Generator().manual_seed(0),
-    )
-    with pytest.raises(ValueError, match=r"Convolutional cannot be quantised: .*convolutions have"):
-        quantize(trained)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", range(3))

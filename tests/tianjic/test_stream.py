@@ -12,7 +12,8 @@ from hybrid.model.streams import run_stream
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Limits, run
 from hybrid.tianjic.fixed import Overflows
-from hybrid.tianjic.quantize import HOSTED, ChipNetwork, quantize
+from hybrid.tianjic.layer import HOSTED
+from hybrid.tianjic.quantize import ChipNetwork, quantize
 from hybrid.tianjic.stream import HostTrace, answer_stream, rewriting
 from tests.tianjic.test_cores import images, network
 

@@ -42,7 +42,7 @@ def on_broken_chips(
 
     def right(own: Mapping, defects: Defects) -> float:
         ran = Machine(own, chip.layers, defects).run(inputs)
-        outcome = Outcome(ran.potentials, ran.counts, len(images), len(inputs), {}, {})
+        outcome = Outcome(ran.potentials, ran.counts, len(images), len(inputs), {}, {}, ran.trail)
         return round(float((chip.answers(outcome) == labels).float().mean()), 5)
 
     def around(kind: Defect, level: float) -> float | None:

@@ -18,7 +18,7 @@ from hybrid.runs.store import Json
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.few_shot import ChipFewShot, host_work, quantize_few_shot
 from hybrid.tianjic.fixed import Overflows
-from hybrid.tianjic.quantize import Options
+from hybrid.tianjic.layer import Options
 
 _CPU = torch.device("cpu")
 _CALIBRATED = 300  # training drawings that ranges are taken from

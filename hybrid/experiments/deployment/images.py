@@ -44,14 +44,8 @@ from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Limits, Local, dendrite, run
 from hybrid.tianjic.fixed import Overflows, scale_of, signed_range
 from hybrid.tianjic.homeostasis import adjusted, axons, upkeep, weights
-from hybrid.tianjic.quantize import (
-    DEFAULT,
-    HOSTED,
-    ChipNetwork,
-    Options,
-    largest_trace,
-    quantize,
-)
+from hybrid.tianjic.layer import DEFAULT, HOSTED, Options, largest_trace
+from hybrid.tianjic.quantize import ChipNetwork, quantize
 
 _AT_ONCE = 500  # images
 _CALIBRATED = 300

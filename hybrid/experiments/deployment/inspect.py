@@ -1,5 +1,6 @@
 """One kept network on the chip, in words or numbers: `hybrid tianjic NETWORK`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,15 @@ from hybrid.learning.bilevel import Bilevel
 from hybrid.learning.correction import Rates
 from hybrid.learning.episodic import Objective
 from hybrid.learning.schedule import Schedule
-from hybrid.model.coding import Rate
+from hybrid.model.coding import Rank, Rate
+from hybrid.model.networks import FullyConnected
 from hybrid.runs.seeds import torch_stream
 from hybrid.runs.store import Json, read_record
 from hybrid.tianjic.chip import Chip, in_use, tianjic
 from hybrid.tianjic.cores import Limits, Local, run
 from hybrid.tianjic.cost import HEADER
-from hybrid.tianjic.quantize import ChipNetwork, Options, quantize
+from hybrid.tianjic.layer import Options
+from hybrid.tianjic.quantize import ChipNetwork, quantize
 
 # What the settings of a deployable network are made of.
 KINDS: dict[str, type] = {
@@ -138,11 +141,12 @@ def _of_any(checkpoint: Path, tested: int, steps: int | None) -> Json:
 @torch.no_grad()
 def _of_ones_own(name: str, network: Any) -> Json:
     """Return what a network takes on inputs that are made up, and how often it answers alike."""
-    whole = quantize(network)
+    whole, source = quantize(network), torch_stream(0, "made-up inputs")
     chips: dict[str, tuple[ChipNetwork, Local]] = {"chip, frozen": (whole.frozen(), "off")}
-    source = torch_stream(0, "made-up inputs")
-    x = torch.rand(_INPUTS, network.layers[0].in_features, generator=source)
-    if plastic_layers(network):
+    x = torch.rand(_INPUTS, len(whole.layers[0].weight), generator=source)
+    if isinstance(network.readout, Rank):  # a chip asks each sample on its own
+        network.readout = replace(network.readout, fraction=None)
+    if plastic_layers(network) and isinstance(network, FullyConnected):
         chips["chip, own trace"] = (quantize(network, Options(carried="separate"), x), "history")
     found: Json = {"name": name, "steps": network.steps, "accuracy": {}}
     found |= {"rates": {}, "shapes": {}, "overflows": {}, "agreement": {}}

@@ -9,7 +9,8 @@ from hybrid.model.networks import FullyConnected
 from hybrid.runs.store import Json
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Limits
-from hybrid.tianjic.quantize import HOSTED, quantize
+from hybrid.tianjic.layer import HOSTED
+from hybrid.tianjic.quantize import quantize
 from hybrid.tianjic.stream import answer_stream, rewriting
 
 
