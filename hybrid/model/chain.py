@@ -61,25 +61,29 @@ def chain_of(network: HybridNetwork, *, frozen: bool) -> tuple[Stage, ...]:
                 f"{name}: its trace learns while it answers, by {layer.rule}; say frozen=True to "
                 "keep it as it is stored, as part of the weights"
             )
-        if layer.rule is not None and layer.lifetime == "call":
-            raise ValueError(
-                f"{name}: its traces live for one call, so none is stored that could be frozen; "
-                "weights alone are another network, of rule=None"
-            )
         constants = tensor_constants(layer.neuron).items()  # within their bounds already
         neuron = with_constants(layer.neuron, {key: value.detach() for key, value in constants}, ())
         dense = network._dense[number] if isinstance(network, Convolutional) else None
-        stages.append(Stage(name, _linear(layer), neuron, dense is None or dense.faded))
+        stages.append(Stage(name, folded(layer, name), neuron, dense is None or dense.faded))
     return tuple(stages)
 
 
 @torch.no_grad()
-def _linear(layer: HybridLinear) -> nn.Linear:
-    """Return a layer's connections: its weights, and on top of them the trace that it keeps."""
+def folded(layer: HybridLinear, name: str) -> nn.Linear:
+    """Return a layer's connections: its weights, and on top of them the trace that it keeps.
+
+    Raises:
+        ValueError: if it has a rule, but keeps no trace.
+    """
+    if layer.rule is not None and layer.lifetime == "call":
+        raise ValueError(
+            f"{name}: its traces live for one call, so none is stored that could be frozen; "
+            "weights alone are another network, of rule=None"
+        )
     synapse, trace = layer.synapse(), layer.stored().trace
     weight, bias = global_weight(synapse), synapse.bias
     weight = weight if trace is None else hybrid_weight(weight, trace, synapse)
-    made = skip_init(nn.Linear, layer.in_features, layer.out_features, bias is not None)
+    made = skip_init(nn.Linear, *weight.mT.shape, bias is not None)
     made.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
         made.bias = nn.Parameter(bias.detach().clone())

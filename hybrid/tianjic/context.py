@@ -68,7 +68,9 @@ def quantize_context(
         [None for _ in network.weights] if masks is None else [dense_mask(m) for m in masks]
     )
     readout = LastMembrane()
-    hidden = integer_network(network, options, readout, graded=True, masks=dense, images=images)
+    hidden = integer_network(
+        *(network.layers, network.gain, options, readout), graded=True, masks=dense, images=images
+    )
     potentials = run(hidden.layers, hidden.encode(images)).potentials.abs().flatten()
     peak = int(potentials.kthvalue(math.ceil(options.kept * len(potentials))).values)
     weight = network.readout_weight.T

@@ -38,6 +38,13 @@ class Carried(NamedTuple):
         return (x.double() * self.gains[step]).round().long()
 
 
+class Recurrent(NamedTuple):
+    """Synapses from a layer's own neurons, which bring the spikes of the step before."""
+
+    weight: Tensor  # [out, out], 8 bits, of the scale of the layer's own
+    peak: int  # what a spike comes in as
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpikingLayer:
     """A layer of spiking neurons in whole numbers, a synapse for each input and output."""
@@ -51,6 +58,7 @@ class SpikingLayer:
     payload: tuple[int, ...] | None = None  # what spikes carry, by step; None for bare ones
     local: LocalModule | None = None
     carried: Carried | None = None  # the trace left by training
+    recurrent: Recurrent | None = None
     host: HostRule | None = None  # what a host needs to rewrite its synapses
     convolution: ConvolutionShape | None = None  # whose unfolded synapses the weights are
 
@@ -191,12 +199,15 @@ def window(
         teacher: currents [T, N, out] added to those of the synapses.
     """
     state = layer.soma.at_rest(signals.shape[1], layer.weight.shape[1], signals.device)
-    steps = []
+    steps: list[SomaStep] = []
     for t, x in enumerate(signals):
         current = current_of(layer, x, trace, limits, overflows)
         if layer.carried is not None:
             faded = layer.carried.faded(x, t)
             current = current + dendrite(faded, layer.carried.weight, limits, overflows, layer.name)
+        if layer.recurrent is not None and steps:
+            own = layer.recurrent.peak * steps[-1].z
+            current = current + dendrite(own, layer.recurrent.weight, limits, overflows, layer.name)
         for added in (layer.offsets, teacher):
             if added is not None:
                 current = current + added[t]

@@ -30,6 +30,7 @@ Simulator or chip?            a simulator; nothing was measured on a chip
 Energy or operation counts?   both: bounds of energy, and the operations they start from
 Latency in seconds or steps?  phases that hold the busiest core and link, and their seconds"""
 _SEED = 0
+_RECURRENT = 2  # phases from spikes to the potentials they act on: weighed, added
 # Constants that energy depends on while time stays.
 _ENERGIES = (
     *("gating", "idle_share", "static_share", "packet_energy", "update_energy", "border_energy"),
@@ -183,6 +184,7 @@ def timing(mapping: Mapping, steps: int, phase: float) -> Timing:
     passes = max(core.passes for core in mapping.cores)
     folds = max(core.folds for core in mapping.cores)
     loops = [shape.local.phases_per_step for shape in mapping.shapes if shape.local is not None]
+    loops += [_RECURRENT for shape in mapping.shapes if shape.recurrent]
     depth = sum(_depth(mapping, shape) for shape in mapping.shapes) + folds - 1
     return Timing(depth, max([passes, *loops]), steps, phase)
 
@@ -216,6 +218,11 @@ def operations(mapping: Mapping, rates: Rates, steps: int) -> Operations:
         effective = steps * met * active * shape.density
         macs += effective if shape.graded else 0.0
         acs += 0.0 if shape.graded else effective
+        if shape.recurrent:
+            back = steps * shape.outputs**2
+            own = back * float(leaving(mapping, rates)[shape.name].mean())
+            macs, acs = (macs + own, acs) if shape.graded else (macs, acs + own)
+            dense += back
         macs += active * carried + _local_macs(shape, active, steps)
         dense += times * met
         dense += carried + _local_macs(shape, 1.0, steps)
@@ -311,6 +318,9 @@ def core_events(mapping: Mapping, rates: Rates) -> NDArray[np.float64]:
     """
 
     def met(core: Core) -> float:
+        if core.role == "recurrent":
+            own = leaving(mapping, rates)[core.layer]
+            return float(own[core.axons].mean()) * core.operations
         if not core.weights or core.role == "coincidences":
             return 0.0
         return float(rates[core.layer][core.axons].mean()) * core.operations * core.passes

@@ -26,11 +26,16 @@ from hybrid.tianjic.mapping import Mapping
 from hybrid.tianjic.mesh import Link, tree
 from hybrid.tianjic.primitives import rectify, weigh
 from hybrid.tianjic.routing import Multicast, multicasts
-from hybrid.tianjic.rules import Core, Numbers
+from hybrid.tianjic.rules import Core, Numbers, Role
 from hybrid.tianjic.shapes import ConvolutionShape, Shape
 from hybrid.tianjic.soma import SomaState
 
 Layer = SpikingLayer | ChipConvolution
+# In which the cores of a layer work.
+_ORDER: tuple[Role, ...] = (
+    *("synapses", "carried", "recurrent", "coincidences", "scores", "products"),
+    *("sums", "copies"),
+)
 
 
 class Happened(NamedTuple):
@@ -189,6 +194,9 @@ class Machine:
         if core.role == "carried":
             assert layer.carried is not None
             return layer.carried.weight[rows][:, columns]
+        if core.role == "recurrent":
+            assert layer.recurrent is not None
+            return layer.recurrent.weight[rows][:, columns]
         if core.role == "coincidences":
             assert layer.local is not None
             static = layer.local.weights
@@ -241,7 +249,7 @@ class Machine:
         self._samples, layer, shape = samples, self.layers[name], self.shapes[name]
         roles = self.mapping.roles(name)
         result = [torch.zeros(samples, shape.outputs, dtype=torch.int64) for _ in range(2)]
-        for role in ("synapses", "carried", "coincidences", "scores", "products", "sums", "copies"):
+        for role in _ORDER:
             for number in roles[role]:
                 core = self.mapping.cores[number]
                 if isinstance(layer, ChipConvolution):
@@ -256,8 +264,8 @@ class Machine:
                         whole[:, torch.from_numpy(core.neurons)] = part
         for cores in roles.values():
             for number in cores:
-                # Potentials of this step are for the next one: products keep them.
-                if self.mapping.cores[number].role != "products":
+                # Potentials and spikes of this step are for the next one.
+                if self.mapping.cores[number].role not in ("products", "recurrent"):
                     self.states[number].inbox.clear()
         for number in roles["products"]:
             self._remember(number, layer)
@@ -286,9 +294,14 @@ class Machine:
     ) -> tuple[Tensor, Tensor]:
         """Return the potentials of a core, if it has any, and what it sends [N, neurons]."""
         state, weights = self.states[number], self.weights[number]
-        if core.role in ("synapses", "carried", "coincidences"):
+        if core.role in ("synapses", "carried", "recurrent", "coincidences"):
             x = self._received(number, core.axons, list(state.inbox))
-            x = x * (1 if layer.payload is None else layer.payload[step])
+            if core.role == "recurrent":
+                assert layer.recurrent is not None
+                x = x * layer.recurrent.peak
+                state.inbox.clear()
+            else:
+                x = x * (1 if layer.payload is None else layer.payload[step])
             if core.role == "coincidences":
                 sums = self._coincide(number, core, layer, x)
                 return sums, sums
@@ -396,6 +409,8 @@ def _check(shape: Shape, layer: Layer) -> None:
     said = None if shape.local is None else replace(shape.local, filled=False)
     if own != said or (layer.carried is not None) != shape.carried:
         raise ValueError(f"{wrong}: its local module, or the trace that it carries")
+    if (layer.recurrent is not None) != shape.recurrent:
+        raise ValueError(f"{wrong}: its recurrent synapses")
     if layer.offsets is not None or layer.soma.noise:
         raise ValueError(f"layer {shape.name!r}: cores are given no offsets, no noise")
 

@@ -1,6 +1,6 @@
 """From a trained network to whole numbers, layer by layer: see `layer` for how."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybrid.model.chain import Stage, chain_of
+from hybrid.model.chain import Stage, chain_of, folded
 from hybrid.model.coding import LastMembrane, Rank, Rate, ReadOut
 from hybrid.model.convolutional import Convolutional
+from hybrid.model.drive import drive_decay
 from hybrid.model.layers import HybridLinear
-from hybrid.model.networks import ContextGated, FullyConnected
-from hybrid.model.neurons import NeuronState
-from hybrid.tianjic.cores import Outcome, SpikingLayer, spikes_of
+from hybrid.model.networks import FullyConnected
+from hybrid.model.neurons import Neuron, NeuronState
+from hybrid.model.recurrent import HybridRecurrent
+from hybrid.tianjic.cores import Outcome, Recurrent, SpikingLayer, spikes_of
 from hybrid.tianjic.fixed import PEAK, quantized
 from hybrid.tianjic.layer import DEFAULT, Options, integer_layer
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, Shape
@@ -30,6 +32,9 @@ class ChipNetwork:
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Return images [N, in] from 0 to 1 as T inputs; `run` cuts what 8 bits do not hold.
+
+        Args:
+            images: shown in all steps; or one for each step [T, N, in].
 
         Raises:
             ValueError: if a pixel is NaN or infinite.
@@ -71,6 +76,7 @@ def _shape(layer: SpikingLayer, *, first: bool) -> Shape:
         graded=graded,
         local=None if layer.local is None else layer.local.shape,
         carried=layer.carried is not None,
+        recurrent=layer.recurrent is not None,
     )
 
 
@@ -109,15 +115,15 @@ def quantize(
         )
     if network.encode is not None:
         raise ValueError("a network that encodes its inputs: give the chip what comes out of it")
-    if not isinstance(network.readout, Rate | LastMembrane | Rank):
-        raise ValueError(f"{type(network.readout).__name__} is no read-out of the chip")
+    _check_readout(network.readout)
     if isinstance(network, Convolutional):
         return _convolutional(network, options)
-    return integer_network(network, options, network.readout, images=images)
+    return integer_network(network.layers, network.gain, options, network.readout, images=images)
 
 
 def integer_network(
-    network: FullyConnected | ContextGated,
+    modules: Iterable[nn.Module],
+    gain: tuple[float, ...],
     options: Options,
     readout: ReadOut,
     *,
@@ -125,37 +131,109 @@ def integer_network(
     masks: Sequence[Tensor | None] | None = None,
     images: Tensor | None = None,
 ) -> ChipNetwork:
-    """Return the spiking layers of a network in whole numbers.
+    """Return spiking layers, one after the other, in whole numbers.
 
     Args:
-        network: has layers, and a gain by which its drive fades.
+        modules: layers: `HybridLinear` or `HybridRecurrent`.
+        gain: by which their drive fades [T].
         options, images: see `quantize`.
         readout: of the answer.
         graded, masks: of each layer, see `integer_layer`; None for what `quantize` does.
     """
-    gain = network.gain
     graded = len(set(gain)) > 1 if graded is None else graded
-    masks = masks or [None] * len(network.layers)
+    trained = list(modules)
+    masks = masks or [None] * len(trained)
     layers: list[SpikingLayer] = []
     if images is not None and not len(images):
         raise ValueError("images: give at least one, or None")
     signals = None if images is None else torch.stack(encoded(images, gain)).clamp(-PEAK, PEAK)
-    for number, (module, mask) in enumerate(zip(network.layers, masks, strict=True)):
-        layers.append(
-            integer_layer(module, number, gain, options, graded=graded, mask=mask, signals=signals)
-        )
+    for number, (module, mask) in enumerate(zip(trained, masks, strict=True)):
+        if isinstance(module, HybridRecurrent):
+            layer = _recurrent(module, number, gain, options, graded=graded)
+        else:
+            layer = integer_layer(
+                module, number, gain, options, graded=graded, mask=mask, signals=signals
+            )
+        layers.append(layer)
         if signals is not None:
-            signals = spikes_of(layers[-1], signals)
+            signals = spikes_of(layer, signals)
     return ChipNetwork(layers=tuple(layers), gain=gain, readout=readout)
 
 
-def encoded(images: Tensor, gain: Sequence[float]) -> list[Tensor]:
-    """Return images [N, in] from 0 to 1 as T whole numbers; more than 8 bits are not yet cut.
+@torch.no_grad()
+def quantize_layers(
+    layers: Iterable[nn.Module],
+    *,
+    steps: int,
+    readout: ReadOut,
+    tau: float | None = None,
+    options: Options = DEFAULT,
+    images: Tensor | None = None,
+) -> ChipNetwork:
+    """Return layers of a module of one's own, one after the other, in whole numbers.
+
+    Args:
+        layers: trained `HybridLinear` or `HybridRecurrent`; the latter run without local modules.
+        steps: T.
+        readout: of the answer: `Rate`, `LastMembrane` or `Rank`.
+        tau: by which drives fade; None if they do not.
+        options, images: see `quantize`.
 
     Raises:
-        ValueError: if a pixel is NaN or infinite.
+        ValueError: see `quantize`.
     """
-    return [quantized(images * g, 1.0 / PEAK, 32) for g in gain]
+    _check_readout(readout)
+    return integer_network(layers, drive_decay(steps, tau), options, readout, images=images)
+
+
+def _check_readout(readout: ReadOut) -> None:
+    if not isinstance(readout, Rate | LastMembrane | Rank):
+        raise ValueError(f"{type(readout).__name__} is no read-out of the chip")
+
+
+def _recurrent(
+    module: HybridRecurrent,
+    number: int,
+    gain: tuple[float, ...],
+    options: Options,
+    *,
+    graded: bool,
+) -> SpikingLayer:
+    """Return a recurrent layer in whole numbers, its trace part of the weights."""
+    if options.carried != "folded":
+        raise ValueError(
+            f"carried = {options.carried!r}: recurrent layers run with their traces folded into "
+            "the weights"
+        )
+    linear, outside = folded(module, f"layer {number + 1}"), module.in_features
+    plain = _plain(linear.weight.T, linear.bias, module.neuron)
+    layer = integer_layer(plain, number, gain, options, graded=graded)
+    own = Recurrent(layer.weight[outside:], 1 if number and layer.payload is None else PEAK)
+    return replace(layer, weight=layer.weight[:outside], recurrent=own)
+
+
+def _plain(weight: Tensor, bias: Tensor | None, neuron: Neuron) -> HybridLinear:
+    """Return a layer without a rule, with weights [in, out] and biases [out]."""
+    made = HybridLinear(*weight.shape, neuron=neuron, rule=None)
+    made.weight = nn.Parameter(weight.T)
+    made.bias = nn.Parameter(weight.new_zeros(weight.shape[1]) if bias is None else bias)
+    return made
+
+
+def encoded(images: Tensor, gain: Sequence[float]) -> list[Tensor]:
+    """Return images from 0 to 1 as T whole numbers [N, in]; more than 8 bits are not yet cut.
+
+    Args:
+        images: [N, in], shown in all steps; or one for each step [T, N, in].
+        gain: by which they fade [T].
+
+    Raises:
+        ValueError: if a pixel is NaN or infinite, or the steps are not T.
+    """
+    if images.ndim == 3 and len(images) != len(gain):
+        raise ValueError(f"{len(images)} images for {len(gain)} steps: give one for each")
+    shown = images if images.ndim == 3 else images.expand(len(gain), *images.shape)
+    return [quantized(x * g, 1.0 / PEAK, 32) for x, g in zip(shown, gain, strict=True)]
 
 
 def _convolutional(network: Convolutional, options: Options) -> ChipNetwork:
@@ -172,9 +250,8 @@ def _convolutional(network: Convolutional, options: Options) -> ChipNetwork:
     layers: list[SpikingLayer] = []
     image, pooled = network.image, 1
     for number, stage in enumerate(chain_of(network, frozen=True)):
-        matrix, bias, shape = _unfolded(stage, image, pooled)
-        plain = HybridLinear(*matrix.shape, neuron=stage.neuron, rule=None)
-        plain.weight, plain.bias = nn.Parameter(matrix.T), nn.Parameter(bias)
+        weight, bias, shape = _unfolded(stage, image, pooled)
+        plain = _plain(weight, bias, stage.neuron)
         gain = network.gain if stage.faded else (1.0,) * network.steps
         graded = len(set(gain)) > 1
         layer = integer_layer(plain, number, gain, options, graded=graded)

@@ -185,16 +185,21 @@ def somas(layer: Roles) -> list[int]:
 
 
 def _receivers(mapping: Mapping, layer: Roles) -> list[int]:
-    """Return the cores that take a layer's inputs: all that have weights."""
-    return sorted(i for cores in layer.values() for i in cores if mapping.cores[i].weights)
+    """Return the cores that take a layer's inputs: those with weights, but recurrent ones."""
+    taking = (cores for role, cores in layer.items() if role != "recurrent")
+    return sorted(i for cores in taking for i in cores if mapping.cores[i].weights)
 
 
 def _within(mapping: Mapping, layer: Roles) -> list[Flow]:
     """Return flows inside a layer: partial sums, and those of its local module."""
     cores, wide = mapping.cores, mapping.chip.partial_sum_bits
     adding = [*layer["sums"], *layer["copies"]]
-    matrices = sorted([*layer["synapses"], *layer["carried"]])
+    matrices = sorted([*layer["synapses"], *layer["carried"], *layer["recurrent"]])
     result = _meet(mapping, matrices, adding, wide)
+    for i, j in product(somas(layer), layer["recurrent"]):
+        shared = np.intersect1d(cores[i].neurons, cores[j].axons)
+        if len(shared):
+            result.append(Flow(i, j, shared, cores[i].layer))
     for target in layer["scores"]:
         lag = [i for i in layer["coincidences"] if cores[i].lag == cores[target].lag]
         result += _meet(mapping, lag, [target], wide)

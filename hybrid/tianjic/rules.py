@@ -16,6 +16,7 @@ Numbers = NDArray[np.int64]
 Role = Literal[
     "synapses",  # weights, and a soma unless sums have it
     "carried",  # weights that training's trace became
+    "recurrent",  # weights of the layer's own spikes of the step before
     "sums",  # adds what a neuron's potential is made of; soma
     "copies",  # the same somas once more, which send potentials
     "coincidences",  # products of an input now and then, weighted
@@ -42,7 +43,8 @@ class Core(NamedTuple):
 
     layer: str
     role: Role
-    axons: Numbers  # which inputs of the layer come in; of sums all, of products lags
+    axons: Numbers  # which inputs of the layer come in; its outputs if recurrent; of sums all, of
+    # products lags
     neurons: Numbers  # which outputs of the layer go out; of scores for all neurons: lags
     primitives: tuple[str, ...]  # what it does in each phase of a step, one after the other
     operations: int  # of one phase, at most: synapses met, sums added

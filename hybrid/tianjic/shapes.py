@@ -62,6 +62,7 @@ class DenseShape:
         graded: whether inputs are numbers of 8 bits (ANN mode) and not spikes.
         local: its local module, or None.
         carried: whether a second matrix holds the trace that training has left.
+        recurrent: whether neurons also take each other's spikes of the step before.
         density: share of the weights that are not zero.
         once: whether it is asked after the last step alone: its rates are those of one step in T.
     """
@@ -72,6 +73,7 @@ class DenseShape:
     graded: bool = False
     local: LocalShape | None = None
     carried: bool = False
+    recurrent: bool = False
     density: float = 1.0
     once: bool = False
 
@@ -122,6 +124,7 @@ class ConvolutionShape:
     # What only a dense layer can have: no fields, as no convolution chooses them.
     local: ClassVar[None] = None
     carried: ClassVar[bool] = False
+    recurrent: ClassVar[bool] = False
     density: ClassVar[float] = 1.0
     once: ClassVar[bool] = False
 

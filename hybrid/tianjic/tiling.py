@@ -40,7 +40,7 @@ def dense_cores(shape: DenseShape, rules: Rules) -> list[Core]:
         return Core(shape.name, role, a, n, (work,), met, met, _whole(held), len(a), len(n))
 
     tall = shape.inputs > rules.chip.fan_in
-    divided = tall or shape.carried or local is not None
+    divided = tall or shape.carried or shape.recurrent or local is not None
     rows, columns = rules.cuts(
         shape.inputs,
         shape.outputs,
@@ -52,7 +52,14 @@ def dense_cores(shape: DenseShape, rules: Rules) -> list[Core]:
         return cores
     if shape.carried:
         cores += [matrix("carried", a, n, soma=False) for a, n in product(rows, columns)]
-    terms = len(rows) * (1 + shape.carried) + (local is not None)  # of a potential
+    back: list[Numbers] = []
+    if shape.recurrent:
+        back, wide = rules.cuts(
+            shape.outputs, shape.outputs, lambda a, n: matrix("recurrent", a, n, soma=False)
+        )
+        cores += [matrix("recurrent", a, n, soma=False) for a, n in product(back, wide)]
+    # Of a potential.
+    terms = len(rows) * (1 + shape.carried) + len(back) + (local is not None)
     cores += _sums(shape, "sums", terms, rules)
     if local is None:
         return cores

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hybrid.model.coding import LastMembrane, ReadOut
+from hybrid.model.coding import LastMembrane, Rate, ReadOut
 from hybrid.model.convolutional import Convolution, Convolutional, Dense
 from hybrid.model.layers import HybridLinear, InitialMeta
 from hybrid.model.networks import ContextGated, FullyConnected
 from hybrid.model.neurons import LIF, AdaptiveLIF
 from hybrid.model.plasticity import Hebbian
+from hybrid.model.recurrent import HybridRecurrent
 from hybrid.model.window.sparse import random_masks
 from hybrid.tianjic.chip import load_chip
 from hybrid.tianjic.context import quantize_context
@@ -28,7 +29,7 @@ from hybrid.tianjic.layer import Options
 from hybrid.tianjic.machine import Machine, run_mapped
 from hybrid.tianjic.mapping import map_network
 from hybrid.tianjic.placement import placed
-from hybrid.tianjic.quantize import ChipNetwork, quantize
+from hybrid.tianjic.quantize import ChipNetwork, quantize, quantize_layers
 from hybrid.tianjic.routing import traffic
 from hybrid.tianjic.rules import Memory
 from hybrid.tianjic.schedule import leaving
@@ -122,6 +123,40 @@ def test_spiking_convolutions(
     assert torch.equal(whole.potentials, found.potentials)
     assert torch.equal(whole.counts, found.counts)
     assert torch.equal(whole.trail, found.trail)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    sizes=st.tuples(st.integers(1, 300), st.integers(1, 400), st.integers(1, 40)),
+    fading=st.booleans(),
+    memory=st.sampled_from(["wide", "narrow"]),
+)
+def test_recurrent_layers(
+    seed: int, sizes: tuple[int, int, int], fading: bool, memory: Memory
+) -> None:
+    """Two of them under sequences: spikes come back a step later, by cores as in a loop."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = recurrent(sizes, generator)
+    chip = quantize_layers(layers, steps=5, readout=Rate(), tau=20.0 if fading else None)
+    inputs = [x.clamp(-128, 127) for x in chip.encode(torch.rand(5, 3, sizes[0]))]
+    mapping = map_network(chip.shapes(), CHIP, most_chips=4, memory=memory)
+    whole, found = run(chip.layers, inputs), run_mapped(mapping, chip.layers, inputs)
+    assert torch.equal(whole.trail, found.trail)
+    assert torch.equal(whole.counts, found.counts)
+
+
+def recurrent(sizes: tuple[int, ...], generator: torch.Generator) -> list[HybridRecurrent]:
+    made = []
+    for number, (a, b) in enumerate(pairwise(sizes)):
+        rule = Hebbian(trace_decay=0.9) if number == 0 else None
+        layer = HybridRecurrent(
+            a, b, neuron=LIF(decay=0.5, v_th=0.2), rule=rule, generator=generator
+        )
+        if rule is not None:
+            layer.trace = torch.randn(layer.trace.shape, generator=generator)
+        made.append(layer.requires_grad_(False))
+    return made
 
 
 def convolutional(
