@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 QUIETLY := --quiet --disable-pip-version-check -c requirements.lock
 # The extra `peers` and what it needs, but for torchvision and torchaudio.
-PEERS  := nirtorch snntorch norse spikingjelly loguru neurobench onnx onnx-ir onnxscript onnxruntime \
+PEERS  := nirtorch sanafe snntorch norse spikingjelly loguru neurobench onnx onnx-ir onnxscript onnxruntime \
 	ml-dtypes protobuf flatbuffers
 
 .DEFAULT_GOAL := help

@@ -152,6 +152,8 @@ class Machine:
         for number, cast in enumerate(self.casts):
             self.leaving.setdefault(cast.source, []).append(number)
         self.generator = torch.Generator().manual_seed(defects.seed)
+        # Where numbers of a sender belong in a core, and which of them: found once.
+        self._met: dict[tuple[int, int | None, int, bytes], tuple[Tensor, Tensor]] = {}
         loaded = (self._weights(core) for core in mapping.cores)
         self.weights = [
             None if weights is None else defects.written(weights, number)
@@ -232,16 +234,20 @@ class Machine:
         """Return numbers that some senders have sent to a core [N, wanted]; 0 where none came."""
         inbox, samples = self.states[number].inbox, self._samples
         found = torch.zeros(samples, len(wanted), dtype=torch.int64)
-        order = np.argsort(wanted)
+        asked = wanted.tobytes()
         for source in sources:
             if source not in inbox:
                 continue
             senders, values = inbox[source]
             if self.weights[number] is None:
                 self.happened.cores[number] += int((values != 0).sum())
-            shared = np.isin(senders, wanted)
-            places = order[np.searchsorted(wanted, senders[shared], sorter=order)]
-            found.index_add_(1, torch.from_numpy(places), values[:, torch.from_numpy(shared)])
+            key = number, source, len(senders), asked
+            if key not in self._met:
+                order, shared = np.argsort(wanted), np.isin(senders, wanted)
+                places = order[np.searchsorted(wanted, senders[shared], sorter=order)]
+                self._met[key] = torch.from_numpy(places), torch.from_numpy(shared)
+            into, taken = self._met[key]
+            found.index_add_(1, into, values[:, taken])
         return found
 
     def _layer(self, name: str, step: int, samples: int) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from hybrid.tianjic.chip import Chip
 from hybrid.tianjic.mapping import Mapping
-from hybrid.tianjic.mesh import Mesh
-from hybrid.tianjic.routing import Floats, Multicast, Numbers, Rates, streams
+from hybrid.tianjic.mesh import Drained, Mesh
+from hybrid.tianjic.routing import Floats, Multicast, Numbers, Rates, multicasts, streams
 from hybrid.tianjic.rules import busy_clocks
 
 _DRAWS = 5
@@ -62,15 +62,11 @@ def schedule(mapping: Mapping, rates: Rates) -> Schedule:
         rates: of each layer, how often its outputs are active in a step [outputs]; under "input",
             the same of what enters. Numbers are drawn as if they were independent.
     """
-    chip = mapping.chip
-    computed = np.array([busy_clocks(core, chip) for core in mapping.cores])
-    casts, made = streams(mapping, computed)
-    source = np.random.default_rng(_SEED)
+    chip, source = mapping.chip, np.random.default_rng(_SEED)
+    casts = multicasts(mapping)
     drawn = [[_drawn(cast, rates, chip, source) for cast in casts] for _ in range(_DRAWS)]
     everything = [_folded(cast, cast.packets(chip.packet_bytes)) for cast in casts]
-    mesh = Mesh.of(chip, mapping.chips)
-    drained = mesh.drain(made, np.array([everything, *drawn], np.int64))
-    computing = int(computed.max())
+    computing, drained = _drained(mapping, np.array([everything, *drawn], np.int64))
     return Schedule(
         chip,
         computing=computing,
@@ -78,6 +74,26 @@ def schedule(mapping: Mapping, rates: Rates) -> Schedule:
         worst=max(computing, int(drained.clocks[0])),
         busiest=max((int(load[0]) for load in drained.links.values()), default=0),
     )
+
+
+def arrivals(mapping: Mapping, packets: Numbers) -> Numbers:
+    """Return the clock of a phase at which the last packet arrives [phases].
+
+    Args:
+        mapping: cores and places, of which none is folded.
+        packets: that each multicast sends in a phase [phases, multicasts], in the order of
+            `routing.multicasts`: as `machine.Ran.steps` counts them for a sample, for example.
+    """
+    computing, drained = _drained(mapping, packets)
+    return np.maximum(drained.clocks, computing)
+
+
+def _drained(mapping: Mapping, packets: Numbers) -> tuple[int, Drained]:
+    """Return the clocks for which the busiest core computes, and what happens to packets."""
+    computed = np.array([busy_clocks(core, mapping.chip) for core in mapping.cores])
+    _, made = streams(mapping, computed)
+    drained = Mesh.of(mapping.chip, mapping.chips).drain(made, packets)
+    return int(computed.max()), drained
 
 
 def _drawn(cast: Multicast, rates: Rates, chip: Chip, source: np.random.Generator) -> int:

@@ -207,12 +207,13 @@ def compare_frames() -> list[dict]:
 def compare_chip(threads: int) -> list[dict]:
     """Time the simulated chip: synaptic events per second."""
     torch.set_num_threads(threads)
-    work = chip.work()
+    work = {f"simulated chip, 784-512-10, T=10: {n}": own for n, own in chip.work().items()}
+    work["SANA-FE's Loihi, 784-512-10: one after the other"] = chip.sana_fe()
     times = interleaved({name: call for name, (call, _) in work.items()}, 5)
     return [
         {
             "threads": threads,
-            "work": f"simulated chip, 784-512-10, T=10: {name}",
+            "work": name,
             "ms": round(times[name], 1),
             "events per s": round(count / times[name] * 1e3),
         }

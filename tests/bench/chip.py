@@ -1,6 +1,12 @@
-"""The simulated chip: 784-512-10 in whole numbers, samples together and one after the other."""
+"""The simulated chip: 784-512-10 in whole numbers, samples together and one after the other.
 
+Beside it SANA-FE, which simulates chips core by core and message by message: a network of the same
+sizes under as many input spikes, with its description of Loihi.
+"""
+
+import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 
@@ -17,6 +23,7 @@ from hybrid.tianjic.quantize import quantize
 SAMPLES = 500
 ALONE = 20
 DENSITY = 0.2
+_STEPS, _CALLS = 100, 20  # of SANA-FE, for which inputs are drawn
 FORMS: tuple[Local, ...] = ("off", "history")
 
 
@@ -63,6 +70,47 @@ def work() -> dict[str, tuple[Callable[[], object], float]]:
         found[f"{name}, one after the other"] = alone, events(small)
     assert not torch.equal(*potentials), "the history has an effect"
     return found
+
+
+def sana_fe() -> tuple[Callable[[], object], float]:
+    """Return what is timed of SANA-FE, 100 steps each time, and its synaptic events then.
+
+    Neurons have their own leak, and weights are drawn; spikes go on from call to call.
+    """
+    import sanafe
+
+    source = random.Random(0)
+    network, cores = sanafe.Network(), (chip := sanafe.load_loihi()).cores()
+    options = {
+        "model_attributes": {"threshold": 50.0, "leak_decay": 0.4},
+        "soma_hw_name": "loihi_lif",
+    }
+    sizes = 784, 512, 10
+    groups = [
+        network.create_neuron_group(str(size), size, **(options if number else {}))
+        for number, size in enumerate(sizes)
+    ]
+    for i, neuron in enumerate(groups[0].neurons):
+        spikes = [int(source.random() < DENSITY) for _ in range(_STEPS * _CALLS)]
+        soma = f"loihi_inputs[{i % 256}]"
+        neuron.set_attributes(soma_hw_name=soma, model_attributes={"spikes": spikes})
+    for before, after in pairwise(groups):
+        count = len(before) * len(after)
+        weights = [source.randint(-PEAK, PEAK) for _ in range(count)]
+        before.connect_neurons_dense(after, {"weight": weights})
+    for number, group in enumerate(groups):
+        for i, neuron in enumerate(group.neurons):
+            neuron.map_to_core(cores[4 * number + i // 256])
+    mapped = sanafe.SpikingChip(chip)
+    mapped.load(network)
+
+    def call() -> float:
+        done = mapped.sim(_STEPS, timing_model="simple", processing_threads=2)
+        return float(done["spikes"])
+
+    count = call()
+    assert count > 0.9 * _STEPS * DENSITY * 784 * 512
+    return call, count
 
 
 def events(outcome: Outcome) -> float:

@@ -16,12 +16,15 @@ from torch import Tensor
 
 from hybrid.runs.store import Json
 from hybrid.tianjic.chip import Chip, in_use, tianjic
-from hybrid.tianjic.cores import Outcome
+from hybrid.tianjic.cores import Local, Outcome
 from hybrid.tianjic.cost import Cost, as_text, cost, energy_range
 from hybrid.tianjic.cost import deciding as shares_of_spread
+from hybrid.tianjic.machine import Machine
 from hybrid.tianjic.mapping import Mapping, map_network
 from hybrid.tianjic.placement import placed
+from hybrid.tianjic.quantize import ChipNetwork
 from hybrid.tianjic.rules import Memory
+from hybrid.tianjic.schedule import arrivals
 from hybrid.tianjic.shapes import ConvolutionShape, DenseShape, LocalShape, Shape
 
 MOST_CHIPS = 8
@@ -70,6 +73,12 @@ def energies(result: Json, form: str) -> dict[str, tuple[float, float, float]]:
 def report(result: Json, form: str) -> str:
     """Return in words what a network takes."""
     text = as_text(spent(result, form), rates(result, form), energies(result, form))
+    if (real := result.get("last packets", {}).get(form)) is not None:
+        text = (
+            f"{text}\n    {real['images']} real images, one by one: the last packet of the busiest "
+            f"step arrives at {real['median']:,} (median), {real['95 %']:,} (95 %), "
+            f"{real['most']:,} (most)"
+        )
     if (shown := result.get("support")) is not None:
         text = f"{text}\n{_support(result, form, shown)}"
     kept = result.get("homeostatic")
@@ -140,6 +149,31 @@ def summary(result: Json, form: str) -> Json:
             for name, values in energies(result, form).items()
         },
         "did not fit": result["overflows"].get(form) or {},
+    }
+
+
+def last_packets(network: ChipNetwork, images: Tensor, *, local: Local) -> Json:
+    """Return when the last packet arrives in the busiest step of an image, in clocks of a phase.
+
+    Each image runs by cores and packets alone: what is active at the same time is no draw.
+
+    Args:
+        network: that runs.
+        images: some real ones [N, in], one after the other.
+        local: "off" for a network without local modules.
+    """
+    network = network.frozen() if local == "off" else network
+    mapped = placed(map_network(network.shapes(), tianjic(), most_chips=MOST_CHIPS))
+    machine = Machine(mapped, network.layers)
+    ran = (machine.run(network.encode(image.unsqueeze(0))) for image in images)
+    packets = np.array([[step.casts for step in one.steps] for one in ran])  # [N, T, multicasts]
+    clocks = arrivals(mapped, packets.reshape(-1, packets.shape[-1])).reshape(len(images), -1)
+    latest = clocks.max(1)
+    return {
+        "images": len(images),
+        "median": int(np.median(latest)),
+        "95 %": int(np.quantile(latest, 0.95)),
+        "most": int(latest.max()),
     }
 
 

@@ -21,7 +21,13 @@ from hybrid.experiments.core.samples import (
 from hybrid.experiments.core.splits import split_numbers
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.deployment.broken import on_broken_chips
-from hybrid.experiments.deployment.chip import count_lost, cpu_seconds, layer_rates, shapes_as_json
+from hybrid.experiments.deployment.chip import (
+    count_lost,
+    cpu_seconds,
+    last_packets,
+    layer_rates,
+    shapes_as_json,
+)
 from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.experiments.deployment.streams import on_stream
 from hybrid.experiments.fault_tolerance.run import faulty_images
@@ -49,6 +55,7 @@ from hybrid.tianjic.quantize import ChipNetwork, quantize
 
 _AT_ONCE = 500  # images
 _CALIBRATED = 300
+_ONE_BY_ONE = 10  # that cores and packets run
 _REWRITTEN_AT_ONCE = 20  # each has synapses of its own
 
 Form = Callable[[Tensor], Tensor]  # images [N, in] to answers [N]
@@ -93,7 +100,7 @@ def deploy_images(
         chips["chip, own trace"] = (own_trace, "history")
     lost: Json = {name: {} for name in chips}
     forms |= {name: _answer(*made, lost[name]) for name, made in chips.items()}
-    noted: Json = {"rates": {}, "shapes": {}, "cpu": {}}
+    noted: Json = {"rates": {}, "shapes": {}, "cpu": {}, "last packets": {}}
 
     def tested(form: Form, at_once: int) -> Json:
         return {n: [_right(form, x, labels, at_once) for x in levels] for n, levels in sets.items()}
@@ -125,6 +132,7 @@ def deploy_images(
         outcome = run(chip.layers, chip.encode(own.images[:_AT_ONCE]), local=local)
         noted["rates"][name] = layer_rates(outcome)
         noted["shapes"][name] = shapes_as_json(chip.shapes())
+        noted["last packets"][name] = last_packets(chip, own.images[:_ONE_BY_ONE], local=local)
         one = forms[name.replace("chip", "float")]
         noted["cpu"][name] = cpu_seconds(partial(one, own.images[:1]))
     return {
