@@ -14,9 +14,16 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
 from hybrid.experiments.deployment import chip
 from hybrid.experiments.deployment.broken import AROUND, AVOIDABLE, PLAIN
-from hybrid.experiments.deployment.claims import forms_in, histories, on_chip, parts_in
+from hybrid.experiments.deployment.claims import (
+    forms_in,
+    histories,
+    lost_on_broken,
+    on_chip,
+    parts_in,
+)
 from hybrid.experiments.deployment.settings import Defect
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
+from hybrid.report.estimate import Estimate
 from hybrid.report.figures import BLUE, COLOURS, FAINT, GREY, ORANGE, SKY, canvas
 from hybrid.report.panels import SMALL, Bar, Dot, Line, absent, bars, chip_map, dots, lines
 from hybrid.runs.store import Json
@@ -28,12 +35,12 @@ from hybrid.tianjic.shapes import DenseShape
 
 _ACCURACY = "accuracy (%)"
 _ENERGY = "µJ per inference"
-# Each kind of defect: its axis, and its title.
-_KINDS: dict[Defect, tuple[str, str]] = {
-    "dead cores": ("dead cores, of 156", "Cores that send nothing"),
-    "stuck bits": ("share of the bits", "Bits of weights stuck at a value"),
-    "flipped bits": ("share of the bits", "Bits of weights flipped after loading"),
-    "lost packets": ("share of the numbers sent", "Numbers lost between cores"),
+# Each kind of defect: its axis, the beginning of its title, and the level that this tells of.
+_KINDS: dict[Defect, tuple[str, str, float]] = {
+    "dead cores": ("dead cores, of 156", "20 cores dead", 20.0),
+    "stuck bits": ("share of the bits of weights", "1 % of bits stuck", 0.01),
+    "flipped bits": ("share of the bits of weights", "1 % of bits flipped", 0.01),
+    "lost packets": ("share of the numbers sent", "10 % of packets lost", 0.1),
 }
 _MODELS = {
     "busy": ("v", "at most: full load, all the time"),
@@ -62,7 +69,7 @@ def draw(records: Records[Any, Any], label: str) -> Figure:
     _energies(axes["d"], {name: chip.energies(*asked) for name, asked in networks.items()}, counted)
     _bits(axes["e"], own, methods)
     if result.get("histories"):
-        title = f"Forms of {method}'s local module"
+        title = _kept(select(own, method=method), method)
         _forms(axes["f"], select(own, method=method), result, form, title)
     else:
         absent(axes["f"], "no network with traces in this profile")
@@ -103,13 +110,58 @@ def draw_broken(records: Records[Any, Any], label: str) -> Figure:
             xlabel=words[0],
             ylabel=_ACCURACY,
             ylim=(0, 100),
-            title=words[1],
+            title=f"{words[1]}: {_beside_gp(own, kind, words[2])}",
         )
         if kind != "dead cores":
             axes[place].set_xscale("symlog", linthresh=_least(own, kind), linscale=0.5)
             axes[place].set_xlim(left=0.0)
         axes[place].axhline(10, color=FAINT, linewidth=0.8, zorder=0)
     return figure
+
+
+def draw_streams(records: Records[Any, Any], labels: Sequence[str]) -> Figure:
+    """Draw accuracy of HP under faults, its trace kept by a host while images come one by one."""
+    figure, axes = canvas(["abcd"[2 * i : 2 * i + 2] for i in range(len(labels))], height=62)
+    letters = iter("abcd")
+    for label in labels:
+        own = select(records.frame, label=label, method="HP")
+        for fault in parts_in(own):
+            tried, curves = select(own, condition=fault), []
+            for form, (name, colour, style) in _STREAMS.items():
+                found = select(tried, protocol=form)
+                if not found.empty:
+                    look = {"linestyle": style, "marker": "o" if style == "-" else ""}
+                    curves.append(Line(name, levels(found), samples(found), colour, look))
+            ends = [
+                samples(tried, protocol=form)[:, 1:].mean(1)
+                for form in ("chip, stream", "chip, frozen")
+            ]
+            gained = Estimate.of(ends[0] - ends[1])
+            lines(
+                axes[next(letters)],
+                curves,
+                legend={"loc": "lower left"},
+                xlabel=f"{fault}, level",
+                ylabel=_ACCURACY,
+                ylim=(0, 100),
+                title=f"{label.removesuffix('-stream')}: the stream gains {gained:+.1f}",
+            )
+    return figure
+
+
+# Forms of a stream: name, colour, style.
+_STREAMS = {
+    "float, stream": ("floating point", BLUE, ":"),
+    "chip, stream": ("chip, rewritten after each image", BLUE, "-"),
+    "chip, stream by 100": ("after 100 images", ORANGE, "--"),
+    "chip, frozen": ("never (frozen)", GREY, "-"),
+}
+
+
+def _beside_gp(own: pd.DataFrame, kind: str, level: float) -> str:
+    """Return in words what HP loses beside GP at one level of a defect."""
+    hp, gp = (lost_on_broken(own, method, kind, level) for method in ("HP", "GP"))
+    return f"HP loses {Estimate.of(hp - gp):+.1f} more"
 
 
 def _least(own: pd.DataFrame, kind: str) -> float:
@@ -179,12 +231,13 @@ def _differences(axes: Axes, own: pd.DataFrame, methods: Sequence[str]) -> None:
                 ticks[f"{name}\n{part}"] = place
                 difference = (chips - plain).mean(1)
                 marks.append(Dot.with_interval(place, difference, COLOURS[method]))
+    most = max([0.0, *(-mark.value for mark in marks)])
     dots(
         axes,
         marks,
         horizontal=True,
         xlabel="chip minus floating point (points), mean over levels",
-        title="What whole numbers cost",
+        title=f"Whole numbers cost {most:.1f} points at most",
     )
     axes.axvline(0.0, color=FAINT, linewidth=0.8, zorder=0)
     axes.set_yticks(list(ticks.values()), list(ticks))
@@ -194,17 +247,18 @@ def _differences(axes: Axes, own: pd.DataFrame, methods: Sequence[str]) -> None:
 
 def _phases(axes: Axes, networks: dict[str, tuple[Json, str]]) -> None:
     """Draw how long the busiest phase takes: to compute, and until the last packet arrives."""
-    drawn, length = [], 0
+    drawn, length, longest = [], 0, 1.0
     for place, (result, form) in enumerate(networks.values()):
         plan = chip.spent(result, form).schedule
-        length = plan.chip.phase_clocks
+        length, longest = plan.chip.phase_clocks, max(longest, plan.stretch)
         shown = "_" if place else ""
         clocks = (plan.computing, BLUE, "busiest core"), (plan.worst, ORANGE, "last packet")
         for column, (value, colour, name) in enumerate(clocks):
             at = place + 0.4 * column - 0.2
             drawn.append(Bar(at, float(value), colour, 0.38, shown or name))
     ticks = {name: float(place) for place, name in enumerate(networks)}
-    words: dict[str, Any] = {"title": "The busiest phase", "ylabel": "clocks"}
+    title = "All work fits a phase" if longest == 1.0 else f"Phases stretch {longest:.2f} times"
+    words: dict[str, Any] = {"title": title, "ylabel": "clocks of the busiest phase"}
     bars(axes, drawn, legend={"loc": "upper right", "ncols": 2}, ticks=ticks, rotation=20, **words)
     axes.axhline(length, color=GREY, linestyle="--", linewidth=0.8)
     axes.annotate("a phase of Tianjic", (0, length), (2, 2), textcoords="offset points", fontsize=5)
@@ -216,8 +270,9 @@ def _deciding(axes: Axes, result: Json, form: str) -> None:
     found = chip.deciding(result, form)
     ticks = {name.replace("_", " "): float(place) for place, name in enumerate(found)}
     drawn = [Bar(float(place), share, SKY) for place, share in enumerate(found.values())]
+    first = max(found, key=lambda name: found[name]).replace("_", " ")
     words: dict[str, Any] = {
-        "title": "What decides the energy",
+        "title": f"Energy hangs on the {first}, a guess",
         "xlabel": "share of its spread (total Sobol index)",
     }
     bars(axes, drawn, horizontal=True, ticks=ticks, xlim=(0, 1), **words)
@@ -246,12 +301,23 @@ def _bits(axes: Axes, own: pd.DataFrame, methods: Sequence[str]) -> None:
         legend={**legend, "handlelength": 1.5},
         xlabel="bits of a weight",
         ylabel=_ACCURACY,
-        title="Fewer bits",
+        title=f"Bits that are enough: {_enough(found, methods)}",
         ylim=(0, 150),  # room for the legend above all curves
         yticks=range(0, 101, 20),
     )
     axes.xaxis.set_major_locator(FixedLocator(list(widths)))
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _enough(found: pd.DataFrame, methods: Sequence[str]) -> str:
+    """Return in words with how few bits each method, as trained, loses less than a point."""
+    widths, words = levels(found), []
+    for method in methods:
+        means = samples(found, method=method).mean(0)
+        lost = means[widths.argmax()] - means
+        enough = min(w for w in widths if (lost[widths >= w] < 1.0).all())
+        words.append(f"{method} {enough:.0f}")
+    return ", ".join(words)
 
 
 def _counted(own: pd.DataFrame, methods: Sequence[str]) -> dict[str, float]:
@@ -279,7 +345,9 @@ def _energies(
             marker, name = _MODELS[model]
             shown = "_" if place else name
             marks.append(Dot(place + offset, middle, low, high, COLOURS[model], marker, shown))
-    dots(axes, marks, title="Energy: a model's prediction", ylabel=_ENERGY)
+    apart = [found["busy"][1] / found["naive"][1] for found in networks.values()]
+    title = f"Bounds of energy: {min(apart):.0f} to {max(apart):.0f} x apart"
+    dots(axes, marks, title=title, ylabel=_ENERGY)
     for place, name in enumerate(networks):
         if name in counted:
             axes.plot(place, 1e6 * counted[name], "kx", label="_" if place else "processor")
@@ -306,7 +374,7 @@ def _by_density(axes: Axes, result: Json, form: str) -> None:
         legend={"loc": "lower right"},
         xlabel="share of inputs active in a step",
         ylabel=_ENERGY,
-        title="Energy and activity",
+        title="Activity hardly moves the fitted energy",
         yscale="log",
     )
 
@@ -338,7 +406,9 @@ def _work(axes: Axes, result: Json, form: str) -> None:
         for place, values in enumerate(found.values()):
             shown = "_" if place else name
             marks.append(Dot(float(place), values[column], colour=colour, name=shown))
-    dots(axes, marks, title="What the local module takes", ylabel="per inference", yscale="log")
+    more = max(found["rewritten by a host"][1] / found["history"][1], 1.0)
+    title = f"A host sends {more:.0f} x the packets"
+    dots(axes, marks, title=title, ylabel="per inference", yscale="log")
     axes.set_xticks(range(len(found)), list(found), rotation=20, ha="right")
     axes.set_xlim(-0.5, len(found) - 0.5)
     axes.legend(loc="upper left")
@@ -361,6 +431,13 @@ def _forms(axes: Axes, own: pd.DataFrame, result: Json, form: str, title: str) -
         drawn.append(Bar(place, found, SKY))
     bars(axes, drawn, horizontal=True, ticks=ticks, xlabel=_ACCURACY, title=title)
     axes.tick_params(axis="y", labelsize=SMALL)
+
+
+def _kept(own: pd.DataFrame, method: str) -> str:
+    """Return in words how a history does beside the trace in floating point."""
+    found = histories(own)
+    difference = Estimate.of(found["history"] - found["float"])
+    return f"{method}, history minus trace: {difference:+.1f}"
 
 
 def _with_local(mapping: Mapping, *, lags: int | None = None, delay: int = 0) -> int:
@@ -387,6 +464,9 @@ def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
             found["fig6_cost"] = (draw_cost(records, label), [label])
         if planned[label].defects:
             found["fig6_broken"] = (draw_broken(records, label), [label])
+    streamed = [label for label in labels if planned[label].streamed]
+    if streamed:
+        found["fig6_stream"] = (draw_streams(records, streamed), streamed)
     if others:
         found["fig6_others"] = (draw_others(records, others), others)
     return found
