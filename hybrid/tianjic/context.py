@@ -6,7 +6,7 @@ them in 8 bits, and the read-out works in ANN mode. To change the task, weights 
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -41,10 +41,6 @@ class ChipContext:
         scores = dendrite(potentials, self.weight, limits, overflows, "read-out")
         outcome.overflows.update(overflows.counts)
         return scores, outcome
-
-    def frozen(self) -> "ChipContext":
-        """Return the same network without local modules, which takes fewer cores."""
-        return replace(self, hidden=self.hidden.frozen())
 
     def shapes(self) -> tuple[Shape, ...]:
         """Return what the mapper has to know."""

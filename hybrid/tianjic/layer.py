@@ -48,6 +48,8 @@ class Options:
         kept: share of the activations that 8 bits hold, of those that calibrate; the rest is cut.
         headroom: largest synapse that bits hold, in units of the largest weight: more than 1 for a
             host that writes larger ones.
+        local: whether local modules work. Without them ("frozen") a network takes fewer cores, and
+            its weights use all of their bits.
 
     Raises ValueError for values that make no sense.
     """
@@ -59,6 +61,7 @@ class Options:
     delay: int = 0
     kept: float = 0.9999
     headroom: float = 1.0
+    local: bool = True
 
     def __post_init__(self) -> None:
         require(self, "weight_bits", 2 <= self.bits <= 8, "in 2 to 8")
@@ -68,6 +71,8 @@ class Options:
         require(self, "delay", self.delay >= 0, ">= 0")
         require(self, "kept", 0.0 < self.kept <= 1.0, "in (0, 1]")
         require(self, "headroom", self.headroom >= 1.0, ">= 1")
+        still = self.local or self.carried == "folded"
+        require(self, "local", still, "True, unless the trace is folded into the weights")
 
     @property
     def bits(self) -> int:
@@ -76,6 +81,7 @@ class Options:
 
 
 DEFAULT = Options()
+FROZEN = Options(local=False)
 # For a host that rewrites synapses, larger ones included.
 HOSTED = Options(carried="none", headroom=2.0)
 
@@ -121,6 +127,8 @@ def integer_layer(
             weight, trace = weight + trace, None
     if trace is not None and not trace.any():
         trace = None
+    if not options.local:
+        meta = None  # what training left is in the weights, and nothing moves
     # A trace that fades does so in what its cores take in: numbers, not bare spikes. And with these
     # a potential has a unit that is fine enough for scores times post factors.
     numbers = number > 0 and (graded or meta is not None)

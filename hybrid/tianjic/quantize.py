@@ -56,11 +56,6 @@ class ChipNetwork:
             potentials = potentials.clamp(max=highest)
         return potentials.argmax(-1)
 
-    def frozen(self) -> "ChipNetwork":
-        """Return the same network without local modules, which takes fewer cores."""
-        layers = tuple(replace(layer, local=None, host=None) for layer in self.layers)
-        return replace(self, layers=layers)
-
     def shapes(self) -> tuple[Shape, ...]:
         """Return what the mapper has to know."""
         return tuple(_shape(layer, first=not number) for number, layer in enumerate(self.layers))

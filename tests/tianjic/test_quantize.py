@@ -13,7 +13,7 @@ from hybrid.model.plasticity import Hebbian
 from hybrid.tianjic.chip import in_use, load_chip
 from hybrid.tianjic.cores import Limits, SpikingLayer, run
 from hybrid.tianjic.fixed import coded
-from hybrid.tianjic.layer import Options, largest_trace
+from hybrid.tianjic.layer import FROZEN, Options, largest_trace
 from hybrid.tianjic.quantize import ChipNetwork, quantize
 from hybrid.tianjic.soma import Soma
 from tests.tianjic.test_cores import images, network
@@ -176,6 +176,22 @@ def test_thresholds_that_rise_do_so_on_the_chip() -> None:
 def plain(neuron: AdaptiveLIF) -> LIF:
     """Return the same neuron with a fixed threshold."""
     return LIF(decay=neuron.decay, v_th=neuron.v_th, reset=neuron.reset)
+
+
+def test_frozen_weights_use_all_their_bits() -> None:
+    """As if the trace had been part of the weights, and there were no rule."""
+    trained = network(rule=Hebbian(trace_decay=0.9), trace=0.02, largest_meta=0.3)
+    plain = network()
+    for layer, other in zip(trained.layers, plain.layers, strict=True):
+        other.weight.copy_(layer.weight + layer.theta.local_gain * layer.trace.T)
+    frozen, expected = quantize(trained, FROZEN), quantize(plain)
+    for layer, other in zip(frozen.layers, expected.layers, strict=True):
+        assert torch.equal(layer.weight, other.weight)
+        assert (layer.unit, layer.payload) == (other.unit, other.payload)
+        assert layer.weight.abs().max() == 127
+        assert layer.local is layer.host is layer.carried is None
+    with pytest.raises(ValueError, match="local"):
+        Options(local=False, carried="separate")
 
 
 @pytest.mark.parametrize("seed", range(3))

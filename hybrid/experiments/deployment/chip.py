@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hybrid.runs.store import Json
 from hybrid.tianjic.chip import Chip, in_use, tianjic
-from hybrid.tianjic.cores import Local, Outcome
+from hybrid.tianjic.cores import Outcome
 from hybrid.tianjic.cost import Cost, as_text, cost, energy_range
 from hybrid.tianjic.cost import deciding as shares_of_spread
 from hybrid.tianjic.machine import Machine
@@ -152,7 +152,7 @@ def summary(result: Json, form: str) -> Json:
     }
 
 
-def last_packets(network: ChipNetwork, images: Tensor, *, local: Local) -> Json:
+def last_packets(network: ChipNetwork, images: Tensor) -> Json:
     """Return when the last packet arrives in the busiest step of an image, in clocks of a phase.
 
     Each image runs by cores and packets alone: what is active at the same time is no draw.
@@ -160,9 +160,7 @@ def last_packets(network: ChipNetwork, images: Tensor, *, local: Local) -> Json:
     Args:
         network: that runs.
         images: some real ones [N, in], one after the other.
-        local: "off" for a network without local modules.
     """
-    network = network.frozen() if local == "off" else network
     mapped = placed(map_network(network.shapes(), tianjic(), most_chips=MOST_CHIPS))
     machine = Machine(mapped, network.layers)
     ran = (machine.run(network.encode(image.unsqueeze(0))) for image in images)

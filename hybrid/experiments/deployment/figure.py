@@ -35,12 +35,12 @@ from hybrid.tianjic.shapes import DenseShape
 
 _ACCURACY = "accuracy (%)"
 _ENERGY = "µJ per inference"
-# Each kind of defect: its axis, the beginning of its title, and the level that this tells of.
+# Each kind of defect: its axis, the beginning of its title, and about which level it tells of.
 _KINDS: dict[Defect, tuple[str, str, float]] = {
-    "dead cores": ("dead cores, of 156", "20 cores dead", 20.0),
-    "stuck bits": ("share of the bits of weights", "1 % of bits stuck", 0.01),
-    "flipped bits": ("share of the bits of weights", "1 % of bits flipped", 0.01),
-    "lost packets": ("share of the numbers sent", "10 % of packets lost", 0.1),
+    "dead cores": ("dead cores, of 156", "{:.0f} cores dead", 20.0),
+    "stuck bits": ("share of the bits of weights", "{:.1%} of bits stuck", 0.01),
+    "flipped bits": ("share of the bits of weights", "{:.1%} of bits flipped", 0.01),
+    "lost packets": ("share of the numbers sent", "{:.0%} of packets lost", 0.1),
 }
 _MODELS = {
     "busy": ("v", "at most: full load, all the time"),
@@ -110,7 +110,7 @@ def draw_broken(records: Records[Any, Any], label: str) -> Figure:
             xlabel=words[0],
             ylabel=_ACCURACY,
             ylim=(0, 100),
-            title=f"{words[1]}: {_beside_gp(own, kind, words[2])}",
+            title=_beside_gp(own, kind, *words[1:]),
         )
         if kind != "dead cores":
             axes[place].set_xscale("symlog", linthresh=_least(own, kind), linscale=0.5)
@@ -144,7 +144,7 @@ def draw_streams(records: Records[Any, Any], labels: Sequence[str]) -> Figure:
                 xlabel=f"{fault}, level",
                 ylabel=_ACCURACY,
                 ylim=(0, 100),
-                title=f"{label.removesuffix('-stream')}: the stream gains {gained:+.1f}",
+                title=f"{label.removesuffix('-local')}: the stream gains {gained:+.1f}",
             )
     return figure
 
@@ -158,10 +158,14 @@ _STREAMS = {
 }
 
 
-def _beside_gp(own: pd.DataFrame, kind: str, level: float) -> str:
-    """Return in words what HP loses beside GP at one level of a defect."""
+def _beside_gp(own: pd.DataFrame, kind: str, words: str, wanted: float) -> str:
+    """Return in words what HP loses beside GP at the level of a defect next to one wanted."""
+    level = min(levels(own, condition=kind), key=lambda known: abs(known - wanted))
+    said = words.format(level)
+    if not {"HP", "GP"} <= set(own["method"]):
+        return said
     hp, gp = (lost_on_broken(own, method, kind, level) for method in ("HP", "GP"))
-    return f"HP loses {Estimate.of(hp - gp):+.1f} more"
+    return f"{said}: HP loses {Estimate.of(hp - gp):+.1f} more"
 
 
 def _least(own: pd.DataFrame, kind: str) -> float:

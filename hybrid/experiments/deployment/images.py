@@ -50,7 +50,7 @@ from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Limits, Local, dendrite, run
 from hybrid.tianjic.fixed import Overflows, scale_of, signed_range
 from hybrid.tianjic.homeostasis import adjusted, axons, upkeep, weights
-from hybrid.tianjic.layer import DEFAULT, HOSTED, Options, largest_trace
+from hybrid.tianjic.layer import FROZEN, HOSTED, Options, largest_trace
 from hybrid.tianjic.quantize import ChipNetwork, quantize
 
 _AT_ONCE = 500  # images
@@ -92,7 +92,7 @@ def deploy_images(
     # Ways to answer, in floating point and on the chip; what does not fit is counted by place.
     forms: dict[str, Form] = {"float, frozen": lambda x: network(x, adapt=False).output.argmax(-1)}
     chips: dict[str, tuple[ChipNetwork, Local]] = {
-        "chip, frozen": (quantize(network).frozen(), "off")
+        "chip, frozen": (quantize(network, FROZEN), "off")
     }
     if plastic_layers(network):
         forms["float, own trace"] = partial(_with_own_trace, network)
@@ -132,7 +132,7 @@ def deploy_images(
         outcome = run(chip.layers, chip.encode(own.images[:_AT_ONCE]), local=local)
         noted["rates"][name] = layer_rates(outcome)
         noted["shapes"][name] = shapes_as_json(chip.shapes())
-        noted["last packets"][name] = last_packets(chip, own.images[:_ONE_BY_ONE], local=local)
+        noted["last packets"][name] = last_packets(chip, own.images[:_ONE_BY_ONE])
         one = forms[name.replace("chip", "float")]
         noted["cpu"][name] = cpu_seconds(partial(one, own.images[:1]))
     return {
@@ -164,7 +164,7 @@ def _homeostatic(
         written: collects how many axons offsets take on the chip.
         lost: counts numbers that did not fit.
     """
-    chip, limits = quantize(network).frozen(), Limits.of(tianjic())
+    chip, limits = quantize(network, FROZEN), Limits.of(tianjic())
     first, *others = chip.layers
 
     def plainly(images: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ def _as_trained(trained: Trial[FaultSettings, Method]) -> tuple[Options, Local]:
     """Return how a network is brought to the chip with its traces as they were in training."""
     if trained.method.pool == "sample":
         return Options(carried="separate"), "history"
-    return DEFAULT, "off"
+    return FROZEN, "off"
 
 
 @torch.enable_grad()

@@ -35,7 +35,7 @@ from hybrid.runs.store import Json, read_record
 from hybrid.tianjic.chip import Chip, in_use, tianjic
 from hybrid.tianjic.cores import Limits, Local, run
 from hybrid.tianjic.cost import HEADER
-from hybrid.tianjic.layer import Options
+from hybrid.tianjic.layer import FROZEN, Options
 from hybrid.tianjic.quantize import ChipNetwork, quantize
 
 # What the settings of a deployable network are made of.
@@ -141,9 +141,9 @@ def _of_any(checkpoint: Path, tested: int, steps: int | None) -> Json:
 @torch.no_grad()
 def _of_ones_own(name: str, network: Any) -> Json:
     """Return what a network takes on inputs that are made up, and how often it answers alike."""
-    whole, source = quantize(network), torch_stream(0, "made-up inputs")
-    chips: dict[str, tuple[ChipNetwork, Local]] = {"chip, frozen": (whole.frozen(), "off")}
-    x = torch.rand(_INPUTS, len(whole.layers[0].weight), generator=source)
+    frozen, source = quantize(network, FROZEN), torch_stream(0, "made-up inputs")
+    chips: dict[str, tuple[ChipNetwork, Local]] = {"chip, frozen": (frozen, "off")}
+    x = torch.rand(_INPUTS, len(frozen.layers[0].weight), generator=source)
     if isinstance(network.readout, Rank):  # a chip asks each sample on its own
         network.readout = replace(network.readout, fraction=None)
     if plastic_layers(network) and isinstance(network, FullyConnected):

@@ -59,11 +59,12 @@ _SPIKES = replace(
     lags=(),
     delays=(),
 )
-# Images that come one by one, HP's trace kept by a host: rewritten after 1, 10 and 100 of them.
-_STREAMED = tuple(
+# Local modules at work: HP-sample's as a history, HP's kept by a host while images come one by one
+# and synapses are rewritten after 1, 10 or 100 of them.
+_LOCAL = tuple(
     replace(
         _PAPER,
-        label=f"{name}-stream",
+        label=f"{name}-local",
         trained=trained,
         bits=(),
         sums=(),
@@ -81,8 +82,8 @@ PLANS: dict[Profile, Plan[DeploymentSettings]] = {
     "laptop": (
         Group(settings=_LAPTOP, methods=_MAIN, seeds=3),
         Group(settings=(_BROKEN, _SPIKES), methods=(*_MAIN, "HP-sample"), seeds=5),
-        Group(settings=_STREAMED[:1], methods=("HP",), seeds=5),
-        Group(settings=_STREAMED[1:], methods=("HP",), seeds=3),
+        Group(settings=_LOCAL[:1], methods=("HP", "HP-sample"), seeds=5),
+        Group(settings=_LOCAL[1:], methods=("HP", "HP-sample"), seeds=3),
     ),
     "controls": (Group(settings=(_TESTED,), methods=(*_MAIN, "HP-sample"), seeds=5),),
     "paper": (Group(settings=(_PAPER,), methods=(*_MAIN, "HP-sample"), seeds=3),),

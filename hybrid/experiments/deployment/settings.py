@@ -59,7 +59,7 @@ class DeploymentSettings(Settings):
     defects: Levels = field(default=(), metadata=LATER)
     on_defects: int = field(default=500, metadata=LATER)
     streamed: tuple[int, ...] = field(default=(), metadata=LATER)
-    in_stream: int = field(default=2000, metadata=LATER)
+    in_stream: int = field(default=1000, metadata=LATER)
 
     def __post_init__(self) -> None:
         known = isinstance(self.trained, Trainable)

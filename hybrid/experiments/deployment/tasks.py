@@ -13,6 +13,7 @@ from hybrid.experiments.deployment.settings import DeploymentSettings
 from hybrid.learning.continual import Learner
 from hybrid.runs.store import Json
 from hybrid.tianjic.context import quantize_context
+from hybrid.tianjic.layer import DEFAULT, FROZEN
 
 _CPU = torch.device("cpu")
 _CALIBRATED = 300  # training images that ranges are taken from
@@ -38,10 +39,10 @@ def deploy_tasks(
         answers = view.answers[stream.test.labels[shown]]
         masks = learner.masks(task)
         calibration = view.inputs(stream.train.inputs[view.train[:_CALIBRATED]])
-        whole = quantize_context(network, masks, calibration)
         for name in names:
             own_trace = name == "own trace"
-            chip = whole if own_trace else whole.frozen()
+            options = DEFAULT if own_trace else FROZEN
+            chip = quantize_context(network, masks, calibration, options)
             float_scores, chip_scores = [], []
             for part in images.split(_AT_ONCE):
                 pool = "sample" if own_trace else "batch"
