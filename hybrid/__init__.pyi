@@ -50,7 +50,7 @@ from .report.estimate import Estimate
 from .report.monitor import Monitor
 from .runs.seeds import numpy_stream, torch_stream
 from .runs.store import Store
-from .tianjic.quantize import quantize
+from .tianjic.quantize import quantize, quantize_layers
 
 __version__: str
 
@@ -125,6 +125,7 @@ __all__ = [
     "permuted",
     "plastic_step",
     "quantize",
+    "quantize_layers",
     "random_masks",
     "render_glyphs",
     "run_window",
