@@ -76,6 +76,7 @@ sys.meta_path.append(UserFiles())
 
 
 def package_sources() -> dict[str, str]:
-    """Return the package's own Python sources by path."""
-    files = sorted(_PACKAGE.rglob("*.py"))
+    """Return what decides in the package's own files by path: Python sources, and constants."""
+    kinds = ("*.py", "tianjic/*.toml")
+    files = sorted(path for kind in kinds for path in _PACKAGE.rglob(kind))
     return {file.relative_to(_PACKAGE).as_posix(): file.read_text("utf-8") for file in files}

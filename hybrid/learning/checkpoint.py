@@ -1,8 +1,11 @@
 """Training state on disk: enough to go on, bit for bit, after a kill."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,6 +14,23 @@ from torch import Tensor, nn
 from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
 
 log = logging.getLogger(__name__)
+
+
+_MADE_BY: ContextVar[Mapping[str, str]] = ContextVar("made_by", default=MappingProxyType({}))
+
+
+@contextmanager
+def made_by(known: Mapping[str, str]) -> Iterator[None]:
+    """Let checkpoints within the block say who writes them, and be believed only by the same.
+
+    Args:
+        known: by the title of a training, what else decides it: all constants, data, the code.
+    """
+    before = _MADE_BY.set(known)
+    try:
+        yield
+    finally:
+        _MADE_BY.reset(before)
 
 
 class BestState:
@@ -36,8 +56,10 @@ def save_checkpoint(
     optimisers: Sequence[torch.optim.Optimizer],
     about: dict[str, Any],
     best: BestState | None = None,
+    title: str = "",
 ) -> None:
     """Write parameters, traces, optimiser states and the best state, with `about`, atomically."""
+    about = {**about, "by": _MADE_BY.get().get(title)}
     tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
     for i, optimiser in enumerate(optimisers):
         for index, state in optimiser.state_dict()["state"].items():
@@ -55,11 +77,13 @@ def load_checkpoint(
     optimisers: Sequence[torch.optim.Optimizer],
     best: BestState | None = None,
     of: str | None = None,
+    title: str = "",
 ) -> dict[str, Any] | None:
     """Restore what `save_checkpoint` wrote and return its `about`.
 
-    Returns None, and changes nothing, if there is no checkpoint, or it is damaged or lacks the best
-    state (which is reported): training then starts anew.
+    Returns None, and changes nothing, if there is no checkpoint, or it is damaged, lacks the best
+    state, or was made by another trial or other code than `made_by` says of the training's title
+    (which is reported): training then starts anew.
 
     Raises:
         ValueError: if it is not `of` what is trained now, as its `about` has it.
@@ -70,6 +94,10 @@ def load_checkpoint(
         return None
     except DamagedFileError as error:
         log.warning("%s; training starts anew", error)
+        return None
+    by = _MADE_BY.get().get(title)
+    if by is not None and about.get("by") != by:
+        log.warning("%s is of another trial, or of other code; training starts anew", path)
         return None
     if best is not None and "best" not in about:
         log.warning("%s holds no best state; training starts anew", path)

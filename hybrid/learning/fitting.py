@@ -211,7 +211,8 @@ def _resumed(how: Training) -> tuple[list[EpochLog], list[Leg]]:
     if how.checkpoint is None:
         return [], []
     of = _description(how.network, how.optimisers, how.schedule)
-    about = load_checkpoint(how.checkpoint, how.network, how.optimisers, how.best, of=of)
+    own = how.checkpoint, how.network, how.optimisers
+    about = load_checkpoint(*own, how.best, of=of, title=how.title)
     if about is None:
         return [], []
     legs = about.get("legs", [])
@@ -225,7 +226,7 @@ def _keep(how: Training, logs: Sequence[EpochLog], legs: Sequence[Leg]) -> None:
         return
     of = _description(how.network, how.optimisers, how.schedule)
     about = {"epochs": [log.record() for log in logs], "legs": list(legs), "of": of}
-    save_checkpoint(how.checkpoint, how.network, how.optimisers, about, how.best)
+    save_checkpoint(how.checkpoint, how.network, how.optimisers, about, how.best, title=how.title)
 
 
 def _teach(

@@ -51,12 +51,16 @@ class Store:
         """Return the record of `request`, or None if there is none that can be trusted."""
         path = self.path(request)
         try:
-            return read_record(path)
+            record = read_record(path)
         except (FileNotFoundError, NotADirectoryError):  # writing will say what is in the way
             return None
         except DamagedFileError as error:
             log.warning("%s; it will be computed again", error)
             return None
+        if canonical_json(record["request"]) != canonical_json(request):
+            log.warning("%s is the record of something else; it will be computed again", path)
+            return None
+        return record
 
     def save(self, request: Json, result: Json, about: Json) -> Json:
         """Write and return the record of a finished trial.

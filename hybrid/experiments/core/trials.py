@@ -19,6 +19,7 @@ from torch import nn
 from hybrid.described import as_json
 from hybrid.experiments.core.methods import Method
 from hybrid.experiments.core.settings import SettingsT
+from hybrid.learning.checkpoint import made_by
 from hybrid.learning.fitting import EpochLog, Training, fit
 from hybrid.learning.lease import LeaseOverError, Noted, lease, legs, over
 from hybrid.learning.side_by_side import fit_side_by_side
@@ -162,7 +163,8 @@ def compute(task: Task) -> list[Computed] | str:
     Raises:
         ValueError: if the data here are others than where the run was started.
     """
-    trials, places, _, data = task
+    trials, places, source, data = task
+    source = source or source_sha256()  # of this process, as it begins
     trial, place, began = trials[0], places[0], time.perf_counter()
     if trial.experiment.data_sha256(trial.settings) != data:
         raise ValueError(
@@ -172,8 +174,9 @@ def compute(task: Task) -> list[Computed] | str:
         )
     if place.until is not None and over(until=place.until):
         return "not begun"
+    known = {own.name: whole_identity(own.request(data), source) for own in trials}
     try:
-        with lease(place.until), legs() as noted:
+        with lease(place.until), legs() as noted, made_by(known):
             pairs = zip(trials, places, strict=True)
             begun = [own.experiment.begin(own, its) for own, its in pairs]
             logs = trained(begun)
@@ -188,14 +191,27 @@ def compute(task: Task) -> list[Computed] | str:
     return [
         Computed(
             result,
-            _about(own, share, task, [n for n in noted if n.title == own.name or len(trials) == 1]),
-            tensor_bytes(network.cpu().state_dict(), {"trial": own.name}),
+            _about(
+                own,
+                share,
+                task,
+                source,
+                [n for n in noted if n.title == own.name or len(trials) == 1],
+            ),
+            tensor_bytes(network.cpu().state_dict(), {"trial": own.name, "by": known[own.name]}),
         )
         for own, (result, network) in zip(trials, done, strict=True)
     ]
 
 
-def _about(trial: Trial[Any, Any], seconds: float, task: Task, noted: Sequence[Noted]) -> Json:
+def whole_identity(request: Json, source: str | None = None) -> str:
+    """Return what a checkpoint or the weights of a request are made by: it, and the code."""
+    return f"{Store.key(request)} {(source or source_sha256())[:16]}"
+
+
+def _about(
+    trial: Trial[Any, Any], seconds: float, task: Task, source: str, noted: Sequence[Noted]
+) -> Json:
     """Return where and how a trial ran, `seconds` of it in this process."""
     earlier, where = [n.leg for n in noted if not n.here], processor(task.places[0].device)
     together = len(task.trials)
@@ -209,7 +225,7 @@ def _about(trial: Trial[Any, Any], seconds: float, task: Task, noted: Sequence[N
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
         **where,
         "device": str(task.places[0].device),
-        "source": (task.source or source_sha256())[:16],
+        "source": source[:16],
     }
     about |= {"side by side": together} if together > 1 else {}
     # Of the training, if other processes had a part in it.
@@ -316,24 +332,32 @@ def load_network(trial: Trial[Any, Any], store: Store) -> nn.Module:
         FileNotFoundError: if the trial has not been run in this store, or only its record is here.
         DamagedFileError: if the weights are damaged.
     """
-    path = store.weights_path(trial.request())
+    request = trial.request()
+    path = store.weights_path(request)
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is not here: run the trial in this store first, with `--recompute` if its "
             "record is there"
         )
-    return with_weights(trial, path)
+    return with_weights(trial, path, request)
 
 
-def with_weights(trial: Trial[Any, Any], path: Path) -> nn.Module:
+def with_weights(trial: Trial[Any, Any], path: Path, request: Json) -> nn.Module:
     """Return the network of a trial with the weights of a file.
+
+    Args:
+        trial: says which network.
+        path: of the file.
+        request: what the file must have been made for.
 
     Raises:
         DamagedFileError: if the file is damaged, or another trial's.
     """
     tensors, about = load_tensors(path)
-    if about["trial"] != trial.name:
-        raise DamagedFileError(f"{path} holds {about['trial']}, not {trial.name}: delete it")
+    key = str(about.get("by", "")).partition(" ")[0]
+    if about.get("trial") != trial.name or key != Store.key(request):
+        what = about.get("trial") if about.get("trial") != trial.name else "other settings or data"
+        raise DamagedFileError(f"{path} holds {what}, not {trial.name}: delete it")
     network = trial.build()
     network.load_state_dict(tensors)
     return network
@@ -341,7 +365,10 @@ def with_weights(trial: Trial[Any, Any], path: Path) -> nn.Module:
 
 @cache
 def source_sha256() -> str:
-    """Return a hash of the package's own source: which state of the code made a record."""
+    """Return a hash of the package's own files: which state of the code made a record.
+
+    It is found when a run begins, and handed to workers: files may change meanwhile.
+    """
     return sha256("\n".join(f"{name}\n{text}" for name, text in package_sources().items()))
 
 

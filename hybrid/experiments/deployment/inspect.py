@@ -123,7 +123,7 @@ def _of_any(checkpoint: Path, tested: int, steps: int | None) -> Json:
     own: Any = from_json(request["settings"], KINDS)
     method = experiment.method(request["method"]["name"])
     trained = Trial(experiment, own, method, request["seed"])
-    kept = with_weights(trained, checkpoint)
+    kept = with_weights(trained, checkpoint, request)
     settings = DeploymentSettings(  # without trying what else the network could be
         label=own.label,
         trained=own,

@@ -13,7 +13,13 @@ from hybrid.experiments import continual, fault_tolerance, few_shot
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.experiment import Experiment
 from hybrid.experiments.core.methods import Method
-from hybrid.experiments.core.trials import Begun, Place, Trial, load_network
+from hybrid.experiments.core.trials import (
+    Begun,
+    Place,
+    Trial,
+    load_network,
+    whole_identity,
+)
 from hybrid.experiments.deployment.episodes import deploy_episodes
 from hybrid.experiments.deployment.images import deploy_images
 from hybrid.experiments.deployment.settings import DeploymentSettings
@@ -21,8 +27,9 @@ from hybrid.experiments.deployment.tasks import deploy_tasks
 from hybrid.experiments.fault_tolerance.run import TRAINING
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
 from hybrid.experiments.few_shot.settings import FewShotSettings
+from hybrid.learning.checkpoint import made_by
 from hybrid.learning.fitting import EpochLog
-from hybrid.runs.files import save_tensors
+from hybrid.runs.files import load_tensors, save_tensors
 from hybrid.runs.store import Json
 
 
@@ -86,7 +93,7 @@ def begin(trial: Trial[DeploymentSettings, Method], place: Place) -> Begun:
 
 
 def trained_network(trained: Trial[Any, Any], place: Place) -> nn.Module:
-    """Return a trained network: from the store if it is there, else after training it.
+    """Return a trained network: from the store if this code has trained it, else after training.
 
     Raises:
         DamagedFileError: if its file is damaged.
@@ -94,12 +101,13 @@ def trained_network(trained: Trial[Any, Any], place: Place) -> nn.Module:
     train, store = BASES[type(trained.settings)].train, place.store
     if store is None:
         return train(trained, Place(place.device))
-    try:
+    request = trained.request()
+    by, path = whole_identity(request), store.weights_path(request)
+    if path.exists() and load_tensors(path)[1].get("by") == by:
         return load_network(trained, store)
-    except FileNotFoundError:
-        request = trained.request()
-        checkpoint = store.checkpoint_path(request)
+    checkpoint = store.checkpoint_path(request)
+    with made_by({trained.name: by}):
         network = train(trained, Place(place.device, checkpoint, store))
-        save_tensors(store.weights_path(request), network.state_dict(), {"trial": trained.name})
-        checkpoint.unlink(missing_ok=True)
-        return network
+    save_tensors(path, network.state_dict(), {"trial": trained.name, "by": by})
+    checkpoint.unlink(missing_ok=True)
+    return network
