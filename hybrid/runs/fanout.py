@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, as_completed
 from functools import partial
@@ -16,6 +18,8 @@ from hybrid.runs.instructions import ENVIRONMENT, fixed
 
 if TYPE_CHECKING:
     from distributed import Client
+
+_WATCHED = 1.0  # seconds after which a worker looks for its parent
 
 Piece = TypeVar("Piece")
 Done = TypeVar("Done")
@@ -65,7 +69,12 @@ def _here(
         return
     # Workers find the modules that this process does, files of the user's among them.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    executor = get_reusable_executor(many, env=environment | ({} if fast else ENVIRONMENT))
+    executor = get_reusable_executor(
+        many,
+        env=environment | ({} if fast else ENVIRONMENT),
+        initializer=_leave_with,
+        initargs=(os.getpid(),),
+    )
     running = [executor.submit(_single_threaded, work, i, p) for i, p in enumerate(pieces)]
     try:
         for done in as_completed(running):
@@ -78,6 +87,17 @@ def _here(
             "a process was killed, most often for want of memory: run again with fewer jobs; what "
             "is finished is kept"
         ) from error
+
+
+def _leave_with(parent: int) -> None:
+    """End this process soon after its parent: nobody would take what it computes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCHED)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _on(
