@@ -234,13 +234,15 @@ def spikes_of(layer: SpikingLayer, signals: Tensor) -> Tensor:
 
 def _trace(layer: SpikingLayer, local: Local, overflows: Overflows) -> Trace:
     """Return what stands for a layer's trace, or None."""
-    if layer.local is None or local == "off":
+    if local == "off" or (layer.local is None and layer.host is None):
         return None
     if local == "history":
+        if layer.local is None:
+            raise ValueError(f"layer {layer.name!r} has no history: more lags than a core holds")
         return History(layer.local, overflows, layer.name)
     if layer.host is None:
         raise ValueError(f"layer {layer.name!r} has no rule of a host: give it carried='none'")
-    return WrittenSynapses(layer.weight, layer.host, layer.local, overflows, layer.name)
+    return WrittenSynapses(layer.weight, layer.host, overflows, layer.name)
 
 
 def current_of(

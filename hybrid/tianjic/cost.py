@@ -73,7 +73,10 @@ class Timing(NamedTuple):
 
 
 class Operations(NamedTuple):
-    """Operations of one inference: effective ones as NeuroBench counts them, zeros left out."""
+    """Operations of one inference: effective ones as NeuroBench counts them, zeros left out.
+
+    Zeros among weights of convolutions, and of recurrent synapses, do count.
+    """
 
     dense: float  # the same operations, nothing being zero
     macs: float  # with inputs of 8 bits
@@ -172,7 +175,8 @@ def timing(mapping: Mapping, steps: int, phase: float) -> Timing:
     A layer takes one phase, and one more where partial sums are added. A local module takes up to
     five before its current can be added; and what a step leads to passes its tables, products and
     sums before the next step's potentials. If the newest steps are left out, that loop need not
-    close in time.
+    close in time. Spikes that come back to their own layer are weighed and added: two phases a
+    step. All steps are run, though a first spike may have answered before.
 
     Args:
         mapping: cores.
@@ -219,7 +223,7 @@ def operations(mapping: Mapping, rates: Rates, steps: int) -> Operations:
         macs += effective if shape.graded else 0.0
         acs += 0.0 if shape.graded else effective
         if shape.recurrent:
-            back = steps * shape.outputs**2
+            back = (steps - 1) * shape.outputs**2  # no spikes come back in the first step
             own = back * float(leaving(mapping, rates)[shape.name].mean())
             macs, acs = (macs + own, acs) if shape.graded else (macs, acs + own)
             dense += back

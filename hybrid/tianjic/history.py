@@ -133,6 +133,7 @@ class History:
 class HostRule(NamedTuple):
     """What a host has to know to move a layer's trace."""
 
+    module: LocalModule  # gives the post factor, which the chip sends; its lags are not used
     start: Tensor  # trace before the first step [in, out]
     trace_decay: float  # per step
     rate: Tensor  # [in], of inputs in whole numbers and post factors of 8 bits
@@ -141,6 +142,15 @@ class HostRule(NamedTuple):
     clip: float | None  # bound of the trace
     nominal_batch: int  # M, images of a stream that weigh as much as a batch
 
+    def written(self, weight: Tensor, trace: Tensor, overflows: Overflows, place: str) -> Tensor:
+        """Return synapses in whole numbers, of global weights and a trace [*, in, out]."""
+        whole = (weight.float() + self.gain * trace).round()
+        return overflows.saturate(whole, self.bits, f"{place}: synapses")
+
+    def clipped(self, trace: Tensor) -> Tensor:
+        """Return a trace within its bounds."""
+        return trace if self.clip is None else trace.clamp(-self.clip, self.clip)
+
 
 @dataclass
 class WrittenSynapses:
@@ -148,7 +158,6 @@ class WrittenSynapses:
 
     weight: Tensor  # global weights in whole numbers [in, out]
     rule: HostRule
-    module: LocalModule  # gives the post factor
     overflows: Overflows  # counts synapses and arguments that do not fit
     place: str  # named there
 
@@ -157,16 +166,13 @@ class WrittenSynapses:
 
     def current(self, x: Tensor) -> Tensor:
         """Return what the synapses of this step add to those of the global weights [N, out]."""
-        weight, traces = self.weight.float(), self._trace.expand(len(x), -1, -1)
-        whole = (weight + self.rule.gain * traces).round()
-        written = self.overflows.saturate(whole, self.rule.bits, f"{self.place}: synapses")
-        added = (written - weight).double()
+        traces = self._trace.expand(len(x), -1, -1)
+        written = self.rule.written(self.weight, traces, self.overflows, self.place)
+        added = (written - self.weight.float()).double()
         return torch.bmm(x.double().unsqueeze(1), added).squeeze(1).long()
 
     def learn(self, x: Tensor, v: Tensor) -> None:
         """Move the trace by an input [N, in] and the potential that it led to [N, out]."""
         rule, pre = self.rule, (self.rule.rate.float() * x).unsqueeze(2)
-        post = self.module.post(v, self.overflows, self.place).float().unsqueeze(1)
-        self._trace = torch.baddbmm(self._trace, pre, post, beta=rule.trace_decay)
-        if rule.clip is not None:
-            self._trace = self._trace.clamp(-rule.clip, rule.clip)
+        post = rule.module.post(v, self.overflows, self.place).float().unsqueeze(1)
+        self._trace = rule.clipped(torch.baddbmm(self._trace, pre, post, beta=rule.trace_decay))

@@ -8,6 +8,7 @@ are chosen so that nothing else is needed. Source of the recipe: the laboratory'
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -71,6 +72,8 @@ class Options:
         require(self, "delay", self.delay >= 0, ">= 0")
         require(self, "kept", 0.0 < self.kept <= 1.0, "in (0, 1]")
         require(self, "headroom", self.headroom >= 1.0, ">= 1")
+        free = self.codebook is None or self.carried != "none"
+        require(self, "codebook", free, "None for a host, which writes any synapse")
         still = self.local or self.carried == "folded"
         require(self, "local", still, "True, unless the trace is folded into the weights")
 
@@ -141,22 +144,24 @@ def integer_layer(
         reach = len(gain) - 1 - options.delay
         if signals is not None and payload is not None:
             signals = signals * torch.tensor(payload).view(-1, 1, 1)
-        if (lags := min(reach, options.lags or reach)) > (most := tianjic().fan_in):
+        lags, most = min(reach, options.lags or reach), tianjic().fan_in
+        if lags > most and options.carried == "none":
+            lags = 0  # a host does without a history
+        if lags > most:
             raise ValueError(
                 f"layer {number + 1}: a core takes {most} numbers, {lags} lags are more: remember "
                 f"fewer, lags={most // 2} for example"
             )
+        summed = partial(
+            Lagged.of,
+            *(rule, meta, module.neuron),
+            delay=options.delay,
+            mask=mask,
+            input_scale=1.0 / peak,
+        )
         if lags > 0:
-            lagged = Lagged.of(
-                rule,
-                meta,
-                module.neuron,
-                delay=options.delay,
-                mask=mask,
-                lags=lags,
-                input_scale=1.0 / peak,
-                pairs=None if signals is None else (signals[1:], signals[:-1]),
-            )
+            pairs = None if signals is None else (signals[1:], signals[:-1])
+            lagged = summed(lags=lags, pairs=pairs)
     largest = weight if trace is None else torch.stack([weight, trace])
     if not largest.any():  # neurons that bias alone moves: in steps of their threshold
         largest = torch.as_tensor(float(module.neuron.v_th) / PEAK * peak)
@@ -183,6 +188,7 @@ def integer_layer(
         if options.carried == "none":
             strength = meta.local_gain / scale
             host = HostRule(
+                module=summed(lags=1, pairs=None).module(unit, bits, 0),
                 start=_start(module),
                 trace_decay=rule.trace_decay,
                 rate=meta.local_rate * (post_table(rule, module.neuron, unit)[1] / peak),
@@ -206,7 +212,8 @@ def integer_layer(
 
 def _start(module: HybridLinear) -> Tensor:
     """Return the trace [in, out] that a call starts from."""
-    return torch.zeros_like(module.trace) if module.lifetime == "call" else module.trace
+    kept = module.trace.clone()  # which may learn on
+    return torch.zeros_like(kept) if module.lifetime == "call" else kept
 
 
 def integer_soma(neuron: Neuron, unit: float) -> Soma:

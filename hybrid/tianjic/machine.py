@@ -1,9 +1,10 @@
 """Running a mapped network: cores and the packets between them, and nothing else.
 
 Each core has its own slice of the weights and its own memory, and knows only what packets have
-brought. What comes out is what `cores.run` gives for the network as a whole, bit for bit; what it
-adds are exact counts of events, by core, link and step. It is slow: to look at what a chip does,
-and to break things.
+brought. What comes out is what `cores.run` gives for the network as a whole, bit for bit, as long
+as no partial sum overflows: in the 32 bits that are assumed, none can. What it adds are exact
+counts of events, by core, link and step. It is slow: to look at what a chip does, and to break
+things.
 """
 
 import json
@@ -156,7 +157,7 @@ class Machine:
         self._met: dict[tuple[int, int | None, int, bytes], tuple[Tensor, Tensor]] = {}
         loaded = (self._weights(core) for core in mapping.cores)
         self.weights = [
-            None if weights is None else defects.written(weights, number)
+            None if weights is None else self._written(weights, number)
             for number, weights in enumerate(loaded)
         ]
 
@@ -167,6 +168,10 @@ class Machine:
             raise ValueError(
                 f"layer {first.name!r} takes {first.inputs} inputs, it is given {size}"
             )
+        for name, layer in self.layers.items():
+            known = None if isinstance(layer, ChipConvolution) else layer.payload
+            if known is not None and len(known) < len(inputs):
+                raise ValueError(f"layer {name!r} knows {len(known)} steps only")
         self.overflows = Overflows()
         self.states = [_State() for _ in self.mapping.cores]
         last = self.mapping.shapes[-1]
@@ -182,6 +187,14 @@ class Machine:
             trail.append(potentials)
             steps.append(self.happened)
         return Ran(potentials, counts, torch.stack(trail), self.mapping, self.casts, tuple(steps))
+
+    def _written(self, weights: Tensor, number: int) -> Tensor:
+        """Return weights as a core with defects holds them; what a kernel lacks has no cell."""
+        written = self.defects.written(weights, number)
+        layer = self.layers[self.mapping.cores[number].layer]
+        if isinstance(layer, ChipConvolution) or layer.convolution is not None:
+            return torch.where(weights != 0, written, 0)
+        return written
 
     def _weights(self, core: Core) -> Tensor | None:
         """Return the weights that are loaded into a core."""
@@ -315,8 +328,7 @@ class Machine:
                 assert layer.carried is not None
                 x = layer.carried.faded(x, step)
             assert weights is not None
-            there = torch.ones_like(weights) if layer.convolution is None else weights != 0
-            self.happened.cores[number] += int((x != 0).sum(0) @ there.long().sum(1))
+            self.happened.cores[number] += int((x != 0).sum(0) @ (weights != 0).long().sum(1))
             total = weigh(x, weights)
             if "P08" not in core.primitives[0]:
                 bits, place = self.mapping.chip.partial_sum_bits, f"{core.layer}: partial sums"
@@ -338,8 +350,9 @@ class Machine:
         state.soma = done.state
         if core.role != "copies":
             return done.v, done.z
-        assert layer.local is not None
-        own = replace(layer.local, thresholds=layer.local.thresholds[neurons])
+        module = layer.local if layer.host is None else layer.host.module
+        assert module is not None
+        own = replace(module, thresholds=module.thresholds[neurons])
         return done.v, own.post(done.v, self.overflows, layer.name)
 
     def _coincide(self, number: int, core: Core, layer: SpikingLayer, x: Tensor) -> Tensor:
@@ -411,12 +424,18 @@ def _check(shape: Shape, layer: Layer) -> None:
         raise ValueError(wrong)
     if tuple(layer.weight.shape) != (shape.inputs, shape.outputs):
         raise ValueError(f"layer {shape.name!r} has not the size of its shape")
-    own = None if layer.local is None else layer.local.shape
+    hosted = layer.host is not None
+    own = None if layer.local is None or hosted else layer.local.shape
     said = None if shape.local is None else replace(shape.local, filled=False)
     if own != said or (layer.carried is not None) != shape.carried:
         raise ValueError(f"{wrong}: its local module, or the trace that it carries")
-    if (layer.recurrent is not None) != shape.recurrent:
-        raise ValueError(f"{wrong}: its recurrent synapses")
+    if (layer.recurrent is not None, hosted) != (shape.recurrent, shape.hosted):
+        raise ValueError(f"{wrong}: its recurrent synapses, or its host")
+    convolved = layer.convolution
+    if convolved is not None:
+        convolved = replace(convolved, name=shape.name, graded=shape.graded)
+    if convolved != (shape if isinstance(shape, ConvolutionShape) else None):
+        raise ValueError(f"{wrong}: its convolution")
     if layer.offsets is not None or layer.soma.noise:
         raise ValueError(f"layer {shape.name!r}: cores are given no offsets, no noise")
 

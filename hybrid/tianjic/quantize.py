@@ -69,9 +69,10 @@ def _shape(layer: SpikingLayer, *, first: bool) -> Shape:
         layer.name,
         layer.weight,
         graded=graded,
-        local=None if layer.local is None else layer.local.shape,
+        local=None if layer.local is None or layer.host is not None else layer.local.shape,
         carried=layer.carried is not None,
         recurrent=layer.recurrent is not None,
+        hosted=layer.host is not None,
     )
 
 
@@ -136,19 +137,27 @@ def integer_network(
         graded, masks: of each layer, see `integer_layer`; None for what `quantize` does.
     """
     graded = len(set(gain)) > 1 if graded is None else graded
-    trained = list(modules)
+    trained = [getattr(module, "_orig_mod", module) for module in modules]
+    if not trained:
+        raise ValueError("give at least one layer")
     masks = masks or [None] * len(trained)
     layers: list[SpikingLayer] = []
-    if images is not None and not len(images):
-        raise ValueError("images: give at least one, or None")
-    signals = None if images is None else torch.stack(encoded(images, gain)).clamp(-PEAK, PEAK)
+    signals = None
+    if images is not None and options.local:
+        size = getattr(trained[0], "in_features", images.shape[-1] if images.ndim else 0)
+        if images.ndim not in (2, 3) or images.shape[-1] != size or not images.numel():
+            raise ValueError(f"images of shape {list(images.shape)}: give some, [N, {size}]")
+        signals = torch.stack(encoded(images, gain)).clamp(-PEAK, PEAK)
     for number, (module, mask) in enumerate(zip(trained, masks, strict=True)):
-        if isinstance(module, HybridRecurrent):
+        if type(module) is HybridRecurrent:  # a subclass may do more than the chip can
             layer = _recurrent(module, number, gain, options, graded=graded)
         else:
             layer = integer_layer(
                 module, number, gain, options, graded=graded, mask=mask, signals=signals
             )
+        if layers and len(layer.weight) != layers[-1].weight.shape[1]:
+            given = layers[-1].weight.shape[1]
+            raise ValueError(f"{layer.name} takes {len(layer.weight)} inputs, it is given {given}")
         layers.append(layer)
         if signals is not None:
             signals = spikes_of(layer, signals)
@@ -237,6 +246,8 @@ def _convolutional(network: Convolutional, options: Options) -> ChipNetwork:
     Convolutions are unfolded, each pair of a pixel and an output with a synapse of its own. Means
     of 2 x 2 spikes are a quarter of the weight on each of the four.
     """
+    if options.codebook is not None:
+        raise ValueError("codebook: synapses that a convolution lacks would be chosen from it, too")
     if options.carried != "folded":
         raise ValueError(
             f"carried = {options.carried!r}: networks with convolutions run with their traces "
@@ -259,6 +270,7 @@ def _convolutional(network: Convolutional, options: Options) -> ChipNetwork:
 
 
 _ROWS = 512  # inputs whose synapses are found at once
+_MOST = 1 << 28  # pairs of an input and an output
 
 
 def _unfolded(
@@ -274,6 +286,14 @@ def _unfolded(
     module, shape = stage.connection, None
     size = image if isinstance(module, nn.Conv2d) or pooled > 1 else (module.weight.shape[1],)
     inputs = torch.Size(size).numel()
+    outputs = len(module.weight)
+    if isinstance(module, nn.Conv2d):
+        outputs *= (image[1] // pooled) * (image[2] // pooled)
+    if inputs * outputs > _MOST:
+        raise ValueError(
+            f"{stage.name}: unfolded, {inputs:,} inputs and {outputs:,} outputs are more than the "
+            "simulation holds, and than several chips do: fewer channels, or smaller images"
+        )
     parts = []
     for rows in torch.arange(inputs).split(_ROWS):
         ones = F.one_hot(rows, inputs).to(module.weight.dtype).view(-1, *size)

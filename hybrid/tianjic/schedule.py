@@ -77,13 +77,20 @@ def schedule(mapping: Mapping, rates: Rates) -> Schedule:
 
 
 def arrivals(mapping: Mapping, packets: Numbers) -> Numbers:
-    """Return the clock of a phase at which the last packet arrives [phases].
+    """Return the clock of a phase at which all is done: cores, and the last packet [phases].
+
+    Cores start to send when they would have computed the most that they ever do.
 
     Args:
         mapping: cores and places, of which none is folded.
         packets: that each multicast sends in a phase [phases, multicasts], in the order of
             `routing.multicasts`: as `machine.Ran.steps` counts them for a sample, for example.
+
+    Raises:
+        ValueError: if a core is folded, which spreads its packets over several phases.
     """
+    if any(core.folds > 1 for core in mapping.cores):
+        raise ValueError("folded cores spread what they send over phases: unfold them")
     computing, drained = _drained(mapping, packets)
     return np.maximum(drained.clocks, computing)
 

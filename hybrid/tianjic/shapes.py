@@ -63,6 +63,8 @@ class DenseShape:
         local: its local module, or None.
         carried: whether a second matrix holds the trace that training has left.
         recurrent: whether neurons also take each other's spikes of the step before.
+        hosted: whether a host keeps the trace, so that somas also send what the rule makes of
+            potentials.
         density: share of the weights that are not zero.
         once: whether it is asked after the last step alone: its rates are those of one step in T.
     """
@@ -74,6 +76,7 @@ class DenseShape:
     local: LocalShape | None = None
     carried: bool = False
     recurrent: bool = False
+    hosted: bool = False
     density: float = 1.0
     once: bool = False
 
@@ -81,6 +84,10 @@ class DenseShape:
         require(self, "inputs", self.inputs >= 1, ">= 1")
         require(self, "outputs", self.outputs >= 1, ">= 1")
         require(self, "density", 0.0 <= self.density <= 1.0, "in [0, 1]")
+        bare = self.local is None and not (self.carried or self.once or self.hosted)
+        require(self, "recurrent", not self.recurrent or bare, "False beside other traces, or once")
+        one = self.local is None or not self.hosted
+        require(self, "hosted", one, "False for a layer with a local module")
 
     @property
     def synapses(self) -> int:
@@ -125,6 +132,7 @@ class ConvolutionShape:
     local: ClassVar[None] = None
     carried: ClassVar[bool] = False
     recurrent: ClassVar[bool] = False
+    hosted: ClassVar[bool] = False
     density: ClassVar[float] = 1.0
     once: ClassVar[bool] = False
 
@@ -135,6 +143,7 @@ class ConvolutionShape:
         require(self, "kernel", self.kernel >= 1 and self.kernel % 2 == 1, "odd and >= 1")
         one_of(self, "fold", Fold)
         require(self, "pooled", self.pooled >= 1, ">= 1")
+        require(self, "pooled", self.pooled == 1 or self.spiking, "1 for activations")
         require(self, "pooled", min(self.pixels) >= 1, "at most the sides of the image")
         sole = not self.spiking or (self.fold == "unfolded" and not self.table)
         require(self, "spiking", sole, "False for tables and folded convolutions")

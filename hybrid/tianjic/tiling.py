@@ -40,7 +40,7 @@ def dense_cores(shape: DenseShape, rules: Rules) -> list[Core]:
         return Core(shape.name, role, a, n, (work,), met, met, _whole(held), len(a), len(n))
 
     tall = shape.inputs > rules.chip.fan_in
-    divided = tall or shape.carried or shape.recurrent or local is not None
+    divided = tall or shape.carried or shape.recurrent or shape.hosted or local is not None
     rows, columns = rules.cuts(
         shape.inputs,
         shape.outputs,
@@ -61,6 +61,8 @@ def dense_cores(shape: DenseShape, rules: Rules) -> list[Core]:
     # Of a potential.
     terms = len(rows) * (1 + shape.carried) + len(back) + (local is not None)
     cores += _sums(shape, "sums", terms, rules)
+    if shape.hosted:
+        return [*cores, *_sums(shape, "copies", terms, rules)]
     if local is None:
         return cores
     return [*cores, *_sums(shape, "copies", terms, rules), *_local(shape, local, rules)]
@@ -166,7 +168,7 @@ def convolution_cores(shape: ConvolutionShape, rules: Rules) -> list[Core]:
             _halves(min(shape.channels, chip.fan_out // positions)),
         ):
             parts = -(-channels // within)
-            each = shape.side**2 if shape.fold == "folded" else min(pixels, shape.side**2)
+            each = shape.kernel**2 if shape.fold == "folded" else min(pixels, shape.side**2)
             met = positions * each * within * out
             axons, neurons = np.arange(pixels * within), np.arange(positions * out)
             core = _block(shape, rules, axons, neurons, met, parts)
@@ -235,7 +237,7 @@ def _blocks(
             for part in parts:
                 met = pairs * len(part) * len(chosen)
                 if shape.fold == "folded":  # rows of blocks share all weights that any of them has
-                    met = max(met, len(neurons) * shape.side**2 * len(part))
+                    met = max(met, len(neurons) * shape.kernel**2 * len(part))
                 cores.append(
                     _block(shape, rules, pixels[part, *seen].ravel(), neurons, met, len(parts))
                 )

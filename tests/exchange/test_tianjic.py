@@ -27,7 +27,8 @@ def network(**options: Any) -> FullyConnected:
     draw = torch.Generator().manual_seed(0)
     options = {"neuron": LIF(decay=0.6, v_th=0.3), **options}
     meta = InitialMeta.up_to(0.1)
-    return FullyConnected((30, 40, 5), initial_meta=meta, generator=draw, **options)
+    sizes = options.pop("sizes", (30, 40, 5))
+    return FullyConnected(sizes, initial_meta=meta, generator=draw, **options)
 
 
 def tianjic(path: Path, *options: str) -> tuple[int, str]:
@@ -97,11 +98,27 @@ def test_convolutions_and_pools_come_too(tmp_path: Path) -> None:
     assert 3 < numbers["forms"]["chip, frozen"]["cores"] < 20
 
 
-def test_what_the_chip_cannot_take_is_named(tmp_path: Path) -> None:
+def test_another_rule_runs_frozen(tmp_path: Path) -> None:
     hybrid.save(network(rule=STDP(trace_decay=0.9)), tmp_path / "own.safetensors")
     code, text = tianjic(tmp_path / "own.safetensors")
+    assert code == 0, text
+    assert "chip, own trace: not there, as STDP" in text
+    assert "chip, frozen; did not fit: none" in text
+
+
+def test_what_the_chip_cannot_take_is_named(tmp_path: Path) -> None:
+    own = network(neuron=LIF(decay=0.6, v_th=torch.full((40,), 0.3)), sizes=(30, 40))
+    hybrid.save(own, tmp_path / "own.safetensors")
+    code, text = tianjic(tmp_path / "own.safetensors")
     assert code == 1
-    assert "STDP" in text
+    assert "all neurons of a layer share their constants" in text
+
+
+def test_networks_in_double_precision_come_too(tmp_path: Path) -> None:
+    for own in (network().double(), convolutional().double()):
+        hybrid.save(own, tmp_path / "own.safetensors")
+        code, text = tianjic(tmp_path / "own.safetensors")
+        assert code == 0, text
 
 
 def test_numbers_are_printed_for_other_programs(saved: Path) -> None:

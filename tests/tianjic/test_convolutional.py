@@ -10,7 +10,9 @@ from hybrid.model.coding import Rank, Rate, ReadOut
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cores import Limits, run
 from hybrid.tianjic.cost import cost
+from hybrid.tianjic.defects import Defects
 from hybrid.tianjic.layer import Options
+from hybrid.tianjic.machine import Machine
 from hybrid.tianjic.mapping import map_network
 from hybrid.tianjic.quantize import quantize
 from hybrid.tianjic.shapes import ConvolutionShape
@@ -95,6 +97,19 @@ def test_pools_need_fewer_cores_than_dense_layers_of_the_same_sizes() -> None:
     assert spent.operations.acs == pytest.approx(met, rel=0.01)
 
 
+def test_defects_hit_cells_that_are_there() -> None:
+    generator = torch.Generator().manual_seed(0)
+    chip = quantize(convolutional((1, 10, 10), (4,), (False,), generator))
+    mapping = map_network(chip.shapes(), tianjic())
+    sound = Machine(mapping, chip.layers)
+    hurt = Machine(mapping, chip.layers, Defects(flipped=0.1, seed=1))
+    pairs = [(a, b) for a, b in zip(sound.weights, hurt.weights, strict=True) if a is not None]
+    assert any(bool((a != b).any()) for a, b in pairs)
+    (one, other), *_ = pairs
+    assert bool((other[one == 0] == 0).all())
+    assert int((one == 0).sum()) > 0
+
+
 def test_what_the_chip_has_not_is_refused() -> None:
     generator = torch.Generator().manual_seed(0)
     network = convolutional(IMAGE, CHANNELS, (True, False), generator)
@@ -107,6 +122,12 @@ def test_what_the_chip_has_not_is_refused() -> None:
     network.readout = Own()
     with pytest.raises(ValueError, match="Own is no read-out of the chip"):
         quantize(network)
+    network.readout = Rate()
+    with pytest.raises(ValueError, match="codebook"):
+        quantize(network, Options(codebook=4))
+    wide = convolutional((8, 40, 40), (40,), (False,), generator)
+    with pytest.raises(ValueError, match="12,800 inputs and 64,000 outputs are more than"):
+        quantize(wide)
     with pytest.raises(ValueError, match="spiking"):
         ConvolutionShape(name="a", image=(1, 4, 4), channels=1, spiking=True, fold="folded")
     with pytest.raises(ValueError, match="pooled"):

@@ -178,6 +178,23 @@ def plain(neuron: AdaptiveLIF) -> LIF:
     return LIF(decay=neuron.decay, v_th=neuron.v_th, reset=neuron.reset)
 
 
+@pytest.mark.parametrize("shape", [(0, 300), (4, 7), (300,), (6, 0, 300)])
+def test_calibration_images_must_be_some_of_the_networks(shape: tuple[int, ...]) -> None:
+    trained = network(rule=Hebbian(trace_decay=0.9))
+    with pytest.raises(ValueError, match="images of shape"):
+        quantize(trained, images=torch.rand(shape))
+
+
+def test_the_chip_keeps_the_trace_that_it_was_given() -> None:
+    trained = network(rule=Hebbian(trace_decay=0.9), trace=0.02)
+    chip = quantize(trained, Options(carried="none"))
+    host = chip.layers[0].host
+    assert host is not None
+    before = host.start.clone()
+    trained.layers[0].trace.add_(1.0)  # type: ignore[operator,union-attr]
+    assert torch.equal(host.start, before)
+
+
 def test_frozen_weights_use_all_their_bits() -> None:
     """As if the trace had been part of the weights, and there were no rule."""
     trained = network(rule=Hebbian(trace_decay=0.9), trace=0.02, largest_meta=0.3)
@@ -237,5 +254,5 @@ def test_a_layer_without_weights_is_moved_by_its_bias() -> None:
     chip = quantize(trained)
     found = run(chip.layers, chip.encode(shown)).potentials * chip.layers[1].unit
     assert (found - torch.linspace(0.0, 0.5, 10)).abs().max() < 0.01
-    with pytest.raises(ValueError, match="images: give at least one"):
+    with pytest.raises(ValueError, match="images of shape"):
         quantize(trained, images=shown[:0])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from hybrid.report.estimate import Estimate
 from hybrid.report.figures import BLUE, COLOURS, FAINT, GREY, ORANGE, SKY, canvas
 from hybrid.report.panels import SMALL, Bar, Dot, Line, absent, bars, chip_map, dots, lines
 from hybrid.runs.store import Json
+from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cost import Energy, cost, operations, write_back
 from hybrid.tianjic.mapping import Mapping, map_network
 from hybrid.tianjic.routing import traffic
@@ -40,7 +42,7 @@ _KINDS: dict[Defect, tuple[str, str, float]] = {
     "dead cores": ("dead cores, of 156", "{:.0f} cores dead", 20.0),
     "stuck bits": ("share of the bits of weights", "{:.1%} of bits stuck", 0.01),
     "flipped bits": ("share of the bits of weights", "{:.1%} of bits flipped", 0.01),
-    "lost packets": ("share of the numbers sent", "{:.0%} of packets lost", 0.1),
+    "lost packets": ("share of the numbers sent", "{:.0%} of numbers lost", 0.1),
 }
 _MODELS = {
     "busy": ("v", "at most: full load, all the time"),
@@ -121,40 +123,41 @@ def draw_broken(records: Records[Any, Any], label: str) -> Figure:
 
 def draw_streams(records: Records[Any, Any], labels: Sequence[str]) -> Figure:
     """Draw accuracy of HP under faults, its trace kept by a host while images come one by one."""
-    figure, axes = canvas(["abcd"[2 * i : 2 * i + 2] for i in range(len(labels))], height=62)
-    letters = iter("abcd")
-    for label in labels:
-        own = select(records.frame, label=label, method="HP")
-        for fault in parts_in(own):
-            tried, curves = select(own, condition=fault), []
-            for form, (name, colour, style) in _STREAMS.items():
+    frames = {label: select(records.frame, label=label, method="HP") for label in labels}
+    places = [(label, fault) for label, own in frames.items() for fault in parts_in(own)]
+    letters = ascii_lowercase[: len(places)]
+    across = len(places) // len(labels)
+    rows = [letters[i : i + across] for i in range(0, len(places), across)]
+    figure, axes = canvas(rows, height=62 * len(rows))
+    for letter, (label, fault) in zip(letters, places, strict=True):
+        tried, curves = select(frames[label], condition=fault), []
+        for form, (name, colour, style) in _STREAMS.items():
+            if form in set(tried["protocol"]):
+                look = {"linestyle": style, "marker": "o" if style == "-" else ""}
                 found = select(tried, protocol=form)
-                if not found.empty:
-                    look = {"linestyle": style, "marker": "o" if style == "-" else ""}
-                    curves.append(Line(name, levels(found), samples(found), colour, look))
-            ends = [
-                samples(tried, protocol=form)[:, 1:].mean(1)
-                for form in ("chip, stream", "chip, frozen")
-            ]
-            gained = Estimate.of(ends[0] - ends[1])
-            lines(
-                axes[next(letters)],
-                curves,
-                legend={"loc": "lower left"},
-                xlabel=f"{fault}, level",
-                ylabel=_ACCURACY,
-                ylim=(0, 100),
-                title=f"{label.removesuffix('-local')}: the stream gains {gained:+.1f}",
-            )
+                curves.append(Line(name, levels(found), samples(found), colour, look))
+        hurt = tried[tried["level"] > 0.0]
+        stream, still = (samples(hurt, protocol=f"chip, stream{n}") for n in ("", _STILL))
+        gained = Estimate.of((stream - still).mean(1))
+        lines(
+            axes[letter],
+            curves,
+            legend={"loc": "lower left"},
+            xlabel=f"{fault}, level",
+            ylabel=_ACCURACY,
+            ylim=(0, 100),
+            title=f"{label.removesuffix('-local')}, {fault}: rewriting gains {gained:+.1f}",
+        )
     return figure
 
 
+_STILL = ", never rewritten"
 # Forms of a stream: name, colour, style.
 _STREAMS = {
     "float, stream": ("floating point", BLUE, ":"),
     "chip, stream": ("chip, rewritten after each image", BLUE, "-"),
-    "chip, stream by 100": ("after 100 images", ORANGE, "--"),
-    "chip, frozen": ("never (frozen)", GREY, "-"),
+    "chip, stream by 100": ("after each 100", ORANGE, "--"),
+    f"chip, stream{_STILL}": ("never", GREY, "-"),
 }
 
 
@@ -165,7 +168,7 @@ def _beside_gp(own: pd.DataFrame, kind: str, words: str, wanted: float) -> str:
     if not {"HP", "GP"} <= set(own["method"]):
         return said
     hp, gp = (lost_on_broken(own, method, kind, level) for method in ("HP", "GP"))
-    return f"{said}: HP loses {Estimate.of(hp - gp):+.1f} more"
+    return f"{said}: HP minus GP {Estimate.of(gp - hp):+.1f}"
 
 
 def _least(own: pd.DataFrame, kind: str) -> float:
@@ -274,9 +277,10 @@ def _deciding(axes: Axes, result: Json, form: str) -> None:
     found = chip.deciding(result, form)
     ticks = {name.replace("_", " "): float(place) for place, name in enumerate(found)}
     drawn = [Bar(float(place), share, SKY) for place, share in enumerate(found.values())]
-    first = max(found, key=lambda name: found[name]).replace("_", " ")
+    first = max(found, key=lambda name: found[name])
+    known = tianjic().constants[first].confidence
     words: dict[str, Any] = {
-        "title": f"Energy hangs on the {first}, a guess",
+        "title": f"Energy hangs on the {first.replace('_', ' ')} (confidence {known})",
         "xlabel": "share of its spread (total Sobol index)",
     }
     bars(axes, drawn, horizontal=True, ticks=ticks, xlim=(0, 1), **words)
@@ -368,6 +372,8 @@ def _by_density(axes: Axes, result: Json, form: str) -> None:
     shares, planned = np.linspace(0.02, 1.0, 25), chip.spent(result, form).schedule
     even = [{name: np.full(len(r), share) for name, r in rates.items()} for share in shares]
     table = np.array([cost(mapping, own, result["steps"], planned=planned).energy for own in even])
+    fitted = table[:, Energy._fields.index("gated")]
+    moved = float(fitted[-1] / fitted[0])
     curves = [
         Line(_MODELS[model][1].partition(":")[0], shares, 1e6 * table[:, i], COLOURS[model])
         for i, model in enumerate(Energy._fields)
@@ -378,7 +384,7 @@ def _by_density(axes: Axes, result: Json, form: str) -> None:
         legend={"loc": "lower right"},
         xlabel="share of inputs active in a step",
         ylabel=_ENERGY,
-        title="Activity hardly moves the fitted energy",
+        title=f"Full activity: {100 * (moved - 1.0):.0f} % more of the fitted energy",
         yscale="log",
     )
 
@@ -410,7 +416,7 @@ def _work(axes: Axes, result: Json, form: str) -> None:
         for place, values in enumerate(found.values()):
             shown = "_" if place else name
             marks.append(Dot(float(place), values[column], colour=colour, name=shown))
-    more = max(found["rewritten by a host"][1] / found["history"][1], 1.0)
+    more = found["rewritten by a host"][1] / found["history"][1]
     title = f"A host sends {more:.0f} x the packets"
     dots(axes, marks, title=title, ylabel="per inference", yscale="log")
     axes.set_xticks(range(len(found)), list(found), rotation=20, ha="right")

@@ -144,16 +144,24 @@ def _of_ones_own(name: str, network: Any) -> Json:
     frozen, source = quantize(network, FROZEN), torch_stream(0, "made-up inputs")
     chips: dict[str, tuple[ChipNetwork, Local]] = {"chip, frozen": (frozen, "off")}
     x = torch.rand(_INPUTS, len(frozen.layers[0].weight), generator=source)
+    x = x.to(next(network.parameters()).dtype)
+    without = ""
     if isinstance(network.readout, Rank):  # a chip asks each sample on its own
         network.readout = replace(network.readout, fraction=None)
     if plastic_layers(network) and isinstance(network, FullyConnected):
-        chips["chip, own trace"] = (quantize(network, Options(carried="separate"), x), "history")
+        try:
+            own_trace = quantize(network, Options(carried="separate"), x)
+        except ValueError as error:  # of another rule: frozen it runs all the same
+            without = f"chip, own trace: not there, as {error}"
+        else:
+            chips["chip, own trace"] = (own_trace, "history")
     found: Json = {"name": name, "steps": network.steps, "accuracy": {}}
     found |= {"rates": {}, "shapes": {}, "overflows": {}, "agreement": {}}
     found["notes"] = [
         f"no data are known: activity, and with it energy, is that of {_INPUTS} inputs drawn "
         "evenly from 0 to 1"
     ]
+    found["notes"] += [without] if without else []
     for form, (chip, local) in chips.items():
         outcome = run(chip.layers, chip.encode(x), local=local, limits=Limits.of(tianjic()))
         count_lost(found["overflows"].setdefault(form, {}), outcome)

@@ -36,7 +36,7 @@ class DeploymentSettings(Settings):
         defects: of the chip, for networks of fault tolerance: kind and levels, 0 first.
         on_defects: images that are tried on each defective chip.
         streamed: images from one rewriting of synapses to the next, for networks of fault tolerance
-            whose trace a host keeps while images come one by one.
+            whose trace a host keeps while images come one by one; 1 first.
         in_stream: images of each stream.
 
     Raises ValueError, naming the field, for values that make no sense.
@@ -92,7 +92,8 @@ class DeploymentSettings(Settings):
         require(self, "on_defects", self.on_defects >= 1, ">= 1")
         fits = not self.streamed or isinstance(self.trained, FaultSettings)
         require(self, "streamed", fits, "() but for networks of fault tolerance")
-        require(self, "streamed", all(every >= 1 for every in self.streamed), "numbers >= 1")
+        sound = not self.streamed or self.streamed[0] == 1 <= min(self.streamed)
+        require(self, "streamed", sound, "numbers of images, 1 first")
         require(self, "in_stream", self.in_stream >= 1, ">= 1")
         if self.faults:
             check_faults(self, self.faults, FAULTS, check_level)

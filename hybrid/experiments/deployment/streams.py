@@ -22,6 +22,8 @@ def on_stream(
 ) -> Json:
     """Return accuracies of streams in floating point and on the chip, and what a host adds.
 
+    Also of a stream whose synapses are never rewritten, on the same images.
+
     Args:
         settings: say how often synapses are rewritten.
         network: trained; each stream starts from the trace that training has left.
@@ -41,18 +43,26 @@ def on_stream(
         }
     }
     found: Json = {"accuracy": accuracy, "overflows": {}, "rewritten": {}}
-    for every in settings.streamed:
-        form = "chip, stream" if every == min(settings.streamed) else f"chip, stream by {every}"
+    for every in (*settings.streamed, len(labels)):
+        form = form_of(every, len(labels))
         accuracy[form], lost = {}, found["overflows"].setdefault(form, {})
         upkeep: list[Json] = []
         for name, levels in sets.items():
             runs = [answer_stream(chip, images, every=every, limits=limits) for images in levels]
             accuracy[form][name] = shares(torch.stack([run.classes for run in runs]))
-            upkeep += [rewriting(chip, run, len(labels), tianjic()) for run in runs]
+            upkeep += [rewriting(run, tianjic()) for run in runs]
             for run in runs:
                 for place, count in run.overflows.items():
                     lost[place] = lost.get(place, 0) + count
-        found["rewritten"][form] = {"every": every} | {
-            key: round(sum(own[key] for own in upkeep) / len(upkeep), 9) for key in upkeep[0]
-        }
+        if every < len(labels):
+            found["rewritten"][form] = {"every": every} | {
+                key: round(sum(own[key] for own in upkeep) / len(upkeep), 9) for key in upkeep[0]
+            }
     return found
+
+
+def form_of(every: int, images: int) -> str:
+    """Return what a stream is called whose synapses are rewritten after so many images."""
+    if every >= images:
+        return "chip, stream, never rewritten"
+    return "chip, stream" if every == 1 else f"chip, stream by {every}"
