@@ -102,7 +102,7 @@ def answer_stream(chip: ChipNetwork, images: Tensor, *, every: int = 1, limits: 
             "a stream needs a local rule, and synapses that a host rewrites: "
             "quantize(network, Options(carried='none'))"
         )
-    overflows, sent = Overflows(strict=limits.strict), 0
+    overflows, sent = Overflows(strict=limits.strict), list[int]()
 
     def rewritten() -> list[SpikingLayer]:
         return [
@@ -113,13 +113,12 @@ def answer_stream(chip: ChipNetwork, images: Tensor, *, every: int = 1, limits: 
         ]
 
     def learn(layer: SpikingLayer, signals: Tensor, steps: list[SomaStep]) -> None:
-        nonlocal sent
         if layer.name not in traces:
             return
         traces[layer.name].learn(signals, steps, overflows)
-        sent += sum(step.v.numel() for step in steps)
+        sent.append(sum(step.v.numel() for step in steps))
         if layer is not layers[0]:  # the host itself has sent the images
-            sent += int((signals != 0).sum())
+            sent.append(int((signals != 0).sum()))
 
     layers, answers, written, rewritings = rewritten(), [], 0, 0
     for shown, part in enumerate(images.split(every)):
@@ -135,7 +134,7 @@ def answer_stream(chip: ChipNetwork, images: Tensor, *, every: int = 1, limits: 
         answers.append(chip.answers(outcome))
     done = sum(trace.operations for trace in traces.values())
     counts = dict(overflows.counts)
-    return Streamed(torch.cat(answers), rewritings, written, sent, done, counts)
+    return Streamed(torch.cat(answers), rewritings, written, sum(sent), done, counts)
 
 
 _IN_A_PACKET = 2  # synapses with their addresses of 16 bits within a core
