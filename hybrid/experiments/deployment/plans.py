@@ -83,8 +83,10 @@ PLANS: dict[Profile, Plan[DeploymentSettings]] = {
         Group(settings=_LAPTOP, methods=_MAIN, seeds=3),
         Group(settings=(_BROKEN, _SPIKES), methods=(*_MAIN, "HP-sample"), seeds=5),
         Group(settings=_LOCAL[:1], methods=("HP", "HP-sample"), seeds=5),
+    ),
+    "controls": (
+        Group(settings=(_TESTED,), methods=(*_MAIN, "HP-sample"), seeds=5),
         Group(settings=_LOCAL[1:], methods=("HP", "HP-sample"), seeds=3),
     ),
-    "controls": (Group(settings=(_TESTED,), methods=(*_MAIN, "HP-sample"), seeds=5),),
     "paper": (Group(settings=(_PAPER,), methods=(*_MAIN, "HP-sample"), seeds=3),),
 }
