@@ -14,7 +14,6 @@ from hybrid.model.few_shot import FewShotReadOut
 from hybrid.model.layers import meta_parameters, weight_parameters
 from hybrid.model.neurons import IF, LIF, AdaptiveLIF, Neuron
 from hybrid.model.plasticity import STDP, Hebbian, LocalRule
-from hybrid.model.recurrent import HybridRecurrent
 from hybrid.tianjic.quantize import quantize
 from tests.model.small import NEURON, RULE, layer, network, sequences
 
@@ -129,10 +128,6 @@ def test_what_takes_numbers_alone_says_so() -> None:
         FewShotReadOut(4, 3, neuron=neuron, rule=None)
     with pytest.raises(ValueError, match="all neurons of a layer share their constants"):
         quantize(network(neuron=[LIF(decay=torch.full((8,), 0.4), v_th=0.3), NEURON]))
-    other = network()
-    other.layers[0] = HybridRecurrent(5, 8, neuron=NEURON, rule=RULE)
-    with pytest.raises(ValueError, match="HybridRecurrent has no form on the chip"):
-        quantize(other)
     shared = quantize(network(neuron=neuron))  # one for the layer is a number to the chip
     assert (
         shared.layers[0].soma.leak

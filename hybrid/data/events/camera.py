@@ -196,7 +196,8 @@ def _shifted(
     free = [size - side for side in pictures.shape[1:]]
     border = [(margin + room // 2, margin + room - room // 2) for room in free]
     ink = gaussian_filter(np.pad(pictures, [(0, 0), *border]), camera.blur, axes=(1, 2))
-    light = np.log1p(float(np.expm1(camera.contrast)) * ink)
+    # In double precision, then rounded: libraries for other processors differ in the last bit.
+    light = np.log1p(float(np.expm1(camera.contrast)) * ink.astype(np.float64)).astype(np.float32)
     light = -light if camera.ink_is_dark else light
     below = np.diff(light, axis=1)
 
