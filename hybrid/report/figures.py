@@ -14,7 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hybrid.runs.files import canonical_json, sha256, write_atomically
+from hybrid.runs.files import canonical_json, sha256, write_together
 from hybrid.version import __version__
 
 # Wong, Nat. Methods 8 (2011), safe for colour-blind readers; two of Tol's muted ones; and greys.
@@ -112,7 +112,10 @@ HIGHEST = 225.0  # mm, a page with its caption
 
 
 def use_style() -> None:
-    """Apply the project's matplotlib style to everything drawn from now on."""
+    """Apply the project's style, and nothing of the user's, to everything drawn from now on."""
+    backend = matplotlib.get_backend()
+    matplotlib.rcdefaults()
+    plt.switch_backend(backend)
     with as_file(files("hybrid.report").joinpath("hybrid.mplstyle")) as style:
         plt.style.use(style)
 
@@ -209,16 +212,14 @@ def save(figure: Figure, name: str, folder: Path, about: Mapping[str, Any]) -> l
     Raises:
         OSError: if the folder cannot be written; files that are there stay whole.
     """
-    paths = []
+    made: dict[Path, bytes] = {}
     for suffix, options in (("png", {}), ("pdf", {"metadata": {"CreationDate": None}})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix, **options)  # type: ignore[arg-type]
-        paths.append(folder / f"{name}.{suffix}")
-        write_atomically(paths[-1], buffer.getvalue())
-    text = {"figure": name, **about}
-    paths.append(folder / f"{name}.json")
-    write_atomically(paths[-1], (_indented(text) + "\n").encode())
-    return paths
+        made[folder / f"{name}.{suffix}"] = buffer.getvalue()
+    made[folder / f"{name}.json"] = (_indented({"figure": name, **about}) + "\n").encode()
+    write_together(made)
+    return list(made)
 
 
 def show(figure: Figure, name: str, profile: str, out_dir: str | Path, about: Any) -> Any:

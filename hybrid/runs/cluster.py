@@ -5,9 +5,12 @@ data, `HYBRID_DATA` (or a network). A worker that is lost does not lose its work
 another one.
 """
 
+import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
 _CLIENT: ContextVar["Client | None"] = ContextVar("client", default=None)
 _PATIENCE = 30  # seconds that a scheduler, and then its first worker, may take to answer
+_LOOKED = 5.0  # seconds between two looks for workers
+_log = logging.getLogger(__name__)
 
 
 def on_cluster() -> "Client | None":
@@ -49,17 +54,56 @@ def connected(address: str | None, code: Callable[[], str] | None = None) -> Ite
         raise ValueError(
             f"no Dask scheduler answers at {address!r} ({error}): start one with `dask scheduler`"
         ) from error
-    with client:
+    with _quiet(), client:
         _check(client, address, code)
         before = _CLIENT.set(client)
+        over = threading.Event()
+        watch = threading.Thread(target=_watch, args=(client, address, over), daemon=True)
+        watch.start()
         try:
             yield
         finally:
+            over.set()
             _CLIENT.reset(before)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let a lost connection be one error, without the pages that Dask logs about it."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _watch(client: "Client", address: str, over: threading.Event) -> None:
+    """Say once, each time that it happens, that no worker is left."""
+    told = False
+    while not over.wait(_LOOKED):
+        try:
+            left = bool(client.nthreads())
+        except Exception:  # the scheduler is gone, which whoever waits for results is told
+            return
+        if not left and not told:
+            _log.warning(
+                "%s has no worker left: work waits; start some with %s", address, _advice(address)
+            )
+        told = not left
+
+
+def state(code: Callable[[], str] | None) -> dict[str, str]:
+    """Return what must be the same here and on workers: versions, and the state of the code."""
+    known = {name: version(name) for name in ("torch", "numpy")}
+    return known if code is None else {**known, "hybrid": code()}
+
+
 def _check(client: "Client", address: str, code: Callable[[], str] | None) -> None:
-    advice = f"`dask worker {address} --nthreads 1 --nworkers N`"
+    advice = _advice(address)
     try:
         client.wait_for_workers(1, timeout=_PATIENCE)
     except TimeoutError as error:
@@ -68,8 +112,15 @@ def _check(client: "Client", address: str, code: Callable[[], str] | None) -> No
         raise ValueError(
             f"workers at {address} have several threads each: start them with {advice}"
         )
-    if code is not None:
-        answers = client.run(code, on_error="return")  # an error where the package is missing
-        other = [worker for worker, found in answers.items() if found != code()]
-        if other:
-            raise ValueError(f"{', '.join(other)} run other code: install this state of it there")
+    here = state(code)
+    for worker, there in client.run(state, code, on_error="return").items():
+        if not isinstance(there, dict):  # an error, where the package is missing
+            raise ValueError(f"{worker} runs other code ({there}): install this state of it there")
+        for name, own in here.items():
+            if there[name] != own:
+                what = "other code" if name == "hybrid" else f"{name} {there[name]}, not {own}"
+                raise ValueError(f"{worker} runs {what}: install this state of it there")
+
+
+def _advice(address: str) -> str:
+    return f"`dask worker {address} --nthreads 1 --nworkers N`"

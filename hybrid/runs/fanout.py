@@ -5,7 +5,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, as_completed
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,6 +51,7 @@ def fan_out(
         ValueError: if `jobs` < 1. An error in a piece of work is raised here, with its traceback.
         ChildProcessError: if a process was killed, or one piece of work was lost with several
             workers of a cluster, one after the other.
+        ConnectionError: if the scheduler of the cluster is gone.
     """
     pieces = list(pieces)
     if jobs < 1:
@@ -117,8 +119,14 @@ def _on(
             "work, most often for want of memory: start workers with more (--memory-limit) and "
             "run again; what is finished is kept"
         ) from error
+    except CancelledError as error:  # of work that nobody cancelled: the connection is lost
+        raise ConnectionError(
+            "the Dask scheduler is gone: start it and its workers anew, and run again; what is "
+            "finished is kept"
+        ) from error
     finally:
-        client.cancel(futures)
+        with suppress(CancelledError, OSError):  # there may be nobody to tell
+            client.cancel(futures)
 
 
 def _single_threaded(work: Callable[[Piece], Done], number: int, piece: Piece) -> tuple[int, Done]:

@@ -1,16 +1,27 @@
-"""Files that are whole or not there at all, and tensors without pickles."""
+"""Files that are whole or not there at all, sealed by checksums, and tensors without pickles."""
 
+import errno
+import glob
 import hashlib
 import json
+import logging
 import os
-import tempfile
-from collections.abc import Mapping
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+from filelock import FileLock, Timeout
 from torch import Tensor
+
+TEMPORARY = ".tmp"  # ends the names of files that are being written; they begin with a dot
+ABANDONED = 600.0  # seconds after which whoever wrote a temporary file no longer does
+_WAITING = 1.0  # seconds of waiting for another process before a message says so
+_log = logging.getLogger(__name__)
 
 # What stands in the place of a checksum while it is computed, over all other bytes of a file.
 UNSIGNED = 64 * "0"
@@ -31,29 +42,146 @@ def sha256(text: str) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one.
+    """Write `content` to `path`, see `write_together`."""
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files of one folder, and replace older ones only once all new ones are there.
+
+    Each file is whole at any moment, and after a power failure, too; when this returns, all are on
+    the disk. Links are followed, and permissions are those that the umask gives.
 
     Raises:
         OSError: if the folder cannot be written or the disk is full; the message names the folder
-            and the remedy, and an older file at `path` is left as it was.
+            and the remedy, and older files are left as they were.
     """
+    targets = {Path(os.path.realpath(path)): content for path, content in contents.items()}
+    folder = next(iter(targets)).parent
+    written: dict[Path, Path] = {}
+    try:
+        new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for target, content in targets.items():
+            temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
+            written[target] = temporary
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for target, temporary in written.items():
+            os.replace(temporary, target)
+        for parent in {folder, *(made.parent for made in new)}:
+            _synchronise(parent)
+    except BaseException as error:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise type(error)(error.errno, _advice(error, folder)) from error
+        raise
+    for target in targets:
+        for left in temporaries(folder, target.name):
+            left.unlink(missing_ok=True)
+
+
+def temporaries(folder: Path, name: str = "*") -> list[Path]:
+    """Return what killed processes had begun to write, of one file or of all in a folder."""
+    before = time.time() - ABANDONED
+    found = []
+    for path in folder.glob(f".{_literally(name)}.*{TEMPORARY}"):
+        try:
+            if path.stat().st_mtime < before:
+                found.append(path)
+        except OSError:
+            continue  # gone meanwhile
+    return found
+
+
+def _literally(name: str) -> str:
+    return name if name == "*" else glob.escape(name)
+
+
+def _synchronise(folder: Path) -> None:
+    """Bring a folder's names to the disk, so that new files outlive a power failure."""
+    if os.name == "nt":
+        return  # folders cannot be opened there
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks cannot
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def alone(path: Path, patience: float = 3600.0) -> Iterator[None]:
+    """Let one process at a time work on a file; others say that they wait.
+
+    Args:
+        path: of the file; the lock lies beside it.
+        patience: seconds to wait.
+
+    Raises:
+        OSError: if the lock cannot be made, or another process holds it for too long; the message
+            names it.
+    """
+    path = Path(os.path.realpath(path))
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            lock.acquire(timeout=_WAITING)
+        except Timeout:
+            _log.warning("another process works on %s: waiting for it", path)
+            lock.acquire(timeout=patience)
+    except Timeout as error:
+        raise TimeoutError(
+            f"another process has worked on {path} for more than {patience:.0f} s: end it, and run "
+            "again"
+        ) from error
     except OSError as error:
         raise type(error)(error.errno, _advice(error, path.parent)) from error
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise type(error)(error.errno, _advice(error, path.parent)) from error
-        raise
+        yield
+    finally:
+        lock.release()
+
+
+def sealed(body: Mapping[str, Any]) -> str:
+    """Return a JSON object with its checksum: a line for each entry, for readable differences."""
+    whole = {**body, "sha256": sha256(canonical_json(body))}
+    parts = []
+    for name, value in whole.items():
+        if isinstance(value, dict):
+            lines = ",\n".join(f"  {json.dumps(k)}: {canonical_json(v)}" for k, v in value.items())
+            parts.append(f"{json.dumps(name)}: {{\n{lines}\n}}")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines = ",\n".join(f"  {canonical_json(entry)}" for entry in value)
+            parts.append(f"{json.dumps(name)}: [\n{lines}\n]")
+        else:
+            parts.append(f"{json.dumps(name)}: {canonical_json(value)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Return what `sealed` was given.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DamagedFileError: if it is not JSON or fails its checksum.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        body = json.loads(text)
+        digest = body.pop("sha256")
+        found = sha256(canonical_json(body))  # numbers too large for a float are a ValueError
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DamagedFileError(f"{path} is damaged ({error!r})") from error
+    if found != digest:
+        raise DamagedFileError(f"{path} is damaged (its checksum does not match)")
+    return dict(body)
 
 
 def _advice(error: OSError, folder: Path) -> str:
@@ -109,4 +237,7 @@ def parsed_tensors(content: bytes, name: str) -> tuple[dict[str, Tensor], dict[s
         if hashlib.sha256(content[:-32]).digest() == content[-32:]:
             what = "is of an earlier form, which this state of the package does not read"
         raise DamagedFileError(f"{name} {what}: delete it")
-    return safetensors.torch.load(content), about
+    try:
+        return safetensors.torch.load(content), about
+    except Exception as error:  # sealed by somebody who did not write what the format says
+        raise DamagedFileError(f"{name} cannot be read ({error}): delete it") from error

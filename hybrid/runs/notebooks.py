@@ -4,6 +4,9 @@ Whoever runs a notebook sends back the bytes of what it became and of the figure
 has to be shared but the code and what the notebook reads.
 """
 
+import json
+import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,7 +15,9 @@ from typing import Any, NamedTuple
 from hybrid.runs.fanout import fan_out
 from hybrid.runs.files import write_atomically
 
+KERNEL = "python3"
 _FIGURES = "figures"  # beside the notebook, wherever it runs
+_LONGEST = 1800  # seconds for a cell
 
 
 class Page(NamedTuple):
@@ -51,6 +56,7 @@ def execute(page: Page) -> Executed:
     """
     try:
         import papermill  # slow to import, and of no use to other commands
+        from nbclient.exceptions import CellTimeoutError, DeadKernelError
     except ImportError as error:
         raise ValueError(
             "notebooks need papermill and Jupyter: in a checkout, `pip install '.[notebooks]'`"
@@ -62,23 +68,49 @@ def execute(page: Page) -> Executed:
         folder = Path(name)
         source, target = folder / page.name, folder / f"done-{page.name}"
         source.write_bytes(page.content)
+        before = os.environ.get("JUPYTER_PATH")
+        os.environ["JUPYTER_PATH"] = str(_own_kernel(folder))
         try:
             papermill.execute_notebook(
                 source,
                 target,
                 parameters={**page.parameters, "out_dir": _FIGURES},
                 cwd=folder,
+                kernel_name=KERNEL,
+                execution_timeout=_LONGEST,
                 progress_bar=False,
             )
         except papermill.PapermillExecutionError as error:
             failed = f"cell {error.exec_count} raised {error.ename}: {error.evalue}"
+        except DeadKernelError:
+            failed = (
+                "its kernel was killed, most often for want of memory: run again with fewer "
+                "notebooks at a time"
+            )
+        except CellTimeoutError:
+            failed = f"a cell took more than {_LONGEST // 60:.0f} minutes: is the machine busy?"
+        finally:
+            del os.environ["JUPYTER_PATH"]
+            if before is not None:
+                os.environ["JUPYTER_PATH"] = before
         figures = {
             path.relative_to(folder / _FIGURES).as_posix(): path.read_bytes()
             for path in sorted((folder / _FIGURES).rglob("*"))
             if path.is_file()
         }
         seconds = time.perf_counter() - began
-        return Executed(page.name, target.read_bytes(), figures, seconds, failed)
+        content = target.read_bytes() if target.exists() else page.content
+        return Executed(page.name, content, figures, seconds, failed)
+
+
+def _own_kernel(folder: Path) -> Path:
+    """Return a folder for JUPYTER_PATH whose kernel is this interpreter, whatever the user has."""
+    own = folder / "jupyter" / "kernels" / KERNEL
+    own.mkdir(parents=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": command, "display_name": "Python 3 (ipykernel)", "language": "python"}
+    (own / "kernel.json").write_text(json.dumps(spec), "utf-8")
+    return folder / "jupyter"
 
 
 def execute_all(

@@ -7,12 +7,18 @@ alters results has to raise it; which code it was exactly, each record says. Rec
 checksum; one that does not match is reported and computed again, never used.
 """
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from hybrid.runs.files import DamagedFileError, canonical_json, sha256, write_atomically
+from hybrid.runs.files import (
+    DamagedFileError,
+    canonical_json,
+    read_sealed,
+    sealed,
+    sha256,
+    write_atomically,
+)
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +77,8 @@ class Store:
             about: where and how it ran (times, versions, machine); not part of the result.
         """
         body = {"request": request, "result": result, "about": about}
-        record = {**body, "sha256": sha256(canonical_json(body))}
-        write_atomically(self.path(request), (_pretty(record) + "\n").encode())
-        return record
+        write_atomically(self.path(request), sealed(body).encode())
+        return body
 
 
 def read_record(path: Path) -> Json:
@@ -83,26 +88,8 @@ def read_record(path: Path) -> Json:
         FileNotFoundError: if there is none.
         DamagedFileError: if it is not JSON, lacks a part, or fails its checksum.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        record = json.loads(text)
-        digest = record.pop("sha256")
-        body = {name: record[name] for name in ("request", "result", "about")}
-        found = sha256(canonical_json(body))  # numbers too large for a float are a ValueError
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is damaged ({error!r})") from error
-    if found != digest:
-        raise DamagedFileError(f"{path} is damaged (its checksum does not match)")
-    return {**body, "sha256": digest}
-
-
-def _pretty(record: Json) -> str:
-    """One line per entry of each part: readable diffs, small files."""
-    parts = []
-    for name, value in record.items():
-        if isinstance(value, dict):
-            lines = ",\n".join(f"  {json.dumps(k)}: {canonical_json(v)}" for k, v in value.items())
-            parts.append(f"{json.dumps(name)}: {{\n{lines}\n}}")
-        else:
-            parts.append(f"{json.dumps(name)}: {canonical_json(value)}")
-    return "{\n" + ",\n".join(parts) + "\n}"
+    record = read_sealed(path)
+    parts = {"request", "result", "about"}
+    if not record.keys() == parts or not all(isinstance(record[name], dict) for name in parts):
+        raise DamagedFileError(f"{path} is damaged (it is no record)")
+    return record

@@ -4,7 +4,6 @@ Prints a table and writes `build/bench.json`. Absolute times depend on the machi
 else runs on it; ratios within one run are what counts.
 """
 
-import json
 import os
 import platform
 import resource
@@ -27,6 +26,7 @@ from hybrid.model.coding import LastMembrane, Rate
 from hybrid.model.networks import FullyConnected, HybridNetwork
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
+from hybrid.runs.files import sealed
 from tests.bench import chip, continual, few_shot, frames
 from tests.bench.baselines import Materialised, PlainLoop
 from tests.bench.peers import PEERS, Peer
@@ -281,7 +281,7 @@ def main() -> None:
         "torch": torch.__version__,
     }
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(report, indent=1))
+    OUT.write_text(sealed(report), "utf-8")
     print(f"written to {OUT}")
 
 

@@ -27,7 +27,7 @@ from hybrid.report.scoreboard import (
     load_claims,
     load_unavailable,
 )
-from hybrid.runs.files import DamagedFileError
+from hybrid.runs.files import DamagedFileError, read_sealed
 from hybrid.runs.store import Store, read_record
 
 ROOT = project_root()
@@ -143,7 +143,7 @@ def test_text_without_markers_is_refused() -> None:
 
 
 def test_the_picture_shows_claims_times_and_speed() -> None:
-    bench = json.loads((ROOT / "data" / "bench.json").read_text("utf-8"))
+    bench = read_sealed(ROOT / "data" / "bench.json")
     figure = picture.draw(board.rows(), bench)
     ours = picture.draw_comparisons(board.rows()).axes[0]
     known = [r for r in board.rows() if r.claim.confidence == "ours" and r.estimate is not None]

@@ -1,7 +1,9 @@
 """Trials on a real Dask cluster of two worker processes, one of which is killed."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,6 +23,7 @@ from hybrid.experiments.core.trials import Trial, choose_device, run_all
 from hybrid.experiments.fault_tolerance import EXPERIMENT, PLANS
 from hybrid.experiments.fault_tolerance.plans import SMOKE
 from hybrid.model.convolutional import Dense
+from hybrid.runs import cluster as work_on_clusters
 from hybrid.runs.cluster import connected, on_cluster
 from hybrid.runs.fanout import fan_out
 from hybrid.runs.notebooks import NotebookError, Page, execute_all
@@ -215,7 +218,7 @@ def _double(task: int) -> int:
 
 def test_workers_with_other_code_are_named(cluster: LocalCluster) -> None:
     with (
-        pytest.raises(ValueError, match="run other code"),
+        pytest.raises(ValueError, match="runs other code"),
         connected(cluster.scheduler_address, lambda: str(os.getpid())),
     ):
         pass
@@ -230,7 +233,7 @@ def test_workers_without_the_code_are_named(
     exec("def code():\n    return 'this'", elsewhere.__dict__)
     monkeypatch.setitem(sys.modules, "only_here", elsewhere)
     with (
-        pytest.raises(ValueError, match="run other code"),
+        pytest.raises(ValueError, match="runs other code"),
         connected(cluster.scheduler_address, elsewhere.code),
     ):
         pass
@@ -277,5 +280,81 @@ def test_workers_with_several_threads_are_refused() -> None:
         ) as made,
         pytest.raises(ValueError, match="--nthreads 1"),
         connected(made.scheduler_address),
+    ):
+        pass
+
+
+class _Processes:
+    """A scheduler and a worker in processes of their own, which can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        place = folder / "scheduler.json"
+        common = ["--scheduler-file", str(place), "--no-dashboard"]
+        self.all = [self._start("scheduler", "--host", "127.0.0.1", "--port", "0", *common)]
+        end = time.monotonic() + 30.0
+        while not place.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        self.address = json.loads(place.read_text("utf-8"))["address"]
+        self.all.append(self._start("worker", "--nthreads", "1", "--no-nanny", *common))
+
+    @staticmethod
+    def _start(what: str, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *options]
+        null = subprocess.DEVNULL
+        return subprocess.Popen(command, stdout=null, stderr=null)
+
+    def kill(self, number: int, after: float) -> None:
+        threading.Timer(after, self.all[number].kill).start()
+
+    def __enter__(self) -> "_Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.all:
+            process.kill()
+            process.wait()
+
+
+def test_a_scheduler_that_dies_is_one_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _Processes(tmp_path) as made:
+        with (
+            pytest.raises(ConnectionError, match="scheduler is gone: start it"),
+            connected(made.address),
+        ):
+            _while_it_dies(made)
+        assert not caplog.records
+
+
+def _while_it_dies(made: _Processes) -> None:
+    made.kill(0, after=0.5)
+    list(fan_out(time.sleep, [1.0] * 20, jobs=1, title="it"))
+
+
+def test_it_is_said_that_no_worker_is_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_on_clusters, "_LOOKED", 0.1)
+    with _Processes(tmp_path) as made, connected(made.address):
+        made.kill(1, after=0.0)
+        end = time.monotonic() + 30.0
+        while not caplog.records and time.monotonic() < end:
+            time.sleep(0.05)
+    (record,) = caplog.records
+    assert "has no worker left: work waits; start some with `dask worker" in record.getMessage()
+
+
+def test_workers_with_another_library_are_named(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is compared here is asked here and there: another number stands for another torch."""
+    real = work_on_clusters.version
+    monkeypatch.setattr(
+        work_on_clusters, "version", lambda name: "0.1" if name == "torch" else real(name)
+    )
+    with (
+        pytest.raises(ValueError, match=r"runs torch .*, not 0\.1: install this state"),
+        connected(cluster.scheduler_address),
     ):
         pass

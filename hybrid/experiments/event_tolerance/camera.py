@@ -5,7 +5,6 @@ It compares the 100 test recordings of N-MNIST, of which the fit saw none, with 
 the same digits, and keeps what it finds as a record: `data/results/camera.json`.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from hybrid.data.events.recordings import Recordings
 from hybrid.data.events.sets import load_events
 from hybrid.data.events.statistics import Statistics, agreement, statistics
 from hybrid.paths import project_root
-from hybrid.runs.files import canonical_json, write_atomically
+from hybrid.runs.files import read_sealed, sealed, write_atomically
 from hybrid.runs.store import Json
 
 SHOWN = 7  # a test recording that is drawn, real beside simulated
@@ -60,9 +59,8 @@ def simulator() -> str:
 
 
 def load() -> Json:
-    """Return the committed record; FileNotFoundError if there is none."""
-    record: Json = json.loads(path().read_text(encoding="utf-8"))
-    return record
+    """Return the committed record; see `read_sealed`."""
+    return read_sealed(path())
 
 
 def statistics_in(record: Json, which: str) -> Statistics:
@@ -84,7 +82,7 @@ def _image(made: Recordings) -> list:  # type: ignore[type-arg]
 def main() -> None:
     """Compare, and keep the record."""
     record = compare()
-    write_atomically(path(), (canonical_json(record) + "\n").encode())
+    write_atomically(path(), sealed(record).encode())
     for name, value in record["agreement"].items():
         print(f"{name:9s} {value}")
 

@@ -25,7 +25,7 @@ from hybrid.data.events.sets import EventSet, EventSource, load_events
 from hybrid.data.own import is_own, own_data
 from hybrid.experiments.core.samples import on_samples
 from hybrid.experiments.event_tolerance.settings import EventSettings
-from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
+from hybrid.runs.files import DamagedFileError, alone, load_tensors, save_tensors
 
 CACHE_SETTING = "HYBRID_CACHE"
 _AT_ONCE = 256  # recordings read together
@@ -110,7 +110,7 @@ def frames_of(settings: EventSettings, source: EventSource) -> Tensor:
     asked = f"{source.fingerprint} {settings.steps} {settings.span} {_code()}"
     key = hashlib.sha256(asked.encode()).hexdigest()[:24]
     path = cache_directory() / f"frames-{key}.safetensors"
-    return _kept(path, lambda: _count(settings, source))
+    return _kept(path, asked, lambda: _count(settings, source))
 
 
 def frames_from(settings: EventSettings, made: Recordings) -> Tensor:
@@ -133,20 +133,34 @@ def _count(settings: EventSettings, source: EventSource) -> Tensor:
     return torch.cat([frames_from(settings, source.read(part.tolist())) for part in bar])
 
 
-def _kept(path: Path, compute: Callable[[], Tensor]) -> Tensor:
-    """Return what a file holds; compute and keep it if there is none, or a damaged one."""
+def _kept(path: Path, asked: str, compute: Callable[[], Tensor]) -> Tensor:
+    """Return the frames in a file; one process computes and keeps them, the others wait for it."""
+    found = _read(path, asked)
+    if found is not None:
+        return found
     try:
-        return load_tensors(path)[0]["frames"]
-    except OSError:
-        pass  # not there, or not to be read
-    except DamagedFileError as error:
-        _log.warning("%s; the frames are counted anew", error)
-    found = compute()
-    try:
-        save_tensors(path, {"frames": found}, {})
+        with alone(path):
+            found = _read(path, asked)
+            if found is None:
+                found = compute()
+                save_tensors(path, {"frames": found}, {"asked": asked})
     except OSError as error:  # no room, no right to write: it is only a cache
         _log.warning("frames are not kept: %s", error)
-    return found
+    return compute() if found is None else found
+
+
+def _read(path: Path, asked: str) -> Tensor | None:
+    """Return the frames in a file; None if there is none, or if it holds something else."""
+    try:
+        tensors, about = load_tensors(path)
+        if about == {"asked": asked}:
+            return tensors["frames"]
+        _log.warning("%s holds other frames; they are counted anew", path)
+    except OSError:
+        pass  # not there, or not to be read
+    except (DamagedFileError, KeyError) as error:
+        _log.warning("%s; the frames are counted anew", error)
+    return None
 
 
 @cache

@@ -5,7 +5,6 @@ to learn from or to be tested on. Pictures are kept as a record: `data/results/g
 """
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from hybrid.data.events.sets import GESTURES, gesture_recordings
 from hybrid.experiments.event_tolerance.figure import event_images
 from hybrid.paths import project_root
 from hybrid.report.figures import canvas
-from hybrid.runs.files import canonical_json, write_atomically
+from hybrid.runs.files import read_sealed, sealed, write_atomically
 from hybrid.runs.store import Json
 
 WINDOWS = 5
@@ -70,9 +69,8 @@ def pictures(recordings: Recordings, shrink: int) -> NDArray[np.int64]:
 
 
 def load() -> Json:
-    """Return the committed record; FileNotFoundError if there is none."""
-    record: Json = json.loads(path().read_text(encoding="utf-8"))
-    return record
+    """Return the committed record; see `read_sealed`."""
+    return read_sealed(path())
 
 
 def draw(record: Json) -> Figure:
@@ -92,7 +90,7 @@ def draw(record: Json) -> Figure:
 def main() -> None:
     """Compute, and keep the record."""
     record = compute()
-    write_atomically(path(), (canonical_json(record) + "\n").encode())
+    write_atomically(path(), sealed(record).encode())
     for name, events, seconds in zip(
         record["names"], record["events"], record["seconds"], strict=True
     ):
