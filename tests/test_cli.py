@@ -131,7 +131,7 @@ def test_data_are_listed_verified_and_fetched(
 
 def test_a_wheel_says_that_it_has_no_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not that nothing was reproduced."""
-    monkeypatch.setattr(cli, "_has_records", lambda profile, name: False)
+    monkeypatch.setattr(cli.pages, "has_records", lambda profile, name: False)
     code, text = call("scoreboard")
     assert code == 1
     assert "committed beside the package, in a checkout of the project, and not in a wheel" in (
@@ -146,8 +146,8 @@ def test_the_scoreboard_is_printed_and_compared(
     assert code == 0
     assert "reproduced" in text
     assert call("scoreboard", "--check")[0] == 0
-    readme = (cli.project_root() / "README.md").read_text("utf-8")
-    monkeypatch.setattr(cli, "project_root", lambda: tmp_path)
+    readme = (cli.pages.project_root() / "README.md").read_text("utf-8")
+    monkeypatch.setattr(cli.pages, "project_root", lambda: tmp_path)
     (tmp_path / "README.md").write_text(readme.replace("**reproduced**", "**proven**", 1), "utf-8")
     code, text = call("scoreboard", "--check")
     assert code == 1
@@ -176,10 +176,10 @@ def test_notebooks_run_headless_and_leave_their_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scoreboard's, because it is quick."""
-    source = cli.project_root() / "notebooks" / "07_scoreboard.ipynb"
+    source = cli.pages.project_root() / "notebooks" / "07_scoreboard.ipynb"
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / source.name).write_bytes(source.read_bytes())
-    monkeypatch.setattr(cli, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(cli.pages, "project_root", lambda: tmp_path)
     code, text = call(
         "figures", "--profile", "laptop", "--only", "07", "--out", str(tmp_path / "f")
     )

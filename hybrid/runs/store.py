@@ -89,7 +89,13 @@ def read_record(path: Path) -> Json:
         DamagedFileError: if it is not JSON, lacks a part, or fails its checksum.
     """
     record = read_sealed(path)
-    parts = {"request", "result", "about"}
-    if not record.keys() == parts or not all(isinstance(record[name], dict) for name in parts):
+    if not is_record(record):
         raise DamagedFileError(f"{path} is damaged (it is no record)")
     return record
+
+
+def is_record(body: Json) -> bool:
+    """Return whether a sealed file holds a record, not something else that is kept beside some."""
+    parts = {"request", "result", "about"}
+    named = {"experiment", "label"} <= (body.get("request") or {}).keys()
+    return body.keys() == parts and all(isinstance(body[name], dict) for name in parts) and named

@@ -30,8 +30,11 @@ class RuleError(ValueError):
     """A network that the chip cannot hold: which rule, which layer, what to do."""
 
     def __init__(self, rule: str, layer: str, problem: str) -> None:
-        super().__init__(f"rule {rule!r}, layer {layer!r}: {problem}")
-        self.rule, self.layer = rule, layer
+        super().__init__(rule, layer, problem)  # all, so that it can be pickled
+        self.rule, self.layer, self.problem = rule, layer, problem
+
+    def __str__(self) -> str:
+        return f"rule {self.rule!r}, layer {self.layer!r}: {self.problem}"
 
 
 class Core(NamedTuple):

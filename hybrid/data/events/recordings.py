@@ -77,8 +77,11 @@ class EventError(ValueError):
     """Events that no recording can have: which recording, and what is wrong with it."""
 
     def __init__(self, recording: int, fault: str) -> None:
-        super().__init__(f"recording {recording} {fault}")
+        super().__init__(recording, fault)  # both, so that it can be pickled
         self.recording, self.fault = recording, fault
+
+    def __str__(self) -> str:
+        return f"recording {self.recording} {self.fault}"
 
 
 @dataclass(frozen=True)

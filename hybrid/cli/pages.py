@@ -1,0 +1,150 @@
+"""Commands that draw and judge: notebooks, figures, book, scoreboard."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import hybrid
+from hybrid.cli.common import Cluster, app, has_records, known_profile, plainly
+from hybrid.experiments.core.experiment import PROFILES
+from hybrid.experiments.core.trials import source_sha256
+from hybrid.experiments.registry import EXPERIMENTS
+from hybrid.paths import project_root
+from hybrid.runs.cluster import connected
+from hybrid.runs.files import write_atomically
+from hybrid.version import __version__
+
+Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}.", callback=known_profile)]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="Only notebooks with this in their name, such as 03; may be repeated."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder of figures.")]
+
+
+@app.command()
+def notebooks(
+    profile: Profile = "smoke",
+    only: Only = None,
+    out: Out = None,
+    jobs: Annotated[int, typer.Option(help="Notebooks at a time.")] = 1,
+    cluster: Cluster = None,
+) -> None:
+    """Run the notebooks headless with papermill, into build/notebooks/<profile>.
+
+    Smoke computes here and now; the other profiles are drawn from records, and notebooks of
+    experiments without any are skipped. They write their figures to <out>/<profile>, by default
+    figures/<profile>.
+    """
+    from hybrid.runs.notebooks import Page, execute_all
+
+    root = project_root()
+    sources = [
+        source
+        for source in sorted((root / "notebooks").glob("*.ipynb"))
+        if not only or any(part in source.stem for part in only)
+    ]
+    if not sources:
+        raise typer.BadParameter(f"no such notebooks in {root / 'notebooks'}: is it a checkout?")
+    pages = []
+    for source in sources:
+        shown = [name for name, entry in EXPERIMENTS.items() if entry.notebook == source.stem]
+        if profile != "smoke" and shown and not any(has_records(profile, n) for n in shown):
+            typer.echo(f"{source.stem} ({profile}): skipped, there are no records to draw")
+        else:
+            pages.append(Page(source.name, source.read_bytes(), {"profile": profile}))
+    with plainly(), connected(cluster, source_sha256):
+        done = execute_all(
+            pages,
+            folder=root / "build" / "notebooks" / profile,
+            figures=out or root / "figures",
+            jobs=jobs,
+            title=f"notebooks ({profile})",
+        )
+    for page in done:
+        typer.echo(f"{page.name.removesuffix('.ipynb')} ({profile}): {page.seconds:.0f} s")
+
+
+@app.command()
+def figures(
+    profile: Annotated[
+        str | None, typer.Option(help=f"Only one of {', '.join(PROFILES)}.", callback=known_profile)
+    ] = None,
+    only: Only = None,
+    out: Out = None,
+    jobs: Annotated[int, typer.Option(help="Notebooks at a time.")] = 1,
+) -> None:
+    """Rebuild all figures: smoke computed here and now, the others from committed records."""
+    for name in PROFILES if profile is None else (profile,):
+        drawn = profile is not None or any(has_records(name, known) for known in EXPERIMENTS)
+        if name == "smoke" or drawn:
+            notebooks(name, only, out, jobs)
+
+
+@app.command()
+def book(
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="Notebooks as they were run with it; default: as committed.",
+            callback=known_profile,
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default: build/book.")] = None,
+) -> None:
+    """Make a static HTML book of executed notebooks, for readers without Jupyter.
+
+    With the pages of docs/, and a reference of everything that the package offers.
+    """
+    from hybrid.report.book import write as write_book
+    from hybrid.report.reference import page as reference_page
+
+    root = project_root()
+    folder = root / "notebooks" if profile is None else root / "build" / "notebooks" / profile
+    offered = {name: getattr(hybrid, name) for name in hybrid.__all__}
+    with plainly():
+        chapters = sorted(folder.glob("*.ipynb"))
+        chapters += sorted((root / "docs").glob("*.md")) if chapters else []
+        reference = reference_page(offered, __version__)
+        pages = write_book(chapters, out or root / "build" / "book", reference)
+    typer.echo(f"{len(pages)} pages, begin with {pages[0]}")
+
+
+@app.command()
+def scoreboard(
+    write: Annotated[bool, typer.Option("--write", help="Put it into README.md.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Fail unless README.md has it as it is.")
+    ] = False,
+) -> None:
+    """Judge every claim of the paper by the committed records.
+
+    Verdicts are computed: `data/paper.toml` says what counts as reproducing a claim.
+    """
+    from hybrid.experiments.scoreboard.rows import rows as scoreboard_rows
+    from hybrid.report import scoreboard as claims
+
+    with plainly():
+        if not any(has_records(profile, known) for profile in PROFILES for known in EXPERIMENTS):
+            raise ValueError(
+                f"there are no records below {project_root()}: they are committed beside the "
+                "package, in a checkout of the project, and not in a wheel; run the command there, "
+                "or compute records by `hybrid run`"
+            )
+        rows = scoreboard_rows()
+        table = claims.as_markdown(rows, claims.load_unavailable())
+        if not write and not check:
+            typer.echo(claims.as_text(rows))
+            return
+        readme = project_root() / "README.md"
+        before = readme.read_text("utf-8")
+        after = claims.between_markers(before, table)
+        if check and after != before:
+            raise ValueError(
+                f"the scoreboard in {readme} is not what the records say: run "
+                "`hybrid scoreboard --write`"
+            )
+        if write:
+            write_atomically(readme, after.encode())
+            typer.echo(f"{readme} shows {len(rows)} claims")

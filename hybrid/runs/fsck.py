@@ -1,0 +1,95 @@
+"""What lies in a store of records, file by file: sound, damaged, stale, stray, or temporary."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from hybrid.runs.files import TEMPORARY, DamagedFileError, load_tensors, read_sealed, temporaries
+from hybrid.runs.store import Store, is_record
+
+State = Literal["sound", "damaged", "stale", "stray", "temporary", "being written"]
+WRONG: tuple[State, ...] = ("damaged", "stray")  # what somebody should look after
+
+
+class Finding(NamedTuple):
+    """What a file is."""
+
+    path: Path
+    state: State
+    why: str = ""
+
+
+def examine(folder: Path, source: str) -> Iterator[Finding]:
+    """Yield what each file of a store, or of a folder of stores, is.
+
+    Damaged files fail their checksum. Stale ones were made by another state of the code: records
+    are results all the same, weights and checkpoints will be made anew. Stray ones are not what
+    their name says, or nothing that a store holds. Figures beside records are passed over.
+
+    Args:
+        folder: of records.
+        source: hash of the present code.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder: give one of records, data/results/laptop")
+    for path in sorted(folder.rglob("*")):
+        hidden, figure = path.name.startswith("."), "figures" in path.relative_to(folder).parts
+        if path.is_dir() or figure or (hidden and path.suffix == ".lock"):
+            continue
+        if hidden and path.suffix == TEMPORARY:
+            left = path in temporaries(path.parent)
+            yield Finding(path, "temporary" if left else "being written")
+            continue
+        try:
+            yield Finding(path, *_state(path, source))
+        except DamagedFileError as error:
+            yield Finding(path, "damaged", str(error).removeprefix(f"{path} "))
+        except OSError as error:
+            yield Finding(path, "damaged", f"cannot be read ({error.strerror})")
+
+
+def prune(folder: Path) -> list[Path]:
+    """Remove what killed processes had begun to write below a folder, and return it."""
+    removed = []
+    for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        for left in temporaries(path):
+            left.unlink(missing_ok=True)
+            removed.append(left)
+    return removed
+
+
+def _state(path: Path, source: str) -> tuple[State, str]:
+    if path.suffix == ".json":
+        body = read_sealed(path)
+        return _of_record(path, body, source) if is_record(body) else ("sound", "")
+    if path.suffix == ".safetensors":
+        return _of_weights(path, load_tensors(path)[1], source)
+    return "stray", "nothing that a store holds"
+
+
+def _of_record(path: Path, record: dict[str, Any], source: str) -> tuple[State, str]:
+    request = record["request"]
+    right = Store(path.parent.parent).path(request)
+    if path != right:
+        return "stray", f"the record of {right.parent.name}/{right.name}"
+    return _compared(str(record["about"].get("source", "")), source)
+
+
+def _of_weights(path: Path, about: dict[str, Any], source: str) -> tuple[State, str]:
+    name, checkpoint = path.name.removesuffix(".safetensors"), ".checkpoint"
+    key, _, made = str(about.get("by", "")).partition(" ")
+    if not name.removesuffix(checkpoint).endswith(f"-{key}"):
+        return "stray", "weights of another trial, or of nobody's"
+    record = path.with_name(f"{name.removesuffix(checkpoint)}.json")
+    if name.endswith(checkpoint) and record.exists():
+        return "stray", "the checkpoint of a finished trial"
+    return _compared(made, source)
+
+
+def _compared(made: str, source: str) -> tuple[State, str]:
+    if made == source[: len(made)] and made:
+        return "sound", ""
+    return "stale", f"made by the code {made or 'of an earlier state, not noted'}"

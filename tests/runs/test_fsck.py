@@ -1,0 +1,97 @@
+"""What `hybrid fsck` says of every kind of file that can lie in a store."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hybrid.cli import app
+from hybrid.experiments.core.trials import source_sha256
+from hybrid.runs.files import ABANDONED, save_tensors, sealed
+from hybrid.runs.fsck import examine, prune
+from hybrid.runs.store import Store
+
+NOW = "0123456789abcdef" * 4
+REQUEST = {"experiment": "it", "label": "a-GP-seed1", "data": "d"}
+OTHER = {**REQUEST, "label": "b-GP-seed1"}
+
+
+def weights(path: Path, request: dict, made: str) -> None:
+    about = {"trial": request["label"], "by": f"{Store.key(request)} {made[:16]}"}
+    save_tensors(path, {"w": torch.ones(3)}, about)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path)
+    store.save(REQUEST, {"accuracy": 0.5}, {"source": NOW[:16]})
+    weights(store.weights_path(REQUEST), REQUEST, NOW)
+    return store
+
+
+def states(store: Store) -> dict[str, str]:
+    return {found.path.name: found.state for found in examine(store.folder, NOW)}
+
+
+def test_a_store_as_a_run_leaves_it_is_sound(store: Store) -> None:
+    (store.folder / "it" / ".a.lock").touch()
+    (store.folder / "figures").mkdir()
+    (store.folder / "figures" / "fig.png").touch()
+    assert set(states(store).values()) == {"sound"}
+
+
+def test_every_kind_of_file_is_told(store: Store) -> None:
+    folder, record = store.folder / "it", store.path(REQUEST)
+    store.save(OTHER, {"accuracy": 0.5}, {"source": "another"})
+    weights(store.checkpoint_path(OTHER), OTHER, NOW)  # though its record is there
+    weights(store.weights_path(OTHER), REQUEST, NOW)
+    unfinished = {**REQUEST, "label": "c-GP-seed1"}
+    weights(store.checkpoint_path(unfinished), unfinished, "another" + NOW)
+    (folder / "copy.json").write_bytes(record.read_bytes())
+    (folder / "cut.json").write_bytes(record.read_bytes()[:-9])
+    (folder / "cut.safetensors").write_bytes(store.weights_path(REQUEST).read_bytes()[:-9])
+    (folder / "notes.txt").touch()
+    (folder / "side.json").write_text(sealed({"pictures": [1]}), "utf-8")
+    for name, age in ((".old.json.0123.tmp", ABANDONED + 60.0), (".new.json.0123.tmp", 0.0)):
+        (folder / name).touch()
+        os.utime(folder / name, (folder.stat().st_mtime - age,) * 2)
+    assert states(store) == {
+        record.name: "sound",
+        store.weights_path(REQUEST).name: "sound",
+        "side.json": "sound",
+        store.path(OTHER).name: "stale",
+        store.checkpoint_path(OTHER).name: "stray",
+        store.weights_path(OTHER).name: "stray",
+        store.checkpoint_path(unfinished).name: "stale",
+        "copy.json": "stray",
+        "cut.json": "damaged",
+        "cut.safetensors": "damaged",
+        "notes.txt": "stray",
+        ".old.json.0123.tmp": "temporary",
+        ".new.json.0123.tmp": "being written",
+    }
+    assert [path.name for path in prune(store.folder)] == [".old.json.0123.tmp"]
+    assert "temporary" not in states(store).values()
+
+
+def test_the_command_fails_for_what_is_bad_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(REQUEST, {}, {"source": source_sha256()[:16]})
+    store.save(OTHER, {}, {"source": "an earlier one"})
+    done = CliRunner().invoke(app, ["fsck", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "1 sound, 1 stale" in done.output
+    store.path(OTHER).write_text("{}", "utf-8")
+    done = CliRunner().invoke(app, ["fsck", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "1 files are damaged or stray: delete them" in done.output
+    assert "damaged    it/b-GP-seed1" in done.output
+    assert CliRunner().invoke(app, ["fsck", str(tmp_path / "none")]).exit_code == 1
+
+
+def test_the_committed_records_are_what_their_names_say() -> None:
+    folder = Path(__file__).resolve().parents[2] / "data" / "results"
+    found = {state for _, state, _ in examine(folder, source_sha256())}
+    assert found <= {"sound", "stale"}
