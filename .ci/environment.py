@@ -7,6 +7,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from ready import project_of, torch_pin
+
 ROOT = Path(__file__).resolve().parents[1]
 
 HEADER = """\
@@ -23,7 +25,7 @@ dependencies:
 
 
 def pins(lock: str) -> dict[str, str]:
-    """Return package -> version for Python 3.11 from a lock with markers."""
+    """Return package -> version for Python 3.11 from a lock with markers; torch is not in it."""
     found = {}
     for line in lock.splitlines():
         match = re.match(r"([A-Za-z0-9_.\\-]+)==([^ ;]+)(?: ; (.*))?", line)
@@ -43,6 +45,7 @@ def direct_dependencies(project: str) -> list[str]:
 def environment() -> str:
     """Return the text of `environment.yml`."""
     locked = pins((ROOT / "requirements.lock").read_text())
+    locked["torch"] = torch_pin(project_of(ROOT)).partition("==")[2]
     names = direct_dependencies((ROOT / "pyproject.toml").read_text())
     lines = [f"      - {name}=={locked[name]}\n" for name in names]
     return HEADER + "".join(lines) + "      - --editable .\n"

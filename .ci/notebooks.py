@@ -10,20 +10,21 @@ import sys
 from pathlib import Path
 
 import nbformat
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+_DROPPED = (
+    "metadata.papermill metadata.language_info metadata.widgets cell.metadata.papermill "
+    "cell.metadata.execution"
+)
 _DIFFERENT = {"nbval-ignore-output", "injected-parameters"}
 _NUMBER = re.compile(r"[-+]?\d[\d,.]*| +|─+")
 
 
 def scrub(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run nbstripout on all notebooks as the pre-commit hook does."""
-    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
-    hooks = {hook["id"]: hook for repo in config["repos"] for hook in repo["hooks"]}
-    arguments = [*hooks["nbstripout"]["args"], *options, *map(str, NOTEBOOKS)]
-    command = [sys.executable, "-m", "nbstripout", *arguments]
+    """Run nbstripout on all notebooks; outputs, counts and names of cells stay."""
+    kept = ("--keep-output", "--keep-count", "--keep-id", f"--extra-keys={_DROPPED}")
+    command = [sys.executable, "-m", "nbstripout", *kept, *options, *map(str, NOTEBOOKS)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

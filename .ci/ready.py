@@ -45,6 +45,11 @@ def torch_pin(project: dict) -> str:
     return str(pin)
 
 
+def project_of(root: Path) -> dict:
+    """Return what `pyproject.toml` says."""
+    return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+
+
 def wanted(root: Path) -> dict[str, str]:
     """Return what an environment must have been made for."""
     files = {"lock": "requirements.lock", "project": "pyproject.toml"}
@@ -57,7 +62,7 @@ def wanted(root: Path) -> dict[str, str]:
 
 def missing(root: Path) -> list[str]:
     """Return the packages that the environment lacks or has in another version."""
-    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    project = project_of(root)
     pins = [*pinned((root / "requirements.lock").read_text("utf-8")), torch_pin(project)]
     asked = subprocess.run(
         [python(root), "-c", MISSING], input="\n".join(pins), capture_output=True, text=True
@@ -85,7 +90,7 @@ def install(root: Path) -> None:
     torch comes last of what is fetched: its CUDA build brings libraries that the CPU build does
     not have, and no lock can hold the hashes of both.
     """
-    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    project = project_of(root)
     pip = [python(root), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for what in (
         ["--require-hashes", "--no-deps", "-r", str(root / "requirements.lock")],
@@ -122,4 +127,4 @@ def ensure(root: Path = ROOT) -> None:
 if __name__ == "__main__":
     if sys.version_info < OLDEST:
         sys.exit("Python >= 3.11 is needed: set PYTHON=...")
-    ensure()
+    ensure() if sys.argv[1:] != ["torch"] else print(torch_pin(project_of(ROOT)))

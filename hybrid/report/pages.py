@@ -10,12 +10,16 @@ from nbformat import NotebookNode
 
 # Jupyter's page without the scripts that it would ask a network for, with our links, and with
 # words in place of pictures for readers who cannot see them.
+# Browsers run no script and ask for nothing from elsewhere, whatever a notebook brings along.
+POLICY = "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'"
+
 _TEMPLATE = """
 {%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block html_head_css -%}
+<meta http-equiv="Content-Security-Policy" content="{{ resources.policy | e }}">
 <style>
 .book-nav { font: 14px sans-serif; padding: 8px 24px; background: #f2f2f2; }
 .book-nav a { margin-right: 16px; color: #0072B2; text-decoration: none; }
@@ -67,6 +71,6 @@ def as_html(notebook: NotebookNode, title: str, links: list[tuple[str, str]]) ->
         links: to other pages, (file, title), shown above it.
     """
     page, _ = _Exporter().from_notebook_node(
-        notebook, {"metadata": {"name": title}, "links": links}
+        notebook, {"metadata": {"name": title}, "links": links, "policy": POLICY}
     )
     return page

@@ -66,6 +66,24 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     assert [image["alt"] for image in page.find_all("img")] == ["Picture of the section “Figure 1”"]
 
 
+def test_scripts_that_a_notebook_brings_along_do_not_run(tmp_path: Path) -> None:
+    """The page forbids them in its head, before anything that a notebook holds."""
+    notebook = nbformat.v4.new_notebook()
+    bad = "<script>document.title = 'foreign'</script>"
+    output = nbformat.v4.new_output("display_data", {"text/html": bad})
+    notebook.cells = [
+        nbformat.v4.new_markdown_cell(f"# Title\n\n{bad}"),
+        nbformat.v4.new_code_cell("1", outputs=[output], execution_count=1),
+    ]
+    path = tmp_path / "it.ipynb"
+    nbformat.write(notebook, path)
+    text = write([path], tmp_path / "book")[1].read_text("utf-8")
+    head = text[: text.index("</head>")]
+    assert 'http-equiv="Content-Security-Policy" content="default-src &#39;none&#39;' in head
+    assert "script-src" not in head
+    assert "foreign" not in head
+
+
 def test_notebooks_that_were_not_run_or_failed_are_refused(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_markdown_cell("# It"), nbformat.v4.new_code_cell("1 / 0")]
