@@ -305,7 +305,7 @@ def _append(url: str, part: Path, size: int) -> None:
             file.flush()
             os.fsync(file.fileno())
     finally:
-        if part.stat().st_size == 0:
+        if part.exists() and not part.stat().st_size:
             part.unlink()
     if here < size:
         raise MirrorError(f"it broke off after {here:,} of {size:,} bytes")
@@ -314,8 +314,8 @@ def _append(url: str, part: Path, size: int) -> None:
 def _arriving(url: str, here: int, size: int) -> Generator[bytes, None, None]:
     """Yield what a mirror sends of a file behind its first bytes.
 
-    The mirror is asked in a thread, which can be left: so one that sends a byte now and then is
-    given up, too, be it in its header.
+    The mirror is asked in a thread, which can be left: a mirror that sends a byte now and then, of
+    its header or of the file, is given up as well.
 
     Args:
         url: of the mirror.
@@ -414,6 +414,12 @@ def checked_zip(archive: zipfile.ZipFile) -> zipfile.ZipFile:
     return archive
 
 
+_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+
+
 class _Member(tarfile.TarInfo):
     """An entry of a tar archive, or a header before it, which is refused if it is long."""
 
@@ -424,12 +430,6 @@ class _Member(tarfile.TarInfo):
         if made.type in _HEADERS and made.size > _LONGEST_HEADER:
             raise HostileArchiveError(f"the header of an entry is {made.size:,} bytes long")
         return made
-
-
-_HEADERS = (
-    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
-    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
-)
 
 
 def checked_members(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -452,6 +452,7 @@ def checked_members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _check(name: str, special: bool, total: int) -> None:
     path = PureWindowsPath(name)  # which both kinds of slashes divide, and a drive may lead
+    name = name[:200]  # in messages
     if path.anchor or ".." in path.parts:
         raise HostileArchiveError(f"entry {name!r} leads out of the archive")
     if special:

@@ -252,6 +252,15 @@ def test_scipy_reads_the_same(tmp_path: Path, packed: bool) -> None:
             np.testing.assert_array_equal(row, wanted[name][0, 0][0])
 
 
+def test_what_ends_the_process_in_scipy_is_refused(tmp_path: Path) -> None:
+    path = write_atis(tmp_path / "alphabet.mat")
+    content = bytearray(path.read_bytes())
+    content[144] = 4  # an array of cells becomes one of letters
+    path.write_bytes(content)
+    with pytest.raises(DamagedDataError, match=r"alphabet\.mat cannot be read .it is damaged"):
+        atis.read_atis(path)
+
+
 def test_no_damage_ends_the_process(tmp_path: Path) -> None:
     """Each change of a byte is refused by name, or read; so is each cut."""
     cells = np.empty((1, 2), dtype=object)

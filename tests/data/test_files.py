@@ -279,6 +279,14 @@ def test_a_bad_header_moves_on_to_the_next_mirror(
         assert right(fetch("toy/file.gz"))
 
 
+@pytest.mark.parametrize("length", [b"abc", b"1e5", b"-5"])
+def test_a_length_that_says_nothing_spoils_no_download(length: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    with Crude(OK + b"Content-Length: " + length + b"\r\n\r\n", CONTENT) as server:
+        download(server.url, path, DIGEST, SIZE)
+    assert right(path)
+
+
 @pytest.fixture
 def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file that another is fetching, whose TMPDIR may be another one."""
