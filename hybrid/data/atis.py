@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hybrid.data.events.frames import to_frames
 from hybrid.data.events.recordings import Recordings, events_of
 from hybrid.data.files import reading
+from hybrid.data.matlab import read_structures
 
 BARREL = "XFYGZH0I1J2K3L4M5N6O7P8Q9RSATBUCVDWE"  # in the order in which the camera met them
 SIZE = 32
@@ -25,15 +26,13 @@ def read_atis(path: Path) -> Recordings:
     Raises:
         DamagedDataError: if the file cannot be read, or does not hold what it should.
     """
-    from scipy.io import loadmat
-
     wanted, parts = RECORDINGS * len(BARREL), []
     with reading(path):
-        table = loadmat(path)["ROI"][0]
+        table = read_structures(path.read_bytes(), "ROI")
         if len(table) < wanted:
             raise ValueError(f"it holds {len(table)} recordings, too few")
         for entry in table[:wanted]:
-            x, y, p, t = (entry[field][0, 0][0].astype(np.int64) for field in ("x", "y", "p", "ts"))
+            x, y, p, t = (entry[field] for field in ("x", "y", "p", "ts"))
             parts.append(events_of(x - 1, y - 1, t, p > 0))
         return Recordings.complete(parts, (SIZE, SIZE, 2))
 

@@ -22,7 +22,8 @@ SIDES: dict[str, int] = {"atis": atis.SIZE}  # of the sets of another size
 GLYPH_DRAWINGS = 12
 FEW = 5  # each fifth code point makes up "few_glyphs"
 OMNIGLOT_DRAWINGS = 20
-_PNG = re.compile(r"images_(?:background|evaluation)/([^/]+/character\d+)/\d+_(\d+)\.png")
+_PNG = re.compile(r"images_(?:background|evaluation)/([^/]+/character\d+)/\d+_(\d+)\.png", re.ASCII)
+_LARGEST_SIDE = 1_000  # pixels of a drawing; the originals have 105
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,14 @@ def _ink(png: bytes) -> NDArray[np.uint8]:
     """Return a drawing as ink, averaged by area: the files are white where there is none.
 
     Raises:
-        ValueError: if it is not black and white, grey or coloured with 8 bits.
+        ValueError: if it is not black and white, grey or coloured with 8 bits, or too large.
     """
     from PIL import Image
 
-    with Image.open(io.BytesIO(png)) as image:
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        if max(image.size) > _LARGEST_SIDE:
+            size = " x ".join(map(str, image.size))
+            raise ValueError(f"a drawing has {size} pixels, more than {_LARGEST_SIDE:,} a side")
         clear = "transparency" in image.info
         if image.mode not in ("1", "L", "P", "RGB") or clear:
             kind = f"{image.mode}{' with transparency' if clear else ''}"

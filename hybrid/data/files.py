@@ -2,27 +2,29 @@
 
 `HYBRID_DATA` names the data directory (default: the user's cache). A file that is there and has
 a registered checksum is used as it is, without a network; a missing one is fetched from the first
-mirror that gives it; a damaged one is never used. Archives are read in memory, never unpacked, and
-refused if they look hostile, for anybody may have put them there.
+mirror that gives it; a damaged one is never used. These archives are read in memory, not unpacked,
+and refused if they look hostile, for anybody may have put them there. All of N-MNIST is the one set
+that is not registered here: tonic fetches it, and unpacks it without these checks.
 """
 
 import logging
 import os
+import re
 import stat
 import tarfile
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path, PureWindowsPath
-from typing import Literal, NamedTuple
+from queue import Empty, Queue
+from threading import Event, Thread
+from typing import Literal, NamedTuple, Self
 
 import pooch
 import requests
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from hybrid.checks import choose
@@ -31,8 +33,20 @@ from hybrid.paths import shipped
 SETTING = "HYBRID_DATA"
 LARGEST = 4 << 30  # bytes that an archive may hold, unpacked
 FETCH_ANEW = "Delete the file and run again to fetch it anew."
-_TIMEOUT = 30.0  # seconds without an answer
-_CHUNK = 1 << 14  # bytes at a time: less is lost if the mirror breaks off
+_TIMEOUT = 30.0  # seconds within which a mirror must answer, and then send the next chunk
+_CHUNK = 1 << 14  # bytes: at 30 s each, a mirror of less than 546 bytes a second is given up
+_AHEAD = 64  # chunks that may have arrived before they are written
+_PATIENCE = 2.0  # seconds of silence while another process fetches the same file
+_LONGEST_WAIT = 1800.0  # seconds for another process to fetch it
+_LONGEST_HEADER = 1 << 16  # bytes of a long name, or of pax records, before an entry of a tar
+_DIGEST = "(?:md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})"
+_LINE = re.compile(
+    r"(?P<name>\w+/\w[\w.-]*) (?P<size>\d+)"
+    rf" (?P<digests>{_DIGEST}(?:,{_DIGEST})*)(?P<urls>(?: https?://\S+)*)",
+    re.ASCII,
+)
+
+_log = logging.getLogger(__name__)
 
 State = Literal["here", "damaged", "partial", "missing", "missing, no mirror"]
 
@@ -43,6 +57,10 @@ class MissingDataError(FileNotFoundError):
 
 class DamagedDataError(ValueError):
     """A data file is there but is not what it should be; the message names it and the remedy."""
+
+
+class MirrorError(RuntimeError):
+    """A mirror does not answer, refuses, is slow, breaks off, or sends something else."""
 
 
 class HostileArchiveError(ValueError):
@@ -62,6 +80,7 @@ class Source:
     """One registered file."""
 
     name: str  # path below the data directory
+    size: int  # bytes of the published file
     digests: tuple[str, ...]  # "algorithm:hex" of the published file, then of equal repackings
     urls: tuple[str, ...]  # mirrors of the published file
 
@@ -85,11 +104,28 @@ def data_directory() -> Path:
 @cache
 def registry() -> dict[str, Source]:
     """Return all registered files by name, from `data/registry.txt`."""
-    text = shipped("registry.txt").read_text(encoding="utf-8")
-    lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
-    return {
-        name: Source(name, tuple(digests.split(",")), tuple(urls)) for name, digests, *urls in lines
-    }
+    return parsed_registry(shipped("registry.txt").read_text(encoding="utf-8"))
+
+
+def parsed_registry(text: str) -> dict[str, Source]:
+    """Return registered files by name.
+
+    Args:
+        text: a line for each file: name, bytes, checksums, mirrors; "#" begins a remark.
+
+    Raises:
+        ValueError: if a line says something else, or a name is there twice.
+    """
+    known: dict[str, Source] = {}
+    for line in text.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        found = _LINE.fullmatch(line)
+        if not found or found["name"] in known:
+            raise ValueError(f"registry: {line[:80]!r} is no line `name bytes checksums mirrors`")
+        digests, urls = tuple(found["digests"].split(",")), tuple(found["urls"].split())
+        known[found["name"]] = Source(found["name"], int(found["size"]), digests, urls)
+    return known
 
 
 def entries(names: list[str] | None, *, verify: bool) -> Iterator[Entry]:
@@ -145,7 +181,8 @@ def fetch(name: str) -> Path:
     Raises:
         KeyError: if `name` is not registered.
         DamagedDataError: if the file is there but its checksum does not match.
-        MissingDataError: if it is not there and no mirror gave it.
+        MissingDataError: if it is not there and no mirror gave it, or another process takes too
+            long to fetch it.
         OSError: if the disk is full, or the folder cannot be written.
     """
     source = registry()[name]
@@ -160,9 +197,9 @@ def fetch(name: str) -> Path:
     failures = []
     for url in source.urls:
         try:
-            download(url, source.path, source.digests[0])
-        except (requests.RequestException, ValueError) as error:
-            failures.append(f"  {url}: {_why(error)}")
+            download(url, source.path, source.digests[0], source.size)
+        except MirrorError as error:
+            failures.append(f"  {url}: {error}")
         else:
             return source.path
     missing = f"{name} is not in {data_directory()}"
@@ -176,40 +213,36 @@ def fetch(name: str) -> Path:
     )
 
 
-def _why(error: Exception) -> str:
-    """Return in a few words what went wrong with a mirror."""
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"{error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.RequestException):
-        return type(error).__name__
-    return "it gave something else than what is registered"
-
-
-def download(url: str, path: Path, digest: str) -> None:
+def download(url: str, path: Path, digest: str, size: int) -> None:
     """Fetch a file, unless another process is fetching it or has just done so.
 
     What has arrived lies in `<path>.part` until it is whole; another attempt, from the same mirror
-    or from another one, goes on behind it. pooch keeps the whole file if its checksum is right.
+    or from another one, goes on behind it. Only a file with the right checksum is kept.
 
     Args:
         url: of a mirror.
         path: where the file goes.
         digest: "algorithm:hex" of the file.
+        size: of the file, in bytes; no more is written.
 
     Raises:
-        requests.RequestException: if the mirror does not answer, refuses, or breaks off.
-        ValueError: if the whole file is not the registered one; it is not kept.
+        MirrorError: if the mirror does not answer, refuses, is slow, breaks off, or sends something
+            else than the registered file.
+        MissingDataError: if another process takes too long to fetch it.
         OSError: if the disk is full, or the folder cannot be written.
     """
-
-    def go_on(url: str, target: str, _: object) -> None:
-        _append(url, part_of(path))
-        os.replace(part_of(path), target)
-
-    lock = sha256(str(path.resolve()).encode()).hexdigest()[:16]  # the file of it is left behind
-    pooch.get_logger().setLevel(logging.WARNING)
-    with FileLock(Path(tempfile.gettempdir()) / f"hybrid-{lock}.lock"):
-        pooch.retrieve(url, digest, path.name, path.parent, downloader=go_on)
+    part = part_of(path)
+    with _alone(path):
+        while not path.exists():
+            goes_on = part.exists()
+            _append(url, part, size)
+            algorithm, _, expected = digest.partition(":")
+            if pooch.file_hash(part, algorithm) == expected:
+                os.replace(part, path)
+                return
+            part.unlink()
+            if not goes_on:  # otherwise it may be what was there before that is wrong
+                raise MirrorError("it gave something else than what is registered")
 
 
 def part_of(path: Path) -> Path:
@@ -217,25 +250,136 @@ def part_of(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def _append(url: str, partial: Path) -> None:
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time fetch a file; its lock lies beside it, whatever TMPDIR says.
+
+    Raises:
+        MissingDataError: if another process has not let go of the lock in `_LONGEST_WAIT`.
+        OSError: if the lock cannot be opened.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    guard = FileLock(lock, mode=0o666)  # other users fetch into the same folder
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            guard.acquire(timeout=_PATIENCE)
+        except Timeout:
+            _log.warning(
+                "another process is fetching %s: waiting for it, at most %.0f min (lock: %s)",
+                *(path, _LONGEST_WAIT / 60, lock),
+            )
+            guard.acquire(timeout=_LONGEST_WAIT)
+    except Timeout as error:
+        raise MissingDataError(
+            f"{path.name} is not in {path.parent}, and another process has been fetching it for "
+            f"{_LONGEST_WAIT / 60:.0f} min (lock: {lock}). Wait for that process or end it, and "
+            "run again: what has arrived is kept."
+        ) from error
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"the lock {lock} cannot be opened ({error.strerror}): make the folder writable, "
+            f"delete the lock if another user has left it, or set {SETTING} to your own folder",
+        ) from error
+    try:
+        yield
+    finally:
+        guard.release()
+
+
+def _append(url: str, part: Path, size: int) -> None:
     """Bring what is missing of a file."""
-    here = partial.stat().st_size if partial.exists() else 0
+    here = part.stat().st_size if part.exists() else 0
+    if here >= size:
+        return  # its checksum will tell
+    bar = {"total": size, "initial": here, "desc": part.stem, "leave": False}
+    try:
+        with part.open("ab") as file, tqdm.wrapattr(file, "write", **bar) as counted:
+            with closing(_arriving(url, here, size)) as chunks:
+                for chunk in chunks:
+                    counted.write(chunk[: size - here])
+                    here += len(chunk)
+                    if here >= size:
+                        break  # the body may be endless
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        if part.exists() and not part.stat().st_size:
+            part.unlink()
+    if here < size:
+        raise MirrorError(f"it broke off after {here:,} of {size:,} bytes")
+
+
+def _arriving(url: str, here: int, size: int) -> Generator[bytes, None, None]:
+    """Yield what a mirror sends of a file behind its first bytes.
+
+    The mirror is asked in a thread, which can be left: a mirror that sends a byte now and then, of
+    its header or of the file, is given up as well.
+
+    Args:
+        url: of the mirror.
+        here: number of bytes that are there.
+        size: of the file.
+
+    Raises:
+        MirrorError: whatever it is that goes wrong with the mirror.
+    """
+    arrived: Queue[bytes | Exception | None] = Queue(_AHEAD)
+    left = Event()
+
+    def ask() -> None:
+        try:
+            for chunk in _sent(url, here, size):
+                arrived.put(chunk)
+                if left.is_set():
+                    return
+            arrived.put(None)
+        except Exception as error:  # a header may hold anything
+            arrived.put(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        while (found := arrived.get(timeout=_TIMEOUT)) is not None:
+            if isinstance(found, Exception):
+                raise MirrorError(_why(found)) from None  # whose words may hold control characters
+            yield found
+    except Empty:
+        raise MirrorError(f"it sent less than {_CHUNK:,} bytes in {_TIMEOUT:g} s") from None
+    finally:
+        left.set()
+        while not arrived.empty():  # the thread may wait for a place
+            arrived.get_nowait()
+
+
+def _sent(url: str, here: int, size: int) -> Iterator[bytes]:
+    """Yield the same, for as long as it may take."""
     headers = {"Accept-Encoding": "identity"}  # what arrives is counted as it is on disk
     if here:
         headers["Range"] = f"bytes={here}-"
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-        if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing is missing, or the part is of something else: its checksum will tell
         answer.raise_for_status()
-        goes_on = answer.status_code == requests.codes.partial_content
-        total = int(answer.headers.get("Content-Length", 0)) or None
-        with partial.open("ab" if goes_on else "wb") as file:
-            bar = tqdm.wrapattr(file, "write", total=total, desc=partial.stem, leave=False)
-            with bar as counted:
-                for chunk in answer.iter_content(_CHUNK):
-                    counted.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+        begins = here if answer.status_code == requests.codes.partial_content else 0
+        length = answer.raw.length_remaining  # None if the header does not say
+        if length is not None and begins + length != size:
+            raise MirrorError(f"its file has {begins + length:,} bytes, not {size:,}")
+        block = b""
+        for piece in answer.raw.stream(_CHUNK, decode_content=False):
+            block += piece  # which may be a single byte
+            if len(block) >= _CHUNK:
+                yield block[max(0, here - begins) :]  # a mirror that cannot go on begins anew
+                begins, block = begins + len(block), b""
+        yield block[max(0, here - begins) :]
+
+
+def _why(error: Exception) -> str:
+    """Return in a few words what went wrong with a mirror."""
+    if isinstance(error, MirrorError):
+        return str(error)
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        said = f"{error.response.status_code} {error.response.reason}"
+        return "".join(letter for letter in said if letter.isprintable())[:80]
+    return type(error).__name__
 
 
 @contextmanager
@@ -270,26 +414,45 @@ def checked_zip(archive: zipfile.ZipFile) -> zipfile.ZipFile:
     return archive
 
 
-def checked_members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+
+
+class _Member(tarfile.TarInfo):
+    """An entry of a tar archive, or a header before it, which is refused if it is long."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Return what a block of an archive says; the reader keeps such headers in memory."""
+        made = super().frombuf(buf, encoding, errors)
+        if made.type in _HEADERS and made.size > _LONGEST_HEADER:
+            raise HostileArchiveError(f"the header of an entry is {made.size:,} bytes long")
+        return made
+
+
+def checked_members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each file of a tar archive, after looking at it.
 
     Raises:
-        HostileArchiveError: see `checked_zip`; for a device or a pipe, too.
+        HostileArchiveError: see `checked_zip`; for a device or a pipe, too. Headers count as bytes.
     """
-    total = 0
-    for member in archive:
-        total += member.size
-        _check(member.name, not (member.isfile() or member.isdir()), total)
-        if (file := archive.extractfile(member)) is not None:
-            yield member.name, file.read()
-    # A compressed stream is checked at its very end, which lies behind that of the archive.
-    while archive.fileobj is not None and (rest := archive.fileobj.read(1 << 20)):
-        total += len(rest)
-        _check("behind the last one", False, total)
+    with tarfile.open(path, tarinfo=_Member) as archive:
+        for member in archive:
+            special = not (member.isfile() or member.isdir()) or member.issparse()
+            total = member.offset_data + member.size  # of all that lies before its end
+            _check(member.name, special, total)
+            if (file := archive.extractfile(member)) is not None:
+                yield member.name, file.read()
+        # A compressed stream is checked at its very end, which lies behind that of the archive.
+        while archive.fileobj is not None and archive.fileobj.read(1 << 20):
+            _check("behind the last one", False, archive.fileobj.tell())
 
 
 def _check(name: str, special: bool, total: int) -> None:
     path = PureWindowsPath(name)  # which both kinds of slashes divide, and a drive may lead
+    name = name[:200]  # in messages
     if path.anchor or ".." in path.parts:
         raise HostileArchiveError(f"entry {name!r} leads out of the archive")
     if special:

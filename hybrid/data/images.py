@@ -6,7 +6,6 @@ CIFAR-10's python archive holds pickles, which can run code when they are read: 
 import gzip
 import hashlib
 import io
-import tarfile
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -95,6 +94,8 @@ def read_idx(path: Path) -> Bytes:
         content = gzip.decompress(path.read_bytes())
         if content[:3] != b"\x00\x00\x08":
             raise ValueError("it is not an idx file of bytes: wrong magic")
+        if len(content) < 4 or len(content) < 4 + 4 * content[3]:
+            raise ValueError("its header is cut short")
         axes = content[3]
         shape = np.frombuffer(content, ">u4", count=axes, offset=4).astype(int)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
@@ -112,8 +113,8 @@ def read_cifar10(path: Path) -> Images:
     """
     train: list[Bytes] = []  # each [N, 1 + pixels]: labels, then colour planes
     test: list[Bytes] = []
-    with reading(path), tarfile.open(path) as archive:
-        for name, content in checked_members(archive):
+    with reading(path):
+        for name, content in checked_members(path):
             place = PurePosixPath(name)
             held_out = place.name.startswith("test_batch") or "test" in place.parts
             if place.suffix == ".jpg":
@@ -142,9 +143,12 @@ def _jpeg(place: PurePosixPath, content: bytes) -> Bytes:
     """Return the same for one image, whose folder names its class."""
     from PIL import Image
 
-    image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    if image.shape != (32, 32, 3):
-        raise ValueError(f"{place} is an image {list(image.shape)}, not [32, 32, 3]")
+    with Image.open(io.BytesIO(content), formats=["JPEG"]) as picture:
+        if picture.size != (32, 32):  # before it is unpacked
+            raise ValueError(
+                f"{place} has {' x '.join(map(str, picture.size))} pixels, not 32 x 32"
+            )
+        image = np.asarray(picture.convert("RGB"))
     label = CIFAR10_CLASSES.index(choose("class folder", place.parent.name, CIFAR10_CLASSES))
     return np.append(np.uint8(label), image.transpose(2, 0, 1))[None]
 

@@ -155,7 +155,7 @@ def from_nir(
         ImportError: if nir is not installed.
         ValueError: if the graph holds what this package has no network for.
     """
-    graph = _nir().read(graph) if isinstance(graph, str | Path) else graph
+    graph = _read(graph) if isinstance(graph, str | Path) else graph
     layers = _layers(_chain(graph), dt)
     convolved = [layer for layer in layers if layer.weight.ndim == 4]
     network: FullyConnected | Convolutional
@@ -188,6 +188,19 @@ def from_nir(
             module.get_parameter("weight").copy_(layer.weight)
             module.get_parameter("bias").copy_(values)
     return network
+
+
+def _read(path: str | Path) -> Any:
+    """Return the graph of a file."""
+    nir = _nir()
+    try:
+        return nir.read(path)
+    except (FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged, or no NIR graph ({error}): write it anew with nir.write"
+        ) from error
 
 
 def _chain(graph: Any) -> list[tuple[str, Any]]:

@@ -81,19 +81,33 @@ def load(path: str | Path, *, kinds: Sequence[type] = ()) -> Any:
         DamagedFileError: if the file was cut short or changed since, or others wrote it.
         ValueError: if it holds no network, comes from another version of the package, or is made of
             classes that are not given.
+        OSError: if there is no such file, or it must not be read.
     """
+    damaged = f"{path} is damaged, or hybrid.save has not written it: save the network anew"
     try:
         tensors, about = load_tensors(Path(path))
-    except DamagedFileError as error:
-        raise DamagedFileError(f"{path} is damaged, or hybrid.save has not written it") from error
-    if "network" not in about:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise DamagedFileError(damaged) from error
+    if not isinstance(about, dict) or "network" not in about:
         raise ValueError(f"{path} holds tensors alone: give a file that hybrid.save has written")
-    if _series(about["hybrid"]) != _series(__version__):
+    version = about.get("hybrid")
+    if not isinstance(version, str):
+        raise DamagedFileError(damaged)
+    if _series(version) != _series(__version__):
         raise ValueError(
-            f"{path} was written by hybrid {about['hybrid']}, and this is {__version__}: install "
-            f"hybrid {_series(about['hybrid'])}, or train and save the network anew"
+            f"{path} was written by hybrid {version}, and this is {__version__}: install "
+            f"hybrid {_series(version)}, or train and save the network anew"
         )
-    return _built(tensors, about["network"], _known(kinds)).eval()
+    try:
+        return _built(tensors, about["network"], _known(kinds)).eval()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # tensors of other shapes, or a description of something else
+        raise DamagedFileError(damaged) from error
 
 
 def _changed(network: nn.Module) -> str:

@@ -10,13 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from hybrid.data import atis, glyphs
 from hybrid.data.augment import Jitter
 from hybrid.data.characters import Characters, _ink, load_characters, read_omniglot, render_glyphs
 from hybrid.data.episodes import sample_episodes, split_classes
 from hybrid.data.files import DamagedDataError
+from hybrid.data.matlab import read_structures
 
 
 def png(column: int, mode: str = "1") -> bytes:
@@ -82,6 +83,20 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
         DamagedDataError, match=r"few\.zip .*holds 19 drawings of Greek/character01"
     ):
         read_omniglot(few)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("side", "kind"), [(1_001, "PNG"), (20_000, "PNG"), (105, "BMP")])
+def test_drawings_that_none_of_the_set_is_like_are_not_unpacked(
+    tmp_path: Path, side: int, kind: str
+) -> None:
+    page = io.BytesIO()
+    Image.new("1", (side, side if side < 10_000 else 10_000)).save(page, kind)
+    with zipfile.ZipFile(tmp_path / "it.zip", "w") as file:
+        file.writestr("images_background/Greek/character01/0001_01.png", page.getvalue())
+    message = r"1,000 a side|decompression bomb|cannot identify image file"
+    with pytest.raises(DamagedDataError, match=rf"it\.zip cannot be read \(.*({message})"):
+        read_omniglot(tmp_path / "it.zip")
 
 
 def test_unknown_names() -> None:
@@ -224,6 +239,47 @@ def test_atis_recordings_become_frames(tmp_path: Path) -> None:
             frame = drawings[label, 10 * turn + 3]
             assert np.argwhere(frame).tolist() == [[label % 32, 4 * turn]]
             assert frame.max() == 255
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_scipy_reads_the_same(tmp_path: Path, packed: bool) -> None:
+    path = write_atis(tmp_path / "alphabet.mat")
+    table = loadmat(path)["ROI"]
+    savemat(path, {"before": np.eye(3), "ROI": table}, do_compression=packed)
+    for found, wanted in zip(read_structures(path.read_bytes(), "ROI"), table[0], strict=True):
+        assert tuple(found) == wanted.dtype.names
+        for name, row in found.items():
+            np.testing.assert_array_equal(row, wanted[name][0, 0][0])
+
+
+def test_what_ends_the_process_in_scipy_is_refused(tmp_path: Path) -> None:
+    path = write_atis(tmp_path / "alphabet.mat")
+    content = bytearray(path.read_bytes())
+    content[144] = 4  # an array of cells becomes one of letters
+    path.write_bytes(content)
+    with pytest.raises(DamagedDataError, match=r"alphabet\.mat cannot be read .it is damaged"):
+        atis.read_atis(path)
+
+
+def test_no_damage_ends_the_process(tmp_path: Path) -> None:
+    """Each change of a byte is refused by name, or read; so is each cut."""
+    cells = np.empty((1, 2), dtype=object)
+    cells[0, 0], cells[0, 1] = recording(0, 0), recording(1, 0)
+    savemat(tmp_path / "it.mat", {"ROI": cells})
+    whole = (tmp_path / "it.mat").read_bytes()
+    assert len(read_structures(whole, "ROI")) == 2
+    refused = 0
+    for place in range(120, len(whole), 3):
+        for value in (0, 1, 0x7F, 0xFF):
+            changed = bytearray(whole)
+            changed[place] = value
+            try:
+                read_structures(bytes(changed), "ROI")
+            except ValueError:
+                refused += 1
+        with pytest.raises(ValueError, match="it "):
+            read_structures(whole[:place], "ROI")
+    assert refused > 500
 
 
 def test_damaged_recordings_are_named(tmp_path: Path) -> None:

@@ -3,16 +3,20 @@
 import errno
 import hashlib
 import io
+import logging
+import re
+import socket
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import ClassVar
 
 import pytest
-import requests
+from filelock import FileLock
 
 from hybrid.data import files
 from hybrid.data.characters import read_omniglot
@@ -21,17 +25,20 @@ from hybrid.data.files import (
     SETTING,
     DamagedDataError,
     HostileArchiveError,
+    MirrorError,
     MissingDataError,
     Source,
     checked_members,
     checked_zip,
     download,
     fetch,
+    parsed_registry,
     part_of,
 )
 from hybrid.data.images import DATA_NAMES
 
 CONTENT = bytes(range(256)) * 4_000  # 1 MB
+SIZE = len(CONTENT)
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 # Repackings that nobody publishes as one file.
 STAND_INS = ("cifar10/cifar10_jpeg", "nmnist_small")
@@ -51,9 +58,6 @@ class Mirror(BaseHTTPRequestHandler):
             return
         if kind == "whole-only":
             start = 0
-        if start >= len(CONTENT):
-            self.send_error(416)
-            return
         body = CONTENT[start:] if kind != "wrong" else b"something else"
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
@@ -68,7 +72,7 @@ class Mirror(BaseHTTPRequestHandler):
 def mirror() -> Iterator[str]:
     Mirror.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
@@ -81,13 +85,13 @@ def test_a_download_goes_on_where_it_broke_off_also_from_another_mirror(
     mirror: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "folder" / "file.bin"
-    with pytest.raises(requests.RequestException):
-        download(f"{mirror}/breaks-off", path, DIGEST)
+    with pytest.raises(MirrorError, match=r"IncompleteRead|ProtocolError"):
+        download(f"{mirror}/breaks-off", path, DIGEST, SIZE)
     assert not path.exists()
     arrived = part_of(path).read_bytes()
     assert 80_000 < len(arrived) <= 100_000
     assert CONTENT.startswith(arrived)
-    download(f"{mirror}/good", path, DIGEST)
+    download(f"{mirror}/good", path, DIGEST, SIZE)
     assert right(path)
     assert not part_of(path).exists()
     assert Mirror.asked == [("breaks-off", None), ("good", f"bytes={len(arrived)}-")]
@@ -98,7 +102,7 @@ def test_downloads_at_once_do_not_disturb_each_other(mirror: str, tmp_path: Path
 
     def run() -> None:
         try:
-            download(f"{mirror}/good", path, DIGEST)
+            download(f"{mirror}/good", path, DIGEST, SIZE)
         except Exception as error:
             failed.append(error)
 
@@ -115,7 +119,7 @@ def test_downloads_at_once_do_not_disturb_each_other(mirror: str, tmp_path: Path
 def test_a_mirror_that_cannot_go_on_begins_anew(mirror: str, tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     part_of(path).write_bytes(CONTENT[:5_000])
-    download(f"{mirror}/whole-only", path, DIGEST)
+    download(f"{mirror}/whole-only", path, DIGEST, SIZE)
     assert right(path)
     assert Mirror.asked == [("whole-only", "bytes=5000-")]
 
@@ -123,20 +127,225 @@ def test_a_mirror_that_cannot_go_on_begins_anew(mirror: str, tmp_path: Path) -> 
 def test_a_part_that_is_whole_needs_no_more(mirror: str, tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     part_of(path).write_bytes(CONTENT)
-    download(f"{mirror}/good", path, DIGEST)
+    download(f"{mirror}/good", path, DIGEST, SIZE)
     assert right(path)
+    assert Mirror.asked == []
 
 
-def test_wrong_content_is_not_kept_and_the_next_attempt_is_whole(
-    mirror: str, tmp_path: Path
+@pytest.mark.parametrize("there", [b"of something else", CONTENT + b"more"])
+def test_a_part_of_something_else_costs_no_mirror(
+    mirror: str, tmp_path: Path, there: bytes
 ) -> None:
     path = tmp_path / "file.bin"
-    part_of(path).write_bytes(b"of something else")
-    with pytest.raises(ValueError, match="does not match the known hash"):
-        download(f"{mirror}/good", path, DIGEST)
-    assert list(tmp_path.iterdir()) == []
-    download(f"{mirror}/good", path, DIGEST)
+    part_of(path).write_bytes(there)
+    download(f"{mirror}/good", path, DIGEST, SIZE)
     assert right(path)
+    assert visible(tmp_path) == [path]
+
+
+def test_wrong_content_is_not_kept(mirror: str, tmp_path: Path) -> None:
+    other = hashlib.sha256(b"something else, of the same size").hexdigest()
+    with pytest.raises(MirrorError, match="it gave something else than what is registered"):
+        download(f"{mirror}/good", tmp_path / "file.bin", f"sha256:{other}", SIZE)
+    assert visible(tmp_path) == []
+
+
+def visible(folder: Path) -> list[Path]:
+    """Return what is in a folder but for the lock, which is left."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+class Crude:
+    """A server that says whatever it is told to, over and over, in its own time."""
+
+    def __init__(self, head: bytes, body: bytes = b"", *, pause: float = 0.0) -> None:
+        self.said, self.pause, self.over = (head, body), pause, Event()
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/file.bin"
+
+    def __enter__(self) -> "Crude":
+        Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        head, body = self.said
+        with connection:
+            connection.recv(1 << 16)
+            try:
+                connection.sendall(head)
+                while self.pause:
+                    for byte in body:
+                        connection.sendall(bytes([byte]))
+                        if self.over.wait(self.pause):
+                            return
+                connection.sendall(body)
+            except OSError:
+                pass  # the client has left
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def test_a_break_off_without_a_length_keeps_what_has_arrived(mirror: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    with (
+        Crude(OK + b"\r\n", CONTENT[:100_000]) as server,
+        pytest.raises(MirrorError, match="broke off after 100,000 of 1,024,000 bytes"),
+    ):
+        download(server.url, path, DIGEST, SIZE)
+    assert part_of(path).read_bytes() == CONTENT[:100_000]
+    download(f"{mirror}/good", path, DIGEST, SIZE)
+    assert right(path)
+    assert Mirror.asked == [("good", "bytes=100000-")]
+
+
+def test_an_endless_body_is_cut_off(tmp_path: Path) -> None:
+    path, small = tmp_path / "file.bin", CONTENT[:50_000]
+    right_one = f"sha256:{hashlib.sha256(small).hexdigest()}"
+    with Crude(OK + b"\r\n", 100 * CONTENT) as server:
+        with pytest.raises(MirrorError, match="something else"):
+            download(server.url, path, DIGEST, SIZE - 1)
+        assert visible(tmp_path) == []
+        download(server.url, path, right_one, len(small))
+    assert path.read_bytes() == small
+
+
+def test_a_file_of_another_size_is_refused_before_it_arrives(mirror: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    part_of(path).write_bytes(CONTENT[:5_000])
+    with pytest.raises(MirrorError, match="its file has 5,014 bytes, not 1,024,000"):
+        download(f"{mirror}/wrong", path, DIGEST, SIZE)
+    assert part_of(path).read_bytes() == CONTENT[:5_000], "what has arrived is left alone"
+
+
+@pytest.mark.parametrize("kind", ["header", "body", "chunks", "silence"])
+def test_a_slow_mirror_is_given_up(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_TIMEOUT", 0.3)
+    head, body = {
+        "header": (OK + b"X-Slow: ", b"x"),
+        "body": (OK + b"Content-Length: 1024000\r\n\r\n", b"x"),
+        "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        "silence": (b"", b""),
+    }[kind]
+    begun = time.monotonic()
+    with (
+        Crude(head, body, pause=0.02) as server,
+        pytest.raises(MirrorError, match=r"sent less than 16,384 bytes in 0\.3 s|Timeout"),
+    ):
+        download(server.url, tmp_path / "file.bin", DIGEST, SIZE)
+    assert time.monotonic() - begun < 2.0
+    assert visible(tmp_path) == []
+
+
+BAD_HEADERS = {
+    "no number": OK + b"Content-Length: abc\r\n\r\n",
+    "a float": OK + b"Content-Length: 1e5\r\n\r\n",
+    "two lengths": OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    "negative": OK + b"Content-Length: -5\r\n\r\n",
+    "location": b"HTTP/1.1 302 Found\r\nLocation: http://\xff\xfe\x80/\r\n\r\n",
+    "no place": b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n",
+    "scheme": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+    "status": b"HTTP/1.1 2x0 \x1b[31mOK\r\n\r\n",
+    "reason": b"HTTP/1.1 503 \x1b]0;owned\x07\x9b31m\x1b[2J\r\n\r\n",
+    "no header": b"\x1b[2J\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_HEADERS)
+def test_a_bad_header_moves_on_to_the_next_mirror(
+    kind: str, folder: Path, mirror: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Crude(BAD_HEADERS[kind], b"bytes") as server:
+        register(monkeypatch, CONTENT, server.url)
+        with pytest.raises(MissingDataError) as error:
+            fetch("toy/file.gz")
+        assert re.fullmatch(r"[\n\x20-\x7e]+", str(error.value)), "no control characters"
+        assert server.url in str(error.value)
+        register(monkeypatch, CONTENT, server.url, f"{mirror}/good")
+        assert right(fetch("toy/file.gz"))
+
+
+@pytest.mark.parametrize("length", [b"abc", b"1e5", b"-5"])
+def test_a_length_that_says_nothing_spoils_no_download(length: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    with Crude(OK + b"Content-Length: " + length + b"\r\n\r\n", CONTENT) as server:
+        download(server.url, path, DIGEST, SIZE)
+    assert right(path)
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that another is fetching, whose TMPDIR may be another one."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
+    with FileLock(tmp_path / ".file.bin.lock"):
+        yield tmp_path / "file.bin"
+
+
+def test_who_waits_says_so_and_gives_up(
+    held: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0.05)
+    monkeypatch.setattr(files, "_LONGEST_WAIT", 0.1)
+    part_of(held).write_bytes(CONTENT[:5_000])
+    failed = list[Exception]()
+
+    def run() -> None:
+        try:
+            download("http://127.0.0.1:9/never-asked", held, DIGEST, SIZE)
+        except MissingDataError as error:
+            failed.append(error)
+
+    with caplog.at_level(logging.WARNING):
+        thread = Thread(target=run)
+        thread.start()
+        thread.join(10)
+    (said,) = caplog.messages
+    for part in (str(held), "waiting for it", str(held.with_name(".file.bin.lock"))):
+        assert part in said
+    (error,) = failed
+    assert re.search(r"another process has been fetching it.*end it, and run again", str(error))
+    assert part_of(held).read_bytes() == CONTENT[:5_000]
+
+
+def test_who_waits_gets_the_file_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0.05)
+    path = tmp_path / "file.bin"
+    with FileLock(tmp_path / ".file.bin.lock"):
+        thread = Thread(target=download, args=("http://127.0.0.1:9/", path, DIGEST, SIZE))
+        thread.start()
+        time.sleep(0.2)
+        path.write_bytes(CONTENT)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "waiting for it" in caplog.text
+
+
+def test_a_lock_that_cannot_be_opened_is_named(
+    folder: Path, mirror: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, CONTENT, f"{mirror}/good")
+    lock = folder / "toy" / ".file.gz.lock"
+    lock.mkdir(parents=True)  # as little to be opened as that of another user
+    with pytest.raises(OSError, match=f"lock {re.escape(str(lock))} cannot be opened.*delete"):
+        fetch("toy/file.gz")
+    (folder / "toy" / "file.gz").write_bytes(CONTENT)
+    assert right(fetch("toy/file.gz")), "who has the file needs no lock"
 
 
 @pytest.fixture
@@ -147,13 +356,33 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def register(monkeypatch: pytest.MonkeyPatch, content: bytes, *urls: str) -> Source:
-    source = Source("toy/file.gz", (f"sha256:{hashlib.sha256(content).hexdigest()}",), urls)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    source = Source("toy/file.gz", len(content), (digest,), urls)
     monkeypatch.setattr(files, "registry", lambda: {source.name: source})
     return source
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"toy/file.gz {DIGEST}",
+        f"toy/file.gz -5 {DIGEST}",
+        f"toy/file.gz 1e5 {DIGEST}",
+        f"toy/file.gz 5 {DIGEST[:-1]}",
+        f"toy/file.gz 5 {DIGEST},{DIGEST}x",
+        f"toy/file.gz 5 {DIGEST} ftp://somewhere/file.gz",
+        f"../file.gz 5 {DIGEST}",
+        f"toy/file.gz 5 {DIGEST}\ntoy/file.gz 5 {DIGEST}",
+    ],
+)
+def test_a_line_that_says_something_else_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="is no line `name bytes checksums mirrors`"):
+        parsed_registry(line)
+
+
 def test_the_registry_is_complete() -> None:
     for source in files.registry().values():
+        assert source.size > 1_000
         sizes = {"md5": 32, "sha256": 64}
         for digest in source.digests:
             algorithm, _, hexadecimal = digest.partition(":")
@@ -191,7 +420,7 @@ def test_a_missing_file_comes_from_the_first_mirror_that_has_it(
     path = fetch("toy/file.gz")
     assert path == folder / "toy" / "file.gz"
     assert path.read_bytes() == CONTENT
-    assert list(path.parent.iterdir()) == [path]
+    assert visible(path.parent) == [path]
     assert [kind for kind, _ in Mirror.asked] == ["absent", "wrong", "good"]
 
 
@@ -222,8 +451,8 @@ def toy(mirror: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two registered files, one of them with a mirror that works behind two that do not."""
     urls = tuple(f"{mirror}/{kind}" for kind in ("absent", "breaks-off", "good"))
     known = {
-        "toy/one.bin": Source("toy/one.bin", (DIGEST,), urls),
-        "other/two.bin": Source("other/two.bin", (DIGEST,), ()),
+        "toy/one.bin": Source("toy/one.bin", SIZE, (DIGEST,), urls),
+        "other/two.bin": Source("other/two.bin", SIZE, (DIGEST,), ()),
     }
     monkeypatch.setattr(files, "registry", lambda: known)
     monkeypatch.setenv(SETTING, str(tmp_path))
@@ -298,18 +527,38 @@ def test_hostile_zip_archives_are_refused(
         ("x", tarfile.FIFOTYPE, "is a link or a device"),
     ],
 )
-def test_hostile_tar_archives_are_refused(name: str, kind: bytes, message: str) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+def test_hostile_tar_archives_are_refused(
+    name: str, kind: bytes, message: str, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "it.tar.gz", "w:gz") as archive:
         info = tarfile.TarInfo(name)
         info.type, info.linkname = kind, "elsewhere"
         archive.addfile(info, io.BytesIO())
-    buffer.seek(0)
-    with (
-        tarfile.open(fileobj=buffer) as archive,
-        pytest.raises(HostileArchiveError, match=message),
-    ):
-        list(checked_members(archive))
+    with pytest.raises(HostileArchiveError, match=message):
+        list(checked_members(tmp_path / "it.tar.gz"))
+
+
+def tar(path: Path, name: str, form: int, **records: str) -> Path:
+    with tarfile.open(path, "w:gz", format=form, pax_headers=records) as archive:
+        info = tarfile.TarInfo(name)
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"abc"))
+    return path
+
+
+def test_headers_of_a_tar_archive_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        sound = tar(tmp_path / "sound.tar.gz", "folder/" + "n" * 300, form)
+        assert list(checked_members(sound)) == [("folder/" + "n" * 300, b"abc")]
+        hostile = tar(tmp_path / "hostile.tar.gz", "n" * 5_000_000, form)
+        with pytest.raises(HostileArchiveError, match="header of an entry is 5,000,"):
+            list(checked_members(hostile))
+    for_all = tar(tmp_path / "hostile.tar.gz", "it", tarfile.PAX_FORMAT, comment="n" * 5_000_000)
+    with pytest.raises(HostileArchiveError, match="header of an entry is 5,000,"):
+        list(checked_members(for_all))
+    monkeypatch.setattr(files, "LARGEST", 1_000)
+    with pytest.raises(HostileArchiveError, match=r"it holds 1,539 bytes, unpacked"):
+        list(checked_members(sound))
 
 
 def test_a_file_one_must_not_read_is_not_called_damaged(
@@ -325,18 +574,16 @@ def test_a_file_one_must_not_read_is_not_called_damaged(
             read(tmp_path / "it.zip")
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ten megabytes of zeros in a few kilobytes."""
     monkeypatch.setattr(files, "LARGEST", 1_000_000)
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    path = tmp_path / "it.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
         info = tarfile.TarInfo("zeros")
         info.size = 10_000_000
         archive.addfile(info, io.BytesIO(bytes(info.size)))
-    assert len(buffer.getvalue()) < 20_000
-    buffer.seek(0)
-    with (
-        tarfile.open(fileobj=buffer) as archive,
-        pytest.raises(HostileArchiveError, match="10,000,000 bytes"),
-    ):
-        next(checked_members(archive))
+    assert path.stat().st_size < 20_000
+    with pytest.raises(HostileArchiveError, match="10,000,512 bytes"):
+        next(checked_members(path))

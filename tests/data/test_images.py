@@ -41,6 +41,11 @@ def test_read_idx(tmp_path: Path) -> None:
         (gzip.compress(b"PNG!....", mtime=0), "wrong magic"),
         (gzip.compress(b"", mtime=0), "wrong magic"),
         (idx((5,), b"abcd"), "cannot reshape array of size 4"),
+        *(
+            (gzip.compress(b"\x00\x00\x08\x03" + bytes(cut), mtime=0), "its header is cut short")
+            for cut in (0, 1, 4, 11)
+        ),
+        (gzip.compress(b"\x00\x00\x08", mtime=0), "its header is cut short"),
     ],
 )
 def test_a_damaged_idx_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -84,9 +89,9 @@ def binary(pictures: np.ndarray, labels: np.ndarray) -> bytes:
     return rows.tobytes()
 
 
-def jpeg(level: int, side: int = 32) -> bytes:
+def jpeg(level: int, side: int = 32, kind: str = "JPEG") -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (side, side), (level, 0, 0)).save(buffer, "JPEG")
+    Image.new("RGB", (side, side), (level, 0, 0)).save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -145,7 +150,8 @@ def test_a_set_is_loaded_from_the_data_directory(
         ({"../data_batch_1.bin": b"123"}, "leads out of the archive"),
         ({"/data_batch_1.bin": b"123"}, "leads out of the archive"),
         ({"train/unicorn/0.jpg": jpeg(9)}, "class folder 'unicorn' is unknown"),
-        ({"train/cat/0.jpg": jpeg(9, 16)}, r"an image \[16, 16, 3\]"),
+        ({"train/cat/0.jpg": jpeg(9, 16)}, "16 x 16 pixels, not 32 x 32"),
+        ({"train/cat/0.jpg": jpeg(9, kind="GIF")}, "cannot identify image file"),
     ],
 )
 def test_other_archives_are_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:

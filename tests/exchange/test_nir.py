@@ -291,6 +291,18 @@ def test_graphs_of_other_networks_are_refused(name: str) -> None:
         hybrid.from_nir(nir.NIRGraph.from_list(*build()), readout=Rate(), steps=3)
 
 
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "it.nir"
+    nir.write(path, hybrid.to_nir(fully()))
+    whole = path.read_bytes()
+    for damaged in (b"", b"no graph", whole[: len(whole) // 2], whole.replace(b"nodes", b"nodez")):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"it\.nir is damaged, or no NIR graph"):
+            hybrid.from_nir(path, readout=Rate(), steps=3)
+    with pytest.raises(FileNotFoundError):
+        hybrid.from_nir(tmp_path / "nothing", readout=Rate(), steps=3)
+
+
 def test_recurrent_graphs_are_refused() -> None:
     graph = nir.NIRGraph.from_list(dense(), lif())
     graph.nodes["back"] = dense(3)

@@ -1,5 +1,7 @@
 """Files of networks: what comes back answers alike, and learns on alike; or a clear refusal."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from hybrid.model.plasticity import STDP, Hebbian
 from hybrid.model.recurrent import HybridRecurrent
 from hybrid.model.rules import BCM, Oja, Rewarded
 from hybrid.model.window.sparse import random_masks
-from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
+from hybrid.runs.files import UNSIGNED, DamagedFileError, load_tensors, save_tensors
 
 NEURON = LIF(decay=0.6, v_th=0.3)
 RULE = Hebbian(trace_decay=0.9, trace_clip=0.5)
@@ -219,6 +221,44 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"written by hybrid 0\.1\.7.*: install hybrid 0\.1, or tr"
     ):
         hybrid.load(path)
+
+
+def test_a_damaged_file_with_a_right_checksum_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "it.safetensors"
+    hybrid.save(fully(), path)
+    tensors, about = load_tensors(path)
+    few = dict(list(tensors.items())[1:])
+    short = {name: tensor.flatten()[:1] for name, tensor in tensors.items()}
+    described = about["network"]
+    damages: list[tuple[dict[str, Tensor], Any]] = [
+        (few, about),
+        (short, about),
+        (tensors, {"network": described}),
+        (tensors, {**about, "hybrid": 2}),
+        (tensors, {**about, "network": None}),
+        (tensors, {**about, "network": {**described, "sizes": "many"}}),
+        (tensors, {**about, "network": {**described, "sizes": [6, -8, 3]}}),
+        (tensors, {**about, "network": {**described, "steps": None}}),
+    ]
+    for weights, says in damages:
+        save_tensors(path, weights, says)
+        with pytest.raises((DamagedFileError, ValueError), match=r"it\.safetensors"):
+            hybrid.load(path)
+    save_tensors(path, tensors, about)
+    mended = path.read_bytes().replace(b"F32", b"F9x")
+    path.write_bytes(resealed(mended))
+    with pytest.raises(DamagedFileError, match=r"it\.safetensors is damaged, or hybrid\.save"):
+        hybrid.load(path)
+    with pytest.raises(FileNotFoundError):
+        hybrid.load(tmp_path / "nothing")
+
+
+def resealed(content: bytes) -> bytes:
+    """Return a file of tensors with the checksum of what it says now."""
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    given = json.loads(json.loads(header)["__metadata__"]["about"])
+    blank = content.replace(given["checksum"].encode(), UNSIGNED.encode(), 1)
+    return blank.replace(UNSIGNED.encode(), hashlib.sha256(blank).hexdigest().encode(), 1)
 
 
 def test_lists_are_as_good_as_tuples(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ GESTURES = (
     "arm roll", "air drums", "air guitar", "other",
 )  # fmt: skip
 _NMNIST_SIZE = {"Train": 60_000, "Test": 10_000}
+_LABEL, _NUMBER = re.compile("[0-9]"), re.compile(r"[0-9]{1,9}\.bin")  # of N-MNIST's files
 _BYTES = 5  # of an event
 _REPLACE = "Replace the file."
 
@@ -92,7 +94,8 @@ def load_events(name: str) -> EventSet:
     archives. "mnist_to_nmnist": learned from simulated recordings of the other 59,000 training
     digits, tested on those 1,000 real ones that the simulated camera was not fitted to. "nmnist":
     all of N-MNIST (Orchard et al., Front. Neurosci. 9:437, 2015) in tonic's
-    folder below the data directory, fetched by tonic if missing.
+    folder below the data directory. If it is missing, tonic fetches and unpacks it, without the
+    checks and limits that `hybrid.data.files` sets to other archives.
 
     Raises:
         ValueError: if the name is unknown.
@@ -195,9 +198,10 @@ def tree(folder: Path) -> EventSource:
         DamagedDataError: if there are no such files.
     """
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.bin"))
-    digest = hashlib.sha256("\n".join(found).encode())
+    digest = hashlib.sha256()
     for name in found:
-        digest.update((folder / name).read_bytes())
+        content = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        digest.update(f"{name} {content}\n".encode())
     return _numbered(folder, found, _file, digest.hexdigest())
 
 
@@ -211,13 +215,17 @@ def _numbered(
     """Return recordings of N-MNIST in the order of their numbers, which is that of MNIST."""
     parts = [entry.split("/") for entry in entries if entry.endswith(".bin")]
     homes = {tuple(part[:-2]) for part in parts}  # Train and Test are not one set
-    wrong = [p for p in parts if len(p) < 2 or not (p[-2].isdecimal() and p[-1][:-4].isdecimal())]
+    wrong = [
+        part
+        for part in parts
+        if len(part) < 2 or not (_LABEL.fullmatch(part[-2]) and _NUMBER.fullmatch(part[-1]))
+    ]
     wrong += parts[:1] if len(homes) > 1 else []
     if not parts or wrong:
-        what = f"holds {'/'.join(wrong[0])}" if wrong else "holds no recordings"
+        what = f"holds {'/'.join(wrong[0])!r}" if wrong else "holds no recordings"
         raise DamagedDataError(
-            f"{home} {what}: expected <label>/<number>.bin, as in N-MNIST's Train and Test. "
-            "Give the right folder, or fetch the data anew."
+            f"{home} {what}: expected <label>/<number>.bin with labels 0 to 9, as in N-MNIST's "
+            "Train and Test. Give the right folder, or fetch the data anew."
         )
     parts.sort(key=lambda part: int(part[-1][:-4]))
     names = [f"{home}/{'/'.join(part)}" for part in parts]

@@ -137,6 +137,34 @@ def test_a_wrong_folder_or_archive_is_named(tmp_path: Path) -> None:
         archive(tmp_path / "some.zip", "some")
 
 
+@pytest.mark.parametrize("label", ["77", "10", "²", "٣", "-1", "x"])
+def test_a_label_that_is_no_class_is_named(tmp_path: Path, label: str) -> None:
+    write_tree(tmp_path / "Train", [1])
+    (tmp_path / "Train" / label).mkdir()
+    (tmp_path / "Train" / label / "00002.bin").write_bytes(as_bin(events(1)))
+    with zipfile.ZipFile(tmp_path / "Train.zip", "w") as packed:
+        packed.write(tmp_path / "Train" / label / "00002.bin", f"Train/{label}/00002.bin")
+    for read in (lambda: tree(tmp_path / "Train"), lambda: archive(tmp_path / "Train.zip", "")):
+        with pytest.raises(DamagedDataError, match=rf"{label}/00002\.bin.*labels 0 to 9"):
+            read()
+
+
+def test_the_fingerprint_of_a_tree_is_that_of_its_content(tmp_path: Path) -> None:
+    made = [as_bin(own) for own in write_tree(tmp_path, [1, 2])]
+    first, second = tmp_path / "1" / "00001.bin", tmp_path / "2" / "00002.bin"
+    before = tree(tmp_path).fingerprint
+    assert tree(tmp_path).fingerprint == before
+    second.write_bytes(made[1][:-1] + bytes([made[1][-1] ^ 1]))
+    changed = tree(tmp_path).fingerprint
+    assert changed != before, "one byte of a file of the same size"
+    second.write_bytes(made[0][-5:] + made[1])
+    first.write_bytes(made[0][:-5])
+    assert tree(tmp_path).fingerprint not in (before, changed), "an event went to the next file"
+    first.write_bytes(made[0])
+    second.write_bytes(made[1])
+    assert tree(tmp_path).fingerprint == before
+
+
 def test_part_of_n_mnist_is_not_taken_for_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
