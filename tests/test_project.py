@@ -102,6 +102,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 FLOORS = {
     "checks": 0,
     "described": 0,
+    "locks": 0,
     "version": 0,
     "paths": 0,
     "model": 1,

@@ -7,7 +7,6 @@ and refused if they look hostile, for anybody may have put them there. All of N-
 that is not registered here: tonic fetches it, and unpacks it without these checks.
 """
 
-import logging
 import os
 import re
 import stat
@@ -24,10 +23,10 @@ from typing import Literal, NamedTuple, Self
 
 import pooch
 import requests
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from hybrid.checks import choose
+from hybrid.locks import alone
 from hybrid.paths import shipped
 
 SETTING = "HYBRID_DATA"
@@ -36,8 +35,6 @@ FETCH_ANEW = "Delete the file and run again to fetch it anew."
 _TIMEOUT = 30.0  # seconds within which a mirror must answer, and then send the next chunk
 _CHUNK = 1 << 14  # bytes: at 30 s each, a mirror of less than 546 bytes a second is given up
 _AHEAD = 64  # chunks that may have arrived before they are written
-_PATIENCE = 2.0  # seconds of silence while another process fetches the same file
-_LONGEST_WAIT = 1800.0  # seconds for another process to fetch it
 _LONGEST_HEADER = 1 << 16  # bytes of a long name, or of pax records, before an entry of a tar
 _DIGEST = "(?:md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})"
 _LINE = re.compile(
@@ -46,7 +43,6 @@ _LINE = re.compile(
     re.ASCII,
 )
 
-_log = logging.getLogger(__name__)
 
 State = Literal["here", "damaged", "partial", "missing", "missing, no mirror"]
 
@@ -228,11 +224,11 @@ def download(url: str, path: Path, digest: str, size: int) -> None:
     Raises:
         MirrorError: if the mirror does not answer, refuses, is slow, breaks off, or sends something
             else than the registered file.
-        MissingDataError: if another process takes too long to fetch it.
-        OSError: if the disk is full, or the folder cannot be written.
+        OSError: if the disk is full, the folder cannot be written, or another process takes too
+            long to fetch it.
     """
     part = part_of(path)
-    with _alone(path):
+    with alone(path, "is fetching"):
         while not path.exists():
             goes_on = part.exists()
             _append(url, part, size)
@@ -248,44 +244,6 @@ def download(url: str, path: Path, digest: str, size: int) -> None:
 def part_of(path: Path) -> Path:
     """Return where the part of a download lies that has arrived."""
     return path.with_name(path.name + ".part")
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time fetch a file; its lock lies beside it, whatever TMPDIR says.
-
-    Raises:
-        MissingDataError: if another process has not let go of the lock in `_LONGEST_WAIT`.
-        OSError: if the lock cannot be opened.
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    guard = FileLock(lock, mode=0o666)  # other users fetch into the same folder
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            guard.acquire(timeout=_PATIENCE)
-        except Timeout:
-            _log.warning(
-                "another process is fetching %s: waiting for it, at most %.0f min (lock: %s)",
-                *(path, _LONGEST_WAIT / 60, lock),
-            )
-            guard.acquire(timeout=_LONGEST_WAIT)
-    except Timeout as error:
-        raise MissingDataError(
-            f"{path.name} is not in {path.parent}, and another process has been fetching it for "
-            f"{_LONGEST_WAIT / 60:.0f} min (lock: {lock}). Wait for that process or end it, and "
-            "run again: what has arrived is kept."
-        ) from error
-    except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"the lock {lock} cannot be opened ({error.strerror}): make the folder writable, "
-            f"delete the lock if another user has left it, or set {SETTING} to your own folder",
-        ) from error
-    try:
-        yield
-    finally:
-        guard.release()
 
 
 def _append(url: str, part: Path, size: int) -> None:

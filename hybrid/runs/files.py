@@ -4,24 +4,19 @@ import errno
 import glob
 import hashlib
 import json
-import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 TEMPORARY = ".tmp"  # ends the names of files that are being written; they begin with a dot
 ABANDONED = 600.0  # seconds after which whoever wrote a temporary file no longer does
-_WAITING = 1.0  # seconds of waiting for another process before a message says so
-_log = logging.getLogger(__name__)
 
 # What stands in the place of a checksum while it is computed, over all other bytes of a file.
 UNSIGNED = 64 * "0"
@@ -113,40 +108,6 @@ def _synchronise(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-@contextmanager
-def alone(path: Path, patience: float = 3600.0) -> Iterator[None]:
-    """Let one process at a time work on a file; others say that they wait.
-
-    Args:
-        path: of the file; the lock lies beside it.
-        patience: seconds to wait.
-
-    Raises:
-        OSError: if the lock cannot be made, or another process holds it for too long; the message
-            names it.
-    """
-    path = Path(os.path.realpath(path))
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=_WAITING)
-        except Timeout:
-            _log.warning("another process works on %s: waiting for it", path)
-            lock.acquire(timeout=patience)
-    except Timeout as error:
-        raise TimeoutError(
-            f"another process has worked on {path} for more than {patience:.0f} s: end it, and run "
-            "again"
-        ) from error
-    except OSError as error:
-        raise type(error)(error.errno, _advice(error, path.parent)) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def sealed(body: Mapping[str, Any]) -> str:

@@ -5,19 +5,18 @@ import hashlib
 import io
 import logging
 import re
-import socket
 import tarfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
-from typing import ClassVar
+from threading import Thread
 
 import pytest
 from filelock import FileLock
 
+from hybrid import locks
 from hybrid.data import files
 from hybrid.data.characters import read_omniglot
 from hybrid.data.events.sets import archive
@@ -36,36 +35,10 @@ from hybrid.data.files import (
     part_of,
 )
 from hybrid.data.images import DATA_NAMES
+from tests.data.mirrors import BAD_HEADERS, CONTENT, DIGEST, OK, SIZE, Crude, Mirror
 
-CONTENT = bytes(range(256)) * 4_000  # 1 MB
-SIZE = len(CONTENT)
-DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 # Repackings that nobody publishes as one file.
 STAND_INS = ("cifar10/cifar10_jpeg", "nmnist_small")
-
-
-class Mirror(BaseHTTPRequestHandler):
-    """A server with files under names that say how it behaves."""
-
-    asked: ClassVar[list[tuple[str, str | None]]] = []
-
-    def do_GET(self) -> None:
-        kind, wanted = self.path.strip("/"), self.headers.get("Range")
-        self.asked.append((kind, wanted))
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        if kind == "absent":
-            self.send_error(404)
-            return
-        if kind == "whole-only":
-            start = 0
-        body = CONTENT[start:] if kind != "wrong" else b"something else"
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[:100_000] if kind == "breaks-off" else body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -155,49 +128,6 @@ def visible(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
-class Crude:
-    """A server that says whatever it is told to, over and over, in its own time."""
-
-    def __init__(self, head: bytes, body: bytes = b"", *, pause: float = 0.0) -> None:
-        self.said, self.pause, self.over = (head, body), pause, Event()
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/file.bin"
-
-    def __enter__(self) -> "Crude":
-        Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.socket.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.socket.accept()
-            except OSError:
-                return
-            Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        head, body = self.said
-        with connection:
-            connection.recv(1 << 16)
-            try:
-                connection.sendall(head)
-                while self.pause:
-                    for byte in body:
-                        connection.sendall(bytes([byte]))
-                        if self.over.wait(self.pause):
-                            return
-                connection.sendall(body)
-            except OSError:
-                pass  # the client has left
-
-
-OK = b"HTTP/1.1 200 OK\r\n"
-
-
 def test_a_break_off_without_a_length_keeps_what_has_arrived(mirror: str, tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     with (
@@ -251,20 +181,6 @@ def test_a_slow_mirror_is_given_up(
     assert visible(tmp_path) == []
 
 
-BAD_HEADERS = {
-    "no number": OK + b"Content-Length: abc\r\n\r\n",
-    "a float": OK + b"Content-Length: 1e5\r\n\r\n",
-    "two lengths": OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
-    "negative": OK + b"Content-Length: -5\r\n\r\n",
-    "location": b"HTTP/1.1 302 Found\r\nLocation: http://\xff\xfe\x80/\r\n\r\n",
-    "no place": b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n",
-    "scheme": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
-    "status": b"HTTP/1.1 2x0 \x1b[31mOK\r\n\r\n",
-    "reason": b"HTTP/1.1 503 \x1b]0;owned\x07\x9b31m\x1b[2J\r\n\r\n",
-    "no header": b"\x1b[2J\r\n\r\n",
-}
-
-
 @pytest.mark.parametrize("kind", BAD_HEADERS)
 def test_a_bad_header_moves_on_to_the_next_mirror(
     kind: str, folder: Path, mirror: str, monkeypatch: pytest.MonkeyPatch
@@ -298,33 +214,23 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_who_waits_says_so_and_gives_up(
     held: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(files, "_PATIENCE", 0.05)
-    monkeypatch.setattr(files, "_LONGEST_WAIT", 0.1)
+    monkeypatch.setattr(locks, "_SILENT", 0.05)
+    monkeypatch.setattr(locks, "PATIENCE", 0.1)
     part_of(held).write_bytes(CONTENT[:5_000])
-    failed = list[Exception]()
-
-    def run() -> None:
-        try:
-            download("http://127.0.0.1:9/never-asked", held, DIGEST, SIZE)
-        except MissingDataError as error:
-            failed.append(error)
-
     with caplog.at_level(logging.WARNING):
-        thread = Thread(target=run)
-        thread.start()
-        thread.join(10)
+        failed = in_thread("http://127.0.0.1:9/", held)
     (said,) = caplog.messages
-    for part in (str(held), "waiting for it", str(held.with_name(".file.bin.lock"))):
+    for part in ("is fetching", str(held), "waiting for it", str(held.with_name(".file.bin.lock"))):
         assert part in said
     (error,) = failed
-    assert re.search(r"another process has been fetching it.*end it, and run again", str(error))
+    assert re.search(r"another process is fetching .*end it, and run again", str(error))
     assert part_of(held).read_bytes() == CONTENT[:5_000]
 
 
 def test_who_waits_gets_the_file_of_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(files, "_PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "_SILENT", 0.05)
     path = tmp_path / "file.bin"
     with FileLock(tmp_path / ".file.bin.lock"):
         thread = Thread(target=download, args=("http://127.0.0.1:9/", path, DIGEST, SIZE))
@@ -334,6 +240,22 @@ def test_who_waits_gets_the_file_of_the_other(
     thread.join(10)
     assert not thread.is_alive()
     assert "waiting for it" in caplog.text
+
+
+def in_thread(url: str, path: Path) -> list[Exception]:
+    """Download in a thread, whose lock is not this one's; return what went wrong."""
+    failed = list[Exception]()
+
+    def run() -> None:
+        try:
+            download(url, path, DIGEST, SIZE)
+        except OSError as error:
+            failed.append(error)
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join(10)
+    return failed
 
 
 def test_a_lock_that_cannot_be_opened_is_named(

@@ -276,6 +276,8 @@ def run_all(
     for number, (trial, request) in enumerate(zip(trials, requests, strict=True)):
         found = None if store is None or store.recompute else store.load(request)
         if found is not None:
+            assert store is not None
+            store.checkpoint_path(request).unlink(missing_ok=True)  # of a run killed at its end
             records[number] = found
         else:
             kinds.setdefault(trial.kind() if side_by_side else number, []).append(number)

@@ -25,7 +25,8 @@ from hybrid.data.events.sets import EventSet, EventSource, load_events
 from hybrid.data.own import is_own, own_data
 from hybrid.experiments.core.samples import on_samples
 from hybrid.experiments.event_tolerance.settings import EventSettings
-from hybrid.runs.files import DamagedFileError, alone, load_tensors, save_tensors
+from hybrid.locks import alone
+from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
 
 CACHE_SETTING = "HYBRID_CACHE"
 _AT_ONCE = 256  # recordings read together
@@ -139,7 +140,7 @@ def _kept(path: Path, asked: str, compute: Callable[[], Tensor]) -> Tensor:
     if found is not None:
         return found
     try:
-        with alone(path):
+        with alone(path, "is counting"):
             found = _read(path, asked)
             if found is None:
                 found = compute()
