@@ -116,7 +116,8 @@ def ensure(root: Path = ROOT) -> None:
         return
     if any(before.get(name) != now[name] for name in ("folder", "interpreter")):
         shutil.rmtree(environment, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+        if subprocess.run([sys.executable, "-m", "venv", str(environment)]).returncode:
+            sys.exit(f"{sys.executable} can make no environment: see above, or set PYTHON=...")
     lacking = missing(root)
     if lacking:
         ready.unlink(missing_ok=True)  # if this is interrupted, the next one begins anew

@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+import ready
 import yaml
 
 import hybrid
@@ -40,6 +41,15 @@ def test_the_lock_pins_every_dependency() -> None:
     assert not [entry for entry in entries if re.match("torch==|nvidia|triton", entry)]
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     assert {re.split("[<>=]", name)[0] for name in built} <= set(pins(lock))
+
+
+def test_this_environment_lacks_nothing() -> None:
+    """Asks the real one, if the tests run in it."""
+    if Path(sys.prefix) == ready.ROOT / ".venv":
+        assert ready.missing(ready.ROOT) == []
+    pins = ready.pinned((ready.ROOT / "requirements.lock").read_text("utf-8"))
+    assert any(pin.startswith("numpy==") for pin in pins)
+    assert not any("--hash" in pin for pin in pins)
 
 
 def test_actions_and_hooks_are_named_by_commit() -> None:

@@ -352,16 +352,16 @@ def _range(seeds: tuple[int, ...]) -> str:
     return f"{seeds[0]} to {seeds[-1]}" if whole and len(seeds) > 1 else ", ".join(map(str, seeds))
 
 
-def between_markers(text: str, table: str) -> str:
-    """Return a text with what lies between its two markers replaced.
+def between_markers(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
+    """Return a text with what lies between two markers replaced.
 
     Raises:
         ValueError: if the markers are not there, once each and in order.
     """
-    pieces = text.split(BEGIN), text.split(END)
-    if any(len(parts) != 2 for parts in pieces) or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"the text needs one line {BEGIN} and, behind it, one line {END}")
-    return f"{pieces[0][0]}{BEGIN}\n{table}\n{END}{pieces[1][1]}"
+    pieces = text.split(begin), text.split(end)
+    if any(len(parts) != 2 for parts in pieces) or text.index(begin) > text.index(end):
+        raise ValueError(f"the text needs one line {begin} and, behind it, one line {end}")
+    return f"{pieces[0][0]}{begin}\n{table}\n{end}{pieces[1][1]}"
 
 
 def _number(value: float | None) -> str:

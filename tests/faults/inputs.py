@@ -1,24 +1,36 @@
-"""Files with bytes changed at random: read as they should be, or refused with a clear error."""
+"""Files with bytes changed at random: read as they should be, or refused with a clear error.
+
+Each is read in a process of its own making, so that one that ends the process counts, too.
+"""
 
 import gzip
 import io
+import json
+import multiprocessing
 import tarfile
 import zipfile
-from collections import Counter
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
+from scipy.io import savemat
 
 from hybrid.data.characters import read_omniglot
 from hybrid.data.events.sets import archive, read_bin
-from hybrid.data.files import DamagedDataError
+from hybrid.data.files import DamagedDataError, reading
 from hybrid.data.images import read_cifar10, read_idx
-from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
+from hybrid.data.matlab import read_structures
+from hybrid.exchange.saved import load, save
+from hybrid.runs import files
+from hybrid.runs.files import DamagedFileError, load_tensors, sealed
+from hybrid.runs.store import read_record
 from hybrid.tianjic.chip import load_chip
+from tests.faults.tally import Tally
+from tests.model.small import network
 
 # What a reader may answer to a damaged file; anything else is a defect.
 ALLOWED = (DamagedDataError, DamagedFileError)
@@ -63,10 +75,49 @@ def _tar() -> bytes:
     return buffer.getvalue()
 
 
-def _tensors(folder: Path) -> bytes:
-    path = folder / "sound.safetensors"
-    save_tensors(path, {"w": torch.arange(20.0)}, {"trial": "it"})
-    return path.read_bytes()
+def _tensors() -> bytes:
+    return files.tensor_bytes({"w": torch.arange(20.0)}, {"trial": "it"})
+
+
+def _network(folder: Path) -> bytes:
+    save(network(), folder / "network.safetensors")
+    return (folder / "network.safetensors").read_bytes()
+
+
+def _record() -> bytes:
+    request = {"experiment": "it", "label": "a-GP-seed1", "settings": {"steps": 3}}
+    return sealed({"request": request, "result": {"tests": [0.5, None]}, "about": {}}).encode()
+
+
+def _mat() -> bytes:
+    cells, one = np.empty((1, 2), dtype=object), np.arange(9)[None]
+    for number in range(2):
+        names = ("x", "y", "p", "ts")
+        cells[0, number] = {name: (one + number).astype(np.int16) for name in names}
+    buffer = io.BytesIO()
+    savemat(buffer, {"ROI": cells})
+    return buffer.getvalue()
+
+
+def _resealed_tensors(content: bytes) -> bytes:
+    """Give a changed file of tensors the right checksum, if it still has a place for one."""
+    mark = content.find(b'checksum\\":\\"')
+    given = content[mark + 13 : mark + 77]
+    if mark < 0 or len(given) < 64:
+        return content
+    blank = content.replace(given, files.UNSIGNED.encode(), 1)
+    right = files._checksum(blank, files.UNSIGNED).encode()
+    return blank.replace(files.UNSIGNED.encode(), right, 1)
+
+
+def _resealed_json(content: bytes) -> bytes:
+    """Give a changed record the right checksum, if it still is an object."""
+    try:
+        body = json.loads(content)
+        body.pop("sha256", None)
+        return sealed(body).encode()
+    except (ValueError, AttributeError, RecursionError):
+        return content
 
 
 # Readers: what a file says, as bytes to compare.
@@ -99,6 +150,24 @@ def _read_events(path: Path) -> bytes:
     return read_bin(path.read_bytes(), str(path)).tobytes()
 
 
+def _read_mat(path: Path) -> bytes:
+    with reading(path):
+        found = read_structures(path.read_bytes(), "ROI")
+    return b"".join(row.tobytes() for entry in found for row in entry.values())
+
+
+def _read_network(path: Path) -> bytes:
+    try:
+        made = load(path)
+    except ValueError as error:  # of another version, it says, or of unknown parts
+        raise DamagedFileError(str(error)) from error
+    return b"".join(value.numpy().tobytes() for value in made.state_dict().values())
+
+
+def _read_record(path: Path) -> bytes:
+    return repr(read_record(path)).encode()
+
+
 def _read_constants(path: Path) -> bytes:
     try:
         return repr(load_chip(path).constants).encode()
@@ -113,12 +182,15 @@ class Kind(NamedTuple):
         content: of a sound one.
         read: says what is in it.
         guarded: whether the format has a checksum, so that a changed file may not say something
-            else. The others are guarded by the registry's checksums, or are text to be edited.
+            else. The others are guarded by the registry's checksums, or are text to be edited, or
+            have been sealed again by whoever changed them.
+        seal: makes the checksum right again.
     """
 
     content: bytes
     read: Callable[[Path], bytes]
     guarded: bool = True
+    seal: Callable[[bytes], bytes] = bytes
 
 
 def kinds(folder: Path) -> dict[str, Kind]:
@@ -133,7 +205,13 @@ def kinds(folder: Path) -> dict[str, Kind]:
         "zip of events": Kind(_zip({"Train/3/00001.bin": _bin(9)}), _read_recordings),
         "zip of drawings": Kind(_zip(drawings), _read_drawings),
         "tar of images": Kind(_tar(), _read_images),
-        "tensors": Kind(_tensors(folder), _read_tensors),
+        "tensors": Kind(_tensors(), _read_tensors),
+        "tensors, sealed again": Kind(_tensors(), _read_tensors, False, _resealed_tensors),
+        "network": Kind(_network(folder), _read_network),
+        "network, sealed again": Kind(_network(folder), _read_network, False, _resealed_tensors),
+        "record": Kind(_record(), _read_record),
+        "record, sealed again": Kind(_record(), _read_record, False, _resealed_json),
+        "structures of MATLAB": Kind(_mat(), _read_mat, guarded=False),
         "constants of a chip": Kind(chip.read_bytes(), _read_constants, guarded=False),
     }
 
@@ -160,28 +238,56 @@ def _mutated(content: bytes, source: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
-def fuzz(folder: Path, count: int, seed: int = 0) -> dict[str, int]:
+_FORK = multiprocessing.get_context("fork")
+
+
+def fuzz(folder: Path, count: int, seed: int = 0) -> Tally:
     """Read so many damaged files in all; count answers that are neither the data nor allowed."""
-    source = np.random.default_rng(seed)
-    known, answers = kinds(folder), Counter[str]()
-    path, sound = folder / "input", {}
+    known, tally = kinds(folder), Tally()
+    sound = {}
     for name, kind in known.items():
-        path.write_bytes(kind.content)
-        sound[name] = kind.read(path)
-    for number in range(count):
+        (folder / "input").write_bytes(kind.content)
+        sound[name] = kind.read(folder / "input")
+    begin = 0
+    while begin < count:
+        ours, theirs = _FORK.Pipe(duplex=False)
+        arguments = (folder / "input", known, sound, range(begin, count), seed, theirs)
+        process = _FORK.Process(target=_read_on, args=arguments)
+        process.start()
+        theirs.close()
+        try:
+            while True:
+                number, wrong, raw = ours.recv()
+                name = list(known)[number % len(known)]
+                tally.add(f"{name} {number} (seed {seed})", wrong=wrong, raw=raw)
+                begin = number + 1
+        except EOFError:
+            process.join()
+        if begin < count:
+            name = list(known)[begin % len(known)]
+            tally.add(f"{name} {begin} (seed {seed})", raw=f"exit code {process.exitcode}")
+            begin += 1
+    return tally
+
+
+def _read_on(
+    path: Path,
+    known: dict[str, Kind],
+    sound: dict[str, bytes],
+    numbers: range,
+    seed: int,
+    said: Connection,
+) -> None:
+    """Read one damaged file after the other; say of each whether something was wrong."""
+    for number in numbers:
         name = list(known)[number % len(known)]
-        kind = known[name]
-        path.write_bytes(_mutated(kind.content, source))
+        kind, wrong, raw = known[name], False, ""
+        path.write_bytes(kind.seal(_mutated(kind.content, np.random.default_rng([seed, number]))))
         try:
             found = kind.read(path)
+            wrong = kind.guarded and found != sound[name]
         except ALLOWED:
-            answers["refused"] += 1
-            continue
+            pass
         except Exception as error:
-            print(f"{name} {number} (seed {seed}): {error!r}")
-            answers["other errors"] += 1
-            continue
-        answers["read"] += 1
-        answers["wrong data believed"] += kind.guarded and found != sound[name]
-    counted = ("refused", "read", "other errors", "wrong data believed")
-    return {"inputs tried": count} | {name: answers[name] for name in counted}
+            raw = repr(error)
+        said.send((number, wrong, raw))

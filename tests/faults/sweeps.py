@@ -27,6 +27,7 @@ from hybrid.experiments.fault_tolerance.run import score_faults
 from hybrid.model.convolutional import Dense
 from hybrid.runs.files import DamagedFileError
 from hybrid.runs.store import Store, read_record
+from tests.faults.tally import Tally
 
 SETTINGS = replace(
     SMOKE,
@@ -252,3 +253,42 @@ def nan_injection(folder: Path) -> dict[str, int]:
     assert named == 3
     assert not list(folder.rglob("*.json")), "a result of NaN was kept"
     return {"trials": 3, "named errors": named, "records kept": 0}
+
+
+def killed(folder: Path, quick: bool) -> Tally:
+    """Kill sweeps again and again: no finished record is lost, and the end is the same."""
+    tally = Tally()
+    sweep(folder / "undisturbed")
+    found = kills(folder, outcome(folder / "undisturbed"), 8 if quick else 60)
+    for number in range(found["kills"]):
+        tally.add(f"kill {number}", lost=number < found["records lost"])
+    return tally
+
+
+def damaged(folder: Path, quick: bool) -> Tally:
+    """Change and cut a record at each byte, or in small at every fourth."""
+    tally = Tally()
+    sweep(folder / "sweep")
+    record = next((folder / "sweep").rglob("*.json"))
+    found = damaged_records(folder, record, step=4 if quick else 1)
+    for number in range(found["records tried"]):
+        tally.add(f"record {number}", wrong=number < found["wrong records believed"])
+    return tally
+
+
+def troubles(folder: Path, quick: bool) -> Tally:
+    """Let disks fill up, folders be files, writers race, clocks go backwards, data be NaN."""
+    tally = Tally()
+    sweep(folder / "undisturbed")
+    expected = outcome(folder / "undisturbed")
+    for name, attack in (
+        ("full disk", lambda own: full_disk(own, expected)),
+        ("store is a file", read_only),
+        ("writers at once", lambda own: writers(own, count=20 if quick else 100)),
+        ("clock goes backwards", lambda own: backward_clock(own, expected)),
+        ("NaN in the data", nan_injection),
+    ):
+        own = folder / name
+        own.mkdir()
+        tally.add(name, lost=attack(own).get("records lost", 0))
+    return tally

@@ -2,24 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from tests.faults import inputs, sweeps
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    sweeps.sweep(folder)
-    return folder
-
-
-@pytest.fixture
-def expected(undisturbed: Path) -> dict[str, Any]:
-    return sweeps.outcome(undisturbed)
+from hybrid.paths import project_root
+from hybrid.runs.files import read_sealed
+from tests.faults import campaign, trees
+from tests.faults.tally import Tally
 
 
 @pytest.fixture(autouse=True)
@@ -30,40 +20,48 @@ def same_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_killed_sweeps_end_as_undisturbed_ones_do(tmp_path: Path, expected: dict[str, Any]) -> None:
-    found = sweeps.kills(tmp_path, expected, 8)
-    assert found["kills"] == 8
-    assert found["records lost"] == 0
+@pytest.mark.parametrize("name", campaign.QUICK)
+def test_attacks_are_survived(name: str, tmp_path: Path) -> None:
+    tally = campaign.run(name, tmp_path, quick=True)
+    assert tally.bad == []
+    assert tally.tried > 0 or name == "power cut, ext4", "which needs the right to mount"
 
 
-def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path, expected: dict[str, Any]) -> None:
-    assert sweeps.full_disk(tmp_path, expected)["records lost"] == 0
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGKILL", "SIGHUP"])
+def test_nobody_outlives_the_parent_of_a_run(signal: str, tmp_path: Path) -> None:
+    tally = Tally()
+    trees.of_runs(tmp_path, signal, tally)
+    assert tally.bad == []
 
 
-def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    assert sweeps.read_only(tmp_path) == {"clear errors": 1}
+def test_an_attack_that_is_not_survived_is_counted() -> None:
+    tally = Tally()
+    tally.ask("sound", lambda: "it", lambda found: found == "it")
+    tally.ask("none to be trusted", lambda: None, lambda found: False)
+    tally.ask("named", lambda: int("x"), lambda found: False)
+    tally.ask("other", lambda: "that", lambda found: found == "it")
+    tally.ask("raw", lambda: {}["x"], lambda found: False)
+    tally.add("lost", lost=["a record"], orphans=2)
+    assert tally.figures() == {
+        "survived": 3,
+        "tried": 6,
+        "wrong": 1,
+        "lost": 1,
+        "orphans": 2,
+        "raw": 1,
+    }
+    assert len(tally.bad) == 3
 
 
-def test_no_damaged_record_is_believed(tmp_path: Path, undisturbed: Path) -> None:
-    found = sweeps.damaged_records(tmp_path, next(undisturbed.rglob("*.json")), step=4)
-    assert found["records tried"] > 1_000
-    assert found["wrong records believed"] == 0
-
-
-def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
-    found = sweeps.writers(tmp_path, count=20)
-    assert found == {"processes": 8, "records": 20, "records lost": 0}
-
-
-def test_clocks_may_go_backwards(tmp_path: Path, expected: dict[str, Any]) -> None:
-    assert sweeps.backward_clock(tmp_path, expected) == {"records": 6, "records lost": 0}
-
-
-def test_nan_is_named_and_never_kept(tmp_path: Path) -> None:
-    assert sweeps.nan_injection(tmp_path) == {"trials": 3, "named errors": 3, "records kept": 0}
-
-
-def test_damaged_inputs_are_refused_or_read_as_they_were(tmp_path: Path) -> None:
-    found = inputs.fuzz(tmp_path, 1_400, seed=7)
-    assert found["refused"] > 1_000
-    assert found["wrong data believed"] == found["other errors"] == 0
+def test_the_page_on_faults_says_what_the_campaign_found() -> None:
+    record = read_sealed(project_root() / "data" / "results" / "faults.json")
+    assert set(record["kinds"]) == set(campaign.KINDS), "run `make faults`"
+    page = (project_root() / "docs" / "faults.md").read_text("utf-8")
+    assert campaign.as_table(record) in page, "run `make faults`"
+    found = record["kinds"]
+    for figures in found.values():
+        assert figures["survived"] == figures["tried"] > 0
+        assert not any(figures[name] for name in ("wrong", "lost", "orphans", "raw"))
+    inner = sum(found[name]["tried"] for name in campaign.INNER)
+    assert inner >= 10_000
+    assert sum(figures["tried"] for figures in found.values()) - inner >= 400

@@ -1,9 +1,7 @@
 """Trials on a real Dask cluster of two worker processes, one of which is killed."""
 
-import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -28,6 +26,7 @@ from hybrid.runs.cluster import connected, on_cluster
 from hybrid.runs.fanout import fan_out
 from hybrid.runs.notebooks import NotebookError, Page, execute_all
 from hybrid.runs.store import Store, read_record
+from tests.faults.trees import Cluster as ClusterOfProcesses
 
 SMALL = replace(
     SMOKE,
@@ -284,41 +283,10 @@ def test_workers_with_several_threads_are_refused() -> None:
         pass
 
 
-class _Processes:
-    """A scheduler and a worker in processes of their own, which can be killed."""
-
-    def __init__(self, folder: Path) -> None:
-        place = folder / "scheduler.json"
-        common = ["--scheduler-file", str(place), "--no-dashboard"]
-        self.all = [self._start("scheduler", "--host", "127.0.0.1", "--port", "0", *common)]
-        end = time.monotonic() + 30.0
-        while not place.exists() and time.monotonic() < end:
-            time.sleep(0.05)
-        self.address = json.loads(place.read_text("utf-8"))["address"]
-        self.all.append(self._start("worker", "--nthreads", "1", "--no-nanny", *common))
-
-    @staticmethod
-    def _start(what: str, *options: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *options]
-        null = subprocess.DEVNULL
-        return subprocess.Popen(command, stdout=null, stderr=null)
-
-    def kill(self, number: int, after: float) -> None:
-        threading.Timer(after, self.all[number].kill).start()
-
-    def __enter__(self) -> "_Processes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self.all:
-            process.kill()
-            process.wait()
-
-
 def test_a_scheduler_that_dies_is_one_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with _Processes(tmp_path) as made:
+    with ClusterOfProcesses(tmp_path) as made:
         with (
             pytest.raises(ConnectionError, match="scheduler is gone: start it"),
             connected(made.address),
@@ -327,8 +295,8 @@ def test_a_scheduler_that_dies_is_one_error(
         assert not caplog.records
 
 
-def _while_it_dies(made: _Processes) -> None:
-    made.kill(0, after=0.5)
+def _while_it_dies(made: ClusterOfProcesses) -> None:
+    threading.Timer(0.5, made.all[0].kill).start()
     list(fan_out(time.sleep, [1.0] * 20, jobs=1, title="it"))
 
 
@@ -336,8 +304,9 @@ def test_it_is_said_that_no_worker_is_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work_on_clusters, "_LOOKED", 0.1)
-    with _Processes(tmp_path) as made, connected(made.address):
-        made.kill(1, after=0.0)
+    with ClusterOfProcesses(tmp_path) as made, connected(made.address):
+        for worker in made.all[1:]:
+            worker.kill()
         end = time.monotonic() + 30.0
         while not caplog.records and time.monotonic() < end:
             time.sleep(0.05)

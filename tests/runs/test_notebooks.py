@@ -6,16 +6,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 
 from hybrid.runs import notebooks
-from hybrid.runs.notebooks import Page, execute
-
-
-def page(source: str) -> Page:
-    notebook = new_notebook(cells=[new_code_cell(source)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "x", "language": "python"}
-    return Page("it.ipynb", nbformat.writes(notebook).encode(), {})
+from hybrid.runs.notebooks import execute
+from tests.faults.trees import page
 
 
 def test_a_killed_kernel_is_one_line_with_the_remedy() -> None:
