@@ -2,11 +2,14 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+
+import pooch
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -21,6 +24,25 @@ def shipped(name: str) -> Path:
     """Return a file of the project's `data/`: in the checkout, or as the package brings it."""
     checkout = _PACKAGE.parent / "data" / name
     return checkout if checkout.exists() else _PACKAGE / "shipped" / name
+
+
+def folder_of(setting: str, default: str = "") -> Path:
+    """Return the folder that an environment variable names, or one below the user's cache.
+
+    Args:
+        setting: name of the variable.
+        default: path below the user's cache folder of the package.
+
+    Raises:
+        ValueError: if neither can be told: there is no home.
+    """
+    named = os.environ.get(setting)
+    try:
+        return Path(named).expanduser() if named else Path(pooch.os_cache("hybrid")) / default
+    except RuntimeError as error:
+        raise ValueError(
+            f"the user has no home folder: set {setting} to a folder for files"
+        ) from error
 
 
 def results_folder(profile: str) -> Path:

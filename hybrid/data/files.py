@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from hybrid.checks import choose
 from hybrid.locks import alone
-from hybrid.paths import shipped
+from hybrid.paths import folder_of, shipped
 
 SETTING = "HYBRID_DATA"
 LARGEST = 4 << 30  # bytes that an archive may hold, unpacked
@@ -93,8 +93,7 @@ class Source:
 
 def data_directory() -> Path:
     """Return the data directory: `HYBRID_DATA`, else the user's cache folder."""
-    setting = os.environ.get(SETTING)
-    return Path(setting).expanduser() if setting else Path(pooch.os_cache("hybrid"))
+    return folder_of(SETTING)
 
 
 @cache

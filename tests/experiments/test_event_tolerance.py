@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -127,13 +128,36 @@ def test_frames_are_counted_once_for_the_same_windows(cache: Path) -> None:
     assert source.reads == 4
     fewer = frames_of(TINY, recordings_for(replace(TINY, recordings=30)).train)
     assert torch.equal(fewer, first[:30])
-    assert len(list(cache.iterdir())) == 5
+    assert len(list(cache.glob("*.safetensors"))) == 5
+
+
+def test_those_who_ask_at_once_count_once(cache: Path) -> None:
+    source = Counting(TINY)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: frames_of(TINY, source), range(4)))
+    assert source.reads == 1
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+def test_frames_under_anothers_name_are_counted_anew(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Counting(TINY)
+    frames_of(TINY, source)
+    (path,) = cache.glob("*.safetensors")
+    other = replace(TINY, span=200_000)
+    expected = frames_of(other, source)
+    (own,) = set(cache.glob("*.safetensors")) - {path}
+    own.write_bytes(path.read_bytes())
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(frames_of(other, source), expected)
+    assert "holds other frames" in caplog.text
 
 
 def test_a_damaged_cache_is_counted_anew(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = Counting(TINY)
     first = frames_of(TINY, source)
-    (path,) = cache.iterdir()
+    (path,) = cache.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
     with caplog.at_level(logging.WARNING):
         assert torch.equal(frames_of(TINY, source), first)

@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
-import pooch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -26,6 +24,7 @@ from hybrid.data.own import is_own, own_data
 from hybrid.experiments.core.samples import on_samples
 from hybrid.experiments.event_tolerance.settings import EventSettings
 from hybrid.locks import alone
+from hybrid.paths import folder_of
 from hybrid.runs.files import DamagedFileError, load_tensors, save_tensors
 
 CACHE_SETTING = "HYBRID_CACHE"
@@ -122,8 +121,7 @@ def frames_from(settings: EventSettings, made: Recordings) -> Tensor:
 
 def cache_directory() -> Path:
     """Return where frames are kept: `HYBRID_CACHE`, else the user's cache folder."""
-    setting = os.environ.get(CACHE_SETTING)
-    return Path(setting).expanduser() if setting else Path(pooch.os_cache("hybrid")) / "frames"
+    return folder_of(CACHE_SETTING, "frames")
 
 
 def _count(settings: EventSettings, source: EventSource) -> Tensor:
