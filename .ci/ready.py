@@ -11,12 +11,14 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from hashlib import sha256
 from pathlib import Path
 
+if sys.version_info < (3, 11):  # noqa: UP036 (before what an older one lacks)
+    sys.exit("Python >= 3.11 is needed: set PYTHON=...")
+import tomllib
+
 ROOT = Path(__file__).resolve().parents[1]
-OLDEST = (3, 11)
 
 # Prints what is missing: run by the environment's own interpreter, which has `packaging`.
 MISSING = """\
@@ -69,19 +71,14 @@ def missing(root: Path) -> list[str]:
     )
     if asked.returncode:
         return ["packaging"]  # cannot even be asked
-    commands = [name for name in project["project"]["scripts"] if not command(root, name).exists()]
+    folder = root / ".venv" / "bin"
+    commands = [name for name in project["project"]["scripts"] if not (folder / name).exists()]
     return asked.stdout.split() + commands
-
-
-def command(root: Path, name: str) -> Path:
-    """Return where a command of the environment lies."""
-    folder = root / ".venv" / ("Scripts" if sys.platform == "win32" else "bin")
-    return folder / (f"{name}.exe" if sys.platform == "win32" else name)
 
 
 def python(root: Path) -> str:
     """Return the environment's interpreter."""
-    return str(command(root, "python"))
+    return str(root / ".venv" / "bin" / "python")
 
 
 def install(root: Path) -> None:
@@ -114,18 +111,20 @@ def ensure(root: Path = ROOT) -> None:
         before = {}
     if before == now:
         return
+    if environment.exists() and not ready.exists():
+        sys.exit(f"{environment} was not made by `make`: move it away, and run again")
     if any(before.get(name) != now[name] for name in ("folder", "interpreter")):
         shutil.rmtree(environment, ignore_errors=True)
+        environment.mkdir()
+        ready.touch()  # empty: if this is interrupted, the next one begins anew
         if subprocess.run([sys.executable, "-m", "venv", str(environment)]).returncode:
             sys.exit(f"{sys.executable} can make no environment: see above, or set PYTHON=...")
     lacking = missing(root)
     if lacking:
-        ready.unlink(missing_ok=True)  # if this is interrupted, the next one begins anew
+        ready.write_text("", "utf-8")
         install(root)
     ready.write_text(json.dumps(now), "utf-8")
 
 
 if __name__ == "__main__":
-    if sys.version_info < OLDEST:
-        sys.exit("Python >= 3.11 is needed: set PYTHON=...")
     ensure() if sys.argv[1:] != ["torch"] else print(torch_pin(project_of(ROOT)))

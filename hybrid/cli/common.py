@@ -82,7 +82,7 @@ def plainly() -> Iterator[None]:
     except LeaseOverError as error:
         typer.echo(error)
         raise typer.Exit(UNFINISHED) from error
-    except (ValueError, OSError, ArithmeticError, DamagedFileError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError, DamagedFileError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(1) from error
 

@@ -34,12 +34,12 @@ def fsck(
 ) -> None:
     """Say which files of a store are damaged, stale, stray or temporary; fail if any is bad.
 
-    Damaged files fail their checksum, and stray ones are not what their names say: delete them.
-    Stale ones were made by another state of the code. Records that are stale stand; a run replaces
-    weights and checkpoints that are. Temporary ones were left by a killed run ten minutes ago or
-    earlier, and do no harm: --prune removes them.
+    Damaged files fail their checksum, and stray ones are not what their names say: move them away,
+    and run what they were of again. Stale ones were made by another state of the code: records
+    stand, a trial that goes on begins anew. Temporary ones were left by a killed run ten minutes
+    ago or earlier, and do no harm: --prune removes them.
     """
-    folder = store or project_root() / "data" / "results"
+    folder = (store or project_root() / "data" / "results").resolve()
     with plainly():
         removed = prune_temporaries(folder) if prune else []
         for path in removed:
@@ -53,7 +53,9 @@ def fsck(
         typer.echo(f"{folder}: {', '.join(f'{n:,} {state}' for state, n in counted.items())}")
         bad = sum(counted[state] for state in WRONG)
         if bad:
-            raise ValueError(f"{bad} files are damaged or stray: delete them, and run again")
+            raise ValueError(
+                f"{bad} files are damaged or stray: move them away, and run what they were of again"
+            )
 
 
 @checkpoint_app.command()

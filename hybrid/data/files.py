@@ -230,7 +230,14 @@ def download(url: str, path: Path, digest: str, size: int) -> None:
     with alone(path, "is fetching"):
         while not path.exists():
             goes_on = part.exists()
-            _append(url, part, size)
+            try:
+                _append(url, part, size)
+            except OSError as error:
+                raise type(error)(
+                    error.errno,
+                    f"cannot write {part} ({error.strerror}): make the folder writable and free "
+                    f"space on its disk, or set {SETTING} to another; what has arrived is kept",
+                ) from error
             algorithm, _, expected = digest.partition(":")
             if pooch.file_hash(part, algorithm) == expected:
                 os.replace(part, path)
@@ -404,7 +411,7 @@ def checked_members(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield member.name, file.read()
         # A compressed stream is checked at its very end, which lies behind that of the archive.
         while archive.fileobj is not None and archive.fileobj.read(1 << 20):
-            _check("behind the last one", False, archive.fileobj.tell())
+            _check("the last", False, archive.fileobj.tell())
 
 
 def _check(name: str, special: bool, total: int) -> None:

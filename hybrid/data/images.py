@@ -8,13 +8,14 @@ import hashlib
 import io
 from dataclasses import dataclass
 from importlib.resources import files
+from math import prod
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybrid.checks import choose
-from hybrid.data.files import checked_members, fetch, reading
+from hybrid.data.files import LARGEST, checked_members, fetch, reading
 
 Bytes = NDArray[np.uint8]
 
@@ -90,15 +91,19 @@ def read_idx(path: Path) -> Bytes:
     Raises:
         DamagedDataError: if the file is cut short, not gzip, or not what its header says.
     """
-    with reading(path):
-        content = gzip.decompress(path.read_bytes())
-        if content[:3] != b"\x00\x00\x08":
+    with reading(path), gzip.open(path) as packed:
+        magic = packed.read(4)
+        if magic[:3] != b"\x00\x00\x08":
             raise ValueError("it is not an idx file of bytes: wrong magic")
-        if len(content) < 4 or len(content) < 4 + 4 * content[3]:
+        header = packed.read(4 * magic[3]) if len(magic) == 4 else b""
+        if len(magic) < 4 or len(header) < 4 * magic[3]:
             raise ValueError("its header is cut short")
-        axes = content[3]
-        shape = np.frombuffer(content, ">u4", count=axes, offset=4).astype(int)
-        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+        shape = np.frombuffer(header, ">u4").astype(int)
+        size = prod(shape.tolist())
+        if size > LARGEST:
+            raise ValueError(f"its header tells of {size:,} bytes")
+        content = packed.read(size + 1)  # one more would be too many, and the checksum comes last
+        return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_cifar10(path: Path) -> Images:

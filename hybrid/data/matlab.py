@@ -80,7 +80,10 @@ def _elements(content: memoryview) -> Iterator[Element]:
 
 def _unpacked(element: Element) -> Element:
     packed = zlib.decompressobj()
-    content = packed.decompress(element.content, LARGEST)
+    try:
+        content = packed.decompress(element.content, LARGEST)
+    except zlib.error as error:
+        raise ValueError(f"it is damaged: {error}") from error
     _require(packed.eof)
     return next(_elements(memoryview(content)), Element(0, memoryview(b"")))
 

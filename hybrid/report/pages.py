@@ -8,11 +8,11 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
-# Jupyter's page without the scripts that it would ask a network for, with our links, and with
-# words in place of pictures for readers who cannot see them.
 # Browsers run no script and ask for nothing from elsewhere, whatever a notebook brings along.
 POLICY = "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'"
 
+# Jupyter's page without the scripts that it would ask a network for, with our links, and with
+# words in place of pictures for readers who cannot see them.
 _TEMPLATE = """
 {%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}

@@ -108,7 +108,7 @@ def _check(client: "Client", address: str, code: Callable[[], str] | None) -> No
         client.wait_for_workers(1, timeout=_PATIENCE)
     except TimeoutError as error:
         raise ValueError(f"{address} has no worker: start some with {advice}") from error
-    if max(client.nthreads().values()) > 1:
+    if max(client.nthreads().values(), default=1) > 1:
         raise ValueError(
             f"workers at {address} have several threads each: start them with {advice}"
         )

@@ -49,7 +49,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
 
     Raises:
         OSError: if the folder cannot be written or the disk is full; the message names the folder
-            and the remedy, and older files are left as they were.
+            and the remedy. Each file then is whole, the older one or the new one.
     """
     targets = {Path(os.path.realpath(path)): content for path, content in contents.items()}
     folder = next(iter(targets)).parent
@@ -83,17 +83,13 @@ def temporaries(folder: Path, name: str = "*") -> list[Path]:
     """Return what killed processes had begun to write, of one file or of all in a folder."""
     before = time.time() - ABANDONED
     found = []
-    for path in folder.glob(f".{_literally(name)}.*{TEMPORARY}"):
+    for path in folder.glob(f".{name if name == '*' else glob.escape(name)}.*{TEMPORARY}"):
         try:
             if path.stat().st_mtime < before:
                 found.append(path)
         except OSError:
             continue  # gone meanwhile
     return found
-
-
-def _literally(name: str) -> str:
-    return name if name == "*" else glob.escape(name)
 
 
 def _synchronise(folder: Path) -> None:

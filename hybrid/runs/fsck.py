@@ -1,4 +1,4 @@
-"""What lies in a store of records, file by file: sound, damaged, stale, stray, or temporary."""
+"""What lies in a store of records, file by file: sound, damaged, stale, stray, temporary."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from hybrid.runs.files import TEMPORARY, DamagedFileError, load_tensors, read_sealed, temporaries
 from hybrid.runs.store import Store, is_record
 
-State = Literal["sound", "damaged", "stale", "stray", "temporary", "being written"]
+State = Literal["sound", "damaged", "stale", "stray", "temporary", "being written", "other"]
 WRONG: tuple[State, ...] = ("damaged", "stray")  # what somebody should look after
 
 
@@ -24,7 +24,7 @@ def examine(folder: Path, source: str) -> Iterator[Finding]:
 
     Damaged files fail their checksum. Stale ones were made by another state of the code: records
     are results all the same, weights and checkpoints will be made anew. Stray ones are not what
-    their name says, or nothing that a store holds. Figures beside records are passed over.
+    their name says. Other ones are nothing that a store holds. Figures are passed over.
 
     Args:
         folder: of records.
@@ -35,6 +35,7 @@ def examine(folder: Path, source: str) -> Iterator[Finding]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give one of records, data/results/laptop")
+    folder = folder.resolve()  # records know where they belong by the names of their folders
     for path in sorted(folder.rglob("*")):
         hidden, figure = path.name.startswith("."), "figures" in path.relative_to(folder).parts
         if path.is_dir() or figure or (hidden and path.suffix == ".lock"):
@@ -67,7 +68,7 @@ def _state(path: Path, source: str) -> tuple[State, str]:
         return _of_record(path, body, source) if is_record(body) else ("sound", "")
     if path.suffix == ".safetensors":
         return _of_weights(path, load_tensors(path)[1], source)
-    return "stray", "nothing that a store holds"
+    return "other", "nothing that a store holds"
 
 
 def _of_record(path: Path, record: dict[str, Any], source: str) -> tuple[State, str]:

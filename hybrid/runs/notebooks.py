@@ -89,6 +89,8 @@ def execute(page: Page) -> Executed:
             )
         except CellTimeoutError:
             failed = f"a cell took more than {_LONGEST // 60:.0f} minutes: is the machine busy?"
+        except RuntimeError as error:  # as a kernel that does not start raises
+            failed = f"its kernel did not start ({error}): run again with fewer notebooks at a time"
         finally:
             del os.environ["JUPYTER_PATH"]
             if before is not None:

@@ -97,5 +97,6 @@ def read_record(path: Path) -> Json:
 def is_record(body: Json) -> bool:
     """Return whether a sealed file holds a record, not something else that is kept beside some."""
     parts = {"request", "result", "about"}
-    named = {"experiment", "label"} <= (body.get("request") or {}).keys()
-    return body.keys() == parts and all(isinstance(body[name], dict) for name in parts) and named
+    if body.keys() != parts or not all(isinstance(body[name], dict) for name in parts):
+        return False
+    return {"experiment", "label"} <= body["request"].keys()

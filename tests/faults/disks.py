@@ -42,7 +42,8 @@ class Counted:
                 name = str(first)
                 if isinstance(first, int):
                     name = os.path.realpath(f"/proc/self/fd/{first}")
-                if name.startswith(self.folder) and (self.kind != "open" or "xb" in rest):
+                writes = self.kind != "open" or "xb" in (*rest, words.get("mode"))
+                if name.startswith(self.folder) and writes:
                     self.seen += 1
                     if self.seen == self.number:
                         self.what()
@@ -74,12 +75,13 @@ def _dying(folder: Path, kind: str, number: int) -> None:
 
 def calls(folder: Path, quick: bool) -> Tally:
     """Let the n-th call of each kind fail, or be the last one, for every n: then go on."""
-    tally = Tally()
+    tally, folder = Tally(), folder.resolve()
     _one(folder / "whole")
     expected = sweeps.outcome(folder / "whole")
     for kind in _CALLS:
         with Counted(folder / f"count {kind}", kind, 0, _fail)() as counted:
             _one(folder / f"count {kind}")
+        assert counted.seen, f"{kind} is called otherwise"
         step = max(counted.seen // 2, 1) if quick else 1
         for number in range(1, counted.seen + 1, step):
             for what in ("fails", "kills"):

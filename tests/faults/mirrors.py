@@ -128,6 +128,8 @@ def holders(folder: Path, quick: bool) -> Tally:
             path.parent.mkdir()
             holder = _holder(path)
             os.kill(holder.pid, signal.SIGSTOP if state == "stopped" else signal.SIGKILL)
+            if state == "killed":
+                holder.wait()
             with (
                 mock.patch.object(locks, "_SILENT", 0.05),
                 mock.patch.object(locks, "PATIENCE", 0.1),
@@ -144,7 +146,6 @@ def holders(folder: Path, quick: bool) -> Tally:
                 holder.kill()
                 holder.wait()
                 download(good, path, DIGEST, SIZE)
-            holder.wait()
             tally.add(f"holder {state}", raw=raw, lost=path.read_bytes() != CONTENT)
     for name, there in (("a folder", True), ("left behind", False)):
         path = folder / f"lock {name}" / "file.bin"

@@ -236,11 +236,14 @@ def command_lines(folder: Path, quick: bool) -> Tally:
         for line in _WRONG.split("\n")[1 : -1 : 4 if quick else 1]:
             arguments = [part.format(**words) for part in line.split()]
             done = CliRunner().invoke(app, arguments)
-            errors = [part for part in done.output.splitlines() if "error" in part.lower()]
-            raw = "Traceback" in done.output or not isinstance(done.exception, SystemExit)
+            said = done.output
+            raw = "Traceback" in said or not isinstance(done.exception, SystemExit)
+            # One line, or the box that tells how the command is used.
+            ours = said[said.find("error: ") :].strip() if "error: " in said else ""
+            fine = "\n" not in ours if done.exit_code == 1 else "Error" in said
             tally.add(
                 line,
-                raw=repr(done.exception) if raw else "" if len(errors) == 1 else done.output,
+                raw=repr(done.exception) if raw else "" if fine else said,
                 wrong=done.exit_code == 0,
             )
     return tally
@@ -267,6 +270,9 @@ def environments(folder: Path, quick: bool) -> Tally:
         made = ready_made(folder / name)
         tally.add(name, wrong=made.after(name) != expected)
         tally.add(f"{name}, and again", wrong=made.again() != [])
+    own = ready_made(folder / "somebody's")
+    (own.root / ".venv" / ".ready").unlink()
+    tally.ask("somebody's own", lambda: _refused(own), lambda found: found)
     return tally
 
 
@@ -277,6 +283,15 @@ scripts = { it = "it:main" }
 constraint-dependencies = ["torch==2.13.0"]
 """
 _LOCK = "numpy==2.4.6 ; sys_platform == 'linux' \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n"
+
+
+def _refused(made: "Pretended") -> bool:
+    """Return whether an environment that `make` has not made is left alone."""
+    try:
+        made.again()
+    except SystemExit as error:
+        return "was not made by `make`" in str(error) and (made.root / ".venv" / "numpy").exists()
+    return False
 
 
 class Pretended:
@@ -326,7 +341,7 @@ class Pretended:
         if asked:
             said = "" if (environment / "numpy").exists() else "numpy\n"
             return subprocess.CompletedProcess(command, code, said, "")
-        (environment / "bin").mkdir(parents=True, exist_ok=True)
+        (environment / "bin").mkdir(exist_ok=True)
         if len(self.commands) == self.stop and self.kind == "is killed":
             (environment / "numpy").touch()  # pip takes it for whole
             raise KeyboardInterrupt

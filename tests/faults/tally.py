@@ -16,7 +16,7 @@ NAMED = (ValueError, OSError, ArithmeticError, DamagedDataError, DamagedFileErro
 class Tally:
     """Attacks of a kind, and what went wrong in them.
 
-    An attack is survived if it had no effect, or ended in an error of one line that says what is
+    An attack is survived if it had no effect, or ended in a short message that says what is
     wrong, and if the same work, done again, then gave what an undisturbed run gives.
     """
 

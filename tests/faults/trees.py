@@ -57,16 +57,17 @@ def waited(there: Callable[[], object], within: float) -> bool:
     return True
 
 
-def ended(parent: subprocess.Popen[str], signal_name: str) -> tuple[int | None, int]:
-    """Send a signal to a parent alone; return its exit code, and how many outlived it."""
+def ended(parent: subprocess.Popen[str], signal_name: str) -> tuple[int | None, int, str]:
+    """Send a signal to a parent alone; return its exit code, how many outlive it, what it said."""
     os.kill(parent.pid, getattr(signal, signal_name))
     try:
         waited(lambda: parent.poll() is not None and not alive(parent.pid), WITHIN)
-        return parent.poll(), len(alive(parent.pid))
+        code, orphans = parent.poll(), len(alive(parent.pid))
     finally:
         for process in alive(parent.pid):
             os.kill(process, signal.SIGKILL)
-        parent.wait()
+        _, said = parent.communicate()
+    return code, orphans, said or ""
 
 
 def expected_code(signal_name: str) -> int:
@@ -81,7 +82,7 @@ def of_runs(folder: Path, signal_name: str, tally: Tally) -> None:
     parent = begun("hybrid", *_RUN, "--store", str(store))
     begins = waited(lambda: list(store.rglob("*.checkpoint.safetensors")), 90.0)
     here = len(alive(parent.pid))
-    code, orphans = ended(parent, signal_name)
+    code, orphans, first = ended(parent, signal_name)
     kept = {path: path.read_bytes() for path in store.rglob("*.json")}
     again = begun("hybrid", *_RUN, "--store", str(store))
     _, said = again.communicate(timeout=180.0)
@@ -92,7 +93,10 @@ def of_runs(folder: Path, signal_name: str, tally: Tally) -> None:
         lost=any(path.read_bytes() != content for path, content in kept.items())
         or len(records) != 4,
         wrong=list(store.rglob("*.checkpoint.safetensors")),
-        raw="Traceback" in said or not begins or here < 3 or code != expected_code(signal_name),
+        raw="Traceback" in first + said
+        or not begins
+        or here < 3
+        or code != expected_code(signal_name),
     )
 
 
@@ -122,7 +126,7 @@ execute_all(pages, folder=folder / "done", figures=folder / "figures", jobs=2, t
     )
     begins = waited(lambda: len(list(mark.iterdir())) == 2, 90.0)
     kernels = [int(path.name) for path in mark.iterdir()]
-    _, orphans = ended(parent, signal_name)
+    _, orphans, _ = ended(parent, signal_name)
     waited(lambda: not any(map(psutil.pid_exists, kernels)), WITHIN)
     left = [kernel for kernel in kernels if psutil.pid_exists(kernel)]
     for kernel in left:
@@ -176,8 +180,8 @@ def of_clusters(folder: Path, who: str, tally: Tally) -> None:
         parent = begun(*command, "--cluster", cluster.address)
         waited(lambda: _busy(cluster), 60.0)
         if who in _SIGNALS:
-            code, orphans = ended(parent, who)
-            said, fine = "", code == expected_code(who)
+            code, orphans, said = ended(parent, who)
+            fine = code == expected_code(who) and "Traceback" not in said
         else:
             victims = cluster.all[:1] if who == "scheduler" else cluster.all[1:]
             for process in victims:

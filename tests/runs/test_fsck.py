@@ -42,6 +42,11 @@ def test_a_store_as_a_run_leaves_it_is_sound(store: Store) -> None:
     assert set(states(store).values()) == {"sound"}
 
 
+def test_it_does_not_matter_from_where(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(store.folder / "it")
+    assert {found.state for found in examine(Path(), NOW)} == {"sound"}
+
+
 def test_every_kind_of_file_is_told(store: Store) -> None:
     folder, record = store.folder / "it", store.path(REQUEST)
     store.save(OTHER, {"accuracy": 0.5}, {"source": "another"})
@@ -68,7 +73,7 @@ def test_every_kind_of_file_is_told(store: Store) -> None:
         "copy.json": "stray",
         "cut.json": "damaged",
         "cut.safetensors": "damaged",
-        "notes.txt": "stray",
+        "notes.txt": "other",
         ".old.json.0123.tmp": "temporary",
         ".new.json.0123.tmp": "being written",
     }
@@ -86,7 +91,7 @@ def test_the_command_fails_for_what_is_bad_alone(tmp_path: Path) -> None:
     store.path(OTHER).write_text("{}", "utf-8")
     done = CliRunner().invoke(app, ["fsck", str(tmp_path)])
     assert done.exit_code == 1
-    assert "1 files are damaged or stray: delete them" in done.output
+    assert "1 files are damaged or stray: move them away" in done.output
     assert "damaged    it/b-GP-seed1" in done.output
     assert CliRunner().invoke(app, ["fsck", str(tmp_path / "none")]).exit_code == 1
 

@@ -21,6 +21,13 @@ def test_a_killed_kernel_is_one_line_with_the_remedy() -> None:
     assert nbformat.reads(done.content.decode(), as_version=4).cells
 
 
+def test_a_kernel_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    done = execute(page("1"))
+    assert done.failed is not None
+    assert "its kernel did not start" in done.failed
+
+
 def test_a_cell_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notebooks, "_LONGEST", 1)
     done = execute(page("while True:\n    pass"))

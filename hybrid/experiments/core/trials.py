@@ -4,6 +4,7 @@ There is one way to run them, on this machine and on a cluster: a worker compute
 the process that was started by hand keeps them.
 """
 
+import logging
 import os
 import platform
 import time
@@ -38,6 +39,7 @@ from hybrid.runs.instructions import FIXED, processor
 from hybrid.runs.store import Json, Store
 from hybrid.version import __version__
 
+_log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from hybrid.experiments.core.experiment import Experiment
 
@@ -276,8 +278,8 @@ def run_all(
     for number, (trial, request) in enumerate(zip(trials, requests, strict=True)):
         found = None if store is None or store.recompute else store.load(request)
         if found is not None:
-            assert store is not None
-            store.checkpoint_path(request).unlink(missing_ok=True)  # of a run killed at its end
+            if store is not None and (over_with := store.checkpoint_path(request)).exists():
+                over_with.unlink()  # by a run that was killed at its very end
             records[number] = found
         else:
             kinds.setdefault(trial.kind() if side_by_side else number, []).append(number)
@@ -356,10 +358,12 @@ def with_weights(trial: Trial[Any, Any], path: Path, request: Json) -> nn.Module
         DamagedFileError: if the file is damaged, or another trial's.
     """
     tensors, about = load_tensors(path)
-    key = str(about.get("by", "")).partition(" ")[0]
+    key, _, made = str(about.get("by", "")).partition(" ")
     if about.get("trial") != trial.name or key != Store.key(request):
         what = about.get("trial") if about.get("trial") != trial.name else "other settings or data"
         raise DamagedFileError(f"{path} holds {what}, not {trial.name}: delete it")
+    if made != source_sha256()[:16]:
+        _log.warning("%s was made by another state of the code, %s", path, made)
     network = trial.build()
     network.load_state_dict(tensors)
     return network

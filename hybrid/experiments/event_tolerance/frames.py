@@ -5,6 +5,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -137,15 +138,20 @@ def _kept(path: Path, asked: str, compute: Callable[[], Tensor]) -> Tensor:
     found = _read(path, asked)
     if found is not None:
         return found
-    try:
-        with alone(path, "is counting"):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone(path, "is counting"))
             found = _read(path, asked)
-            if found is None:
-                found = compute()
+        except OSError as error:  # no right to write: it is only a cache
+            _log.warning("frames are not kept: %s", error)
+            return compute()
+        if found is None:
+            found = compute()
+            try:
                 save_tensors(path, {"frames": found}, {"asked": asked})
-    except OSError as error:  # no room, no right to write: it is only a cache
-        _log.warning("frames are not kept: %s", error)
-    return compute() if found is None else found
+            except OSError as error:  # no room
+                _log.warning("frames are not kept: %s", error)
+    return found
 
 
 def _read(path: Path, asked: str) -> Tensor | None:
