@@ -106,15 +106,19 @@ def ensure(root: Path = ROOT) -> None:
     environment = root / ".venv"
     ready, now = environment / ".ready", wanted(root)
     try:
-        before = json.loads(ready.read_text("utf-8"))
-    except (OSError, ValueError):
+        before = dict(json.loads(ready.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
         before = {}
-    if before == now:
+    whole = Path(python(root)).exists()
+    if before == now and whole:
         return
     if environment.exists() and not ready.exists():
         sys.exit(f"{environment} was not made by `make`: move it away, and run again")
-    if any(before.get(name) != now[name] for name in ("folder", "interpreter")):
-        shutil.rmtree(environment, ignore_errors=True)
+    if not whole or any(before.get(name) != now[name] for name in ("folder", "interpreter")):
+        if environment.is_symlink():
+            environment.unlink()  # what it leads to may be somebody else's
+        elif environment.exists():
+            shutil.rmtree(environment)
         environment.mkdir()
         ready.touch()  # empty: if this is interrupted, the next one begins anew
         if subprocess.run([sys.executable, "-m", "venv", str(environment)]).returncode:
@@ -126,5 +130,20 @@ def ensure(root: Path = ROOT) -> None:
     ready.write_text(json.dumps(now), "utf-8")
 
 
+def main() -> None:
+    """Make the environment, one process at a time; with "torch", print what pins torch."""
+    if sys.argv[1:] == ["torch"]:
+        print(torch_pin(project_of(ROOT)))
+        return
+    import fcntl  # which Windows lacks
+
+    with (ROOT / ".venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ensure()
+
+
 if __name__ == "__main__":
-    ensure() if sys.argv[1:] != ["torch"] else print(torch_pin(project_of(ROOT)))
+    try:
+        main()
+    except (OSError, ValueError) as problem:
+        sys.exit(f"error: {problem}")

@@ -48,9 +48,10 @@ def fsck(
         for found in examine(folder, source_sha256()):
             counted[found.state] += 1
             if found.state != "sound":
-                name = found.path.relative_to(folder)
-                typer.echo(f"{found.state:10s} {name}{': ' if found.why else ''}{found.why}")
-        typer.echo(f"{folder}: {', '.join(f'{n:,} {state}' for state, n in counted.items())}")
+                line = f"{found.state:10s} {found.path.relative_to(folder)} {found.why}"
+                typer.echo("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line).rstrip())
+        number = ", ".join(f"{n:,} {state}" for state, n in counted.items())
+        typer.echo(f"{folder}: {number or 'no files'}")
         bad = sum(counted[state] for state in WRONG)
         if bad:
             raise ValueError(

@@ -87,6 +87,8 @@ class Source:
 
     def is_whole(self) -> bool:
         """Return whether the file that is there is the published one or an equal one."""
+        if not self.path.is_file():
+            return False
         kinds = {digest.partition(":")[0] for digest in self.digests}
         return any(f"{kind}:{pooch.file_hash(self.path, kind)}" in self.digests for kind in kinds)
 
@@ -182,6 +184,8 @@ def fetch(name: str) -> Path:
     """
     source = registry()[name]
     if source.path.exists():
+        if not source.path.is_file():
+            raise DamagedDataError(f"{source.path} is no file: move it away, and run again")
         if source.is_whole():
             return source.path
         expected = " or ".join(digest[:19] + "…" for digest in source.digests)

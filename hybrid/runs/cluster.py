@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from distributed import Client
 
 _CLIENT: ContextVar["Client | None"] = ContextVar("client", default=None)
+_CODE: ContextVar[Callable[[], str] | None] = ContextVar("code", default=None)
+Piece = TypeVar("Piece")
+Done = TypeVar("Done")
 _PATIENCE = 30  # seconds that a scheduler, and then its first worker, may take to answer
 _LOOKED = 5.0  # seconds between two looks for workers
 _log = logging.getLogger(__name__)
@@ -56,7 +59,7 @@ def connected(address: str | None, code: Callable[[], str] | None = None) -> Ite
         ) from error
     with _quiet(), client:
         _check(client, address, code)
-        before = _CLIENT.set(client)
+        before, code_before = _CLIENT.set(client), _CODE.set(code)
         over = threading.Event()
         watch = threading.Thread(target=_watch, args=(client, address, over), daemon=True)
         watch.start()
@@ -65,6 +68,7 @@ def connected(address: str | None, code: Callable[[], str] | None = None) -> Ite
         finally:
             over.set()
             _CLIENT.reset(before)
+            _CODE.reset(code_before)
 
 
 @contextmanager
@@ -116,10 +120,37 @@ def _check(client: "Client", address: str, code: Callable[[], str] | None) -> No
     for worker, there in client.run(state, code, on_error="return").items():
         if not isinstance(there, dict):  # an error, where the package is missing
             raise ValueError(f"{worker} runs other code ({there}): install this state of it there")
-        for name, own in here.items():
-            if there[name] != own:
-                what = "other code" if name == "hybrid" else f"{name} {there[name]}, not {own}"
-                raise ValueError(f"{worker} runs {what}: install this state of it there")
+        compare(worker, there, here)
+
+
+def compare(worker: str, there: dict[str, str], here: dict[str, str]) -> None:
+    """Raise ValueError, naming the worker, if its `state` is another than here."""
+    for name, own in here.items():
+        if there[name] != own:
+            what = "other code" if name == "hybrid" else f"{name} {there[name]}, not {own}"
+            raise ValueError(f"{worker} runs {what}: install this state of it there")
+
+
+class Checked(Generic[Piece, Done]):
+    """Work for a worker that may have joined late: it must be as those that were looked at."""
+
+    def __init__(self, work: Callable[[int, Piece], Done]) -> None:
+        self.work, self.code = work, _CODE.get()
+        self.here = state(self.code)
+
+    def __call__(self, number: int, piece: Piece) -> Done:
+        """Return work(number, piece).
+
+        Raises:
+            ValueError: if this worker has several threads, or another `state`.
+        """
+        from distributed import get_worker
+
+        worker = get_worker()
+        if worker.state.nthreads > 1:
+            raise ValueError(f"{worker.address} has several threads: start it with --nthreads 1")
+        compare(worker.address, state(self.code), self.here)
+        return self.work(number, piece)
 
 
 def _advice(address: str) -> str:

@@ -14,7 +14,7 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
-from hybrid.runs.cluster import on_cluster
+from hybrid.runs.cluster import Checked, on_cluster
 from hybrid.runs.instructions import ENVIRONMENT, fixed
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def _on(
     """Compute on a cluster, which gets everything at once: workers that come later find work."""
     from distributed import KilledWorker, as_completed
 
-    futures = client.map(partial(_single_threaded, work), range(len(pieces)), pieces, pure=False)
+    checked: Checked[Piece, tuple[int, Done]] = Checked(partial(_single_threaded, work))
+    futures = client.map(checked, range(len(pieces)), pieces, pure=False)
     try:
         for future in as_completed(futures, loop=client.loop):
             yield future.result()

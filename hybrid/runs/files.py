@@ -5,9 +5,12 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
+import stat
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,26 +73,33 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
             _synchronise(parent)
     except BaseException as error:
         for temporary in written.values():
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise type(error)(error.errno, _advice(error, folder)) from error
         raise
     for target in targets:
         for left in temporaries(folder, target.name):
-            left.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's: the file is there all the same
+                left.unlink(missing_ok=True)
 
 
 def temporaries(folder: Path, name: str = "*") -> list[Path]:
     """Return what killed processes had begun to write, of one file or of all in a folder."""
-    before = time.time() - ABANDONED
-    found = []
-    for path in folder.glob(f".{name if name == '*' else glob.escape(name)}.*{TEMPORARY}"):
-        try:
-            if path.stat().st_mtime < before:
-                found.append(path)
-        except OSError:
-            continue  # gone meanwhile
-    return found
+    pattern = f".{name if name == '*' else glob.escape(name)}.*{TEMPORARY}"
+    return [path for path in folder.glob(pattern) if is_abandoned(path)]
+
+
+def is_abandoned(path: Path) -> bool:
+    """Return whether a file is a temporary one of ours that nobody has written to for long."""
+    try:
+        entry = path.lstat()
+    except OSError:
+        return False  # gone meanwhile
+    ours = re.fullmatch(rf"\..+\.[0-9a-f]{{8}}{TEMPORARY}", path.name) and stat.S_ISREG(
+        entry.st_mode
+    )
+    return bool(ours) and abs(time.time() - entry.st_mtime) > ABANDONED
 
 
 def _synchronise(folder: Path) -> None:
@@ -129,7 +139,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         FileNotFoundError: if there is no such file.
         DamagedFileError: if it is not JSON or fails its checksum.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = content_of(path).decode("utf-8", "replace")
     try:
         body = json.loads(text)
         digest = body.pop("sha256")
@@ -177,7 +187,19 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         DamagedFileError: if the file was cut short or changed since, or others wrote it.
     """
-    return parsed_tensors(path.read_bytes(), str(path))
+    return parsed_tensors(content_of(path), str(path))
+
+
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        DamagedFileError: if it is no file: a folder, or a pipe, which would be waited for.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DamagedFileError(f"{path} is no file: move it away")
+    return path.read_bytes()
 
 
 def parsed_tensors(content: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,10 +1,11 @@
 """What lies in a store of records, file by file: sound, damaged, stale, stray, temporary."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from hybrid.runs.files import TEMPORARY, DamagedFileError, load_tensors, read_sealed, temporaries
+from hybrid.runs.files import TEMPORARY, is_abandoned, load_tensors, read_sealed
 from hybrid.runs.store import Store, is_record
 
 State = Literal["sound", "damaged", "stale", "stray", "temporary", "being written", "other"]
@@ -36,29 +37,44 @@ def examine(folder: Path, source: str) -> Iterator[Finding]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give one of records, data/results/laptop")
     folder = folder.resolve()  # records know where they belong by the names of their folders
-    for path in sorted(folder.rglob("*")):
-        hidden, figure = path.name.startswith("."), "figures" in path.relative_to(folder).parts
-        if path.is_dir() or figure or (hidden and path.suffix == ".lock"):
-            continue
-        if hidden and path.suffix == TEMPORARY:
-            left = path in temporaries(path.parent)
-            yield Finding(path, "temporary" if left else "being written")
-            continue
-        try:
-            yield Finding(path, *_state(path, source))
-        except DamagedFileError as error:
-            yield Finding(path, "damaged", str(error).removeprefix(f"{path} "))
-        except OSError as error:
-            yield Finding(path, "damaged", f"cannot be read ({error.strerror})")
+    skipped: list[Finding] = []
+    seen: set[str] = set()
+
+    def unreadable(error: OSError) -> None:
+        skipped.append(Finding(Path(error.filename), "damaged", f"({error.strerror})"))
+
+    for name, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        real = os.path.realpath(name)
+        folders[:] = sorted(own for own in folders if own != "figures" and real not in seen)
+        for file in sorted(files) if real not in seen else ():
+            if not file.startswith(".") or not file.endswith(".lock"):
+                yield Finding(Path(name) / file, *_found(Path(name) / file, source))
+        seen.add(real)
+    yield from skipped
+
+
+def _found(path: Path, source: str) -> tuple[State, str]:
+    if path.name.startswith(".") and path.suffix == TEMPORARY:
+        return ("temporary" if is_abandoned(path) else "being written"), ""
+    try:
+        return _state(path, source)
+    except OSError as error:
+        return "damaged", f"(cannot be read: {error.strerror})"
+    except Exception as error:  # sealed by somebody who did not write what records say
+        return "damaged", str(error).removeprefix(f"{path} ")
 
 
 def prune(folder: Path) -> list[Path]:
-    """Remove what killed processes had begun to write below a folder, and return it."""
+    """Remove what killed processes had begun to write below a folder, and return it.
+
+    Links to other folders are not followed.
+    """
     removed = []
-    for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        for left in temporaries(path):
-            left.unlink(missing_ok=True)
-            removed.append(left)
+    for name, _, files in os.walk(folder):
+        for path in (Path(name) / file for file in files):
+            if is_abandoned(path):
+                path.unlink(missing_ok=True)
+                removed.append(path)
     return removed
 
 

@@ -81,7 +81,7 @@ def execute(page: Page) -> Executed:
                 progress_bar=False,
             )
         except papermill.PapermillExecutionError as error:
-            failed = f"cell {error.exec_count} raised {error.ename}: {error.evalue}"
+            failed = f"cell {error.exec_count} raised {error.ename}: {_shortened(error.evalue)}"
         except DeadKernelError:
             failed = (
                 "its kernel was killed, most often for want of memory: run again with fewer "
@@ -90,7 +90,10 @@ def execute(page: Page) -> Executed:
         except CellTimeoutError:
             failed = f"a cell took more than {_LONGEST // 60:.0f} minutes: is the machine busy?"
         except RuntimeError as error:  # as a kernel that does not start raises
-            failed = f"its kernel did not start ({error}): run again with fewer notebooks at a time"
+            why = _shortened(str(error))
+            failed = f"its kernel did not start ({why}): run again with fewer notebooks at a time"
+        except Exception as error:  # it is no notebook, or one that papermill cannot run
+            failed = f"cannot be run: {type(error).__name__}: {_shortened(str(error))}"
         finally:
             del os.environ["JUPYTER_PATH"]
             if before is not None:
@@ -103,6 +106,11 @@ def execute(page: Page) -> Executed:
         seconds = time.perf_counter() - began
         content = target.read_bytes() if target.exists() else page.content
         return Executed(page.name, content, figures, seconds, failed)
+
+
+def _shortened(text: str) -> str:
+    """Return a message in one line of no great length."""
+    return " ".join(text.split())[:300]
 
 
 def _own_kernel(folder: Path) -> Path:

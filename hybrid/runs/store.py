@@ -99,4 +99,4 @@ def is_record(body: Json) -> bool:
     parts = {"request", "result", "about"}
     if body.keys() != parts or not all(isinstance(body[name], dict) for name in parts):
         return False
-    return {"experiment", "label"} <= body["request"].keys()
+    return all(isinstance(body["request"].get(name), str) for name in ("experiment", "label"))

@@ -15,7 +15,14 @@ from unittest import mock
 
 import torch
 
-from hybrid.experiments.core.trials import Place, Task, compute, load_network, source_sha256
+from hybrid.experiments.core.trials import (
+    Place,
+    Task,
+    compute,
+    hash_of_code,
+    load_network,
+    source_sha256,
+)
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.learning.checkpoint import load_checkpoint, made_by
 from hybrid.paths import package_sources, project_root
@@ -89,7 +96,7 @@ def keys(folder: Path, quick: bool) -> Tally:
     for name in list(sources)[:: 10 if quick else 1]:
         changed = {**sources, name: sources[name] + "\n# more"}
         with mock.patch("hybrid.experiments.core.trials.package_sources", return_value=changed):
-            tally.add(f"code of {name}", wrong=source_sha256.__wrapped__() == before)
+            tally.add(f"code of {name}", wrong=hash_of_code() == before)
     for experiment in EXPERIMENTS.values():
         trial = experiment.trials("smoke")[0]
         known = canonical_json(trial.request("d"))

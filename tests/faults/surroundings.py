@@ -261,6 +261,9 @@ def environments(folder: Path, quick: bool) -> Tally:
         ("copied", whole),
         ("moved", whole),
         ("mark damaged", whole),
+        ("mark is a list", whole),
+        ("interpreter gone", whole),
+        ("linked elsewhere", whole),
         ("other interpreter", whole),
         ("lock touched", []),
         ("project touched", []),
@@ -321,6 +324,15 @@ class Pretended:
             self.root = self.root.rename(self.root.with_name("elsewhere"))
         elif what == "mark damaged":
             mark.write_text("", "utf-8")
+        elif what == "interpreter gone":
+            (self.root / ".venv" / "bin" / "python").unlink()
+        elif what == "mark is a list":
+            mark.write_text("[1]", "utf-8")
+        elif what == "linked elsewhere":
+            there = self.root.with_name("another's")
+            (self.root / ".venv").rename(there)
+            (self.root / ".venv").symlink_to(there)
+            (there / ".ready").write_text("{}", "utf-8")
         elif what == "other interpreter":
             mark.write_text(mark.read_text("utf-8").replace("interpreter", "other"), "utf-8")
         elif what == "lock touched":
@@ -347,6 +359,7 @@ class Pretended:
             raise KeyboardInterrupt
         code = int(len(self.commands) == self.stop)
         self.commands.append(command[2])
+        (environment / "bin" / "python").touch()
         if "-e" in command and not code:
             (environment / "bin" / "it").touch()
             (environment / "numpy").touch()

@@ -27,6 +27,7 @@ from hybrid.runs.fanout import fan_out
 from hybrid.runs.notebooks import NotebookError, Page, execute_all
 from hybrid.runs.store import Store, read_record
 from tests.faults.trees import Cluster as ClusterOfProcesses
+from tests.faults.trees import begun
 
 SMALL = replace(
     SMOKE,
@@ -327,3 +328,15 @@ def test_workers_with_another_library_are_named(
         connected(cluster.scheduler_address),
     ):
         pass
+
+
+def test_a_worker_that_joins_late_must_be_as_the_others(tmp_path: Path) -> None:
+    """With several threads it would share one generator of random numbers among pieces of work."""
+    with ClusterOfProcesses(tmp_path) as made, connected(made.address):
+        for worker in made.all[1:]:
+            worker.kill()
+        made.all.append(
+            begun("distributed.cli.dask_worker", made.address, "--nthreads", "2", "--no-nanny")
+        )
+        with pytest.raises(ValueError, match="has several threads: start it with --nthreads 1"):
+            list(fan_out(_double, [1, 2], jobs=1, title="it"))

@@ -92,13 +92,29 @@ def test_files_are_replaced_together_or_not_at_all(tmp_path: Path) -> None:
 
 def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
     """Only of the same file, and only once nobody can be writing it any more."""
-    old, new, other = (tmp_path / f".{n}.tmp" for n in ("it.0001", "it.0002", "other.0003"))
+    old, new, other = (
+        tmp_path / f".{n}.tmp" for n in ("it.00000001", "it.00000002", "other.00000003")
+    )
     for path in (old, new, other):
         path.write_bytes(b"half")
     for path in (old, other):
         os.utime(path, (time.time() - ABANDONED - 60.0,) * 2)
     write_atomically(tmp_path / "it", b"1")
     assert {path.name for path in tmp_path.iterdir()} == {"it", new.name, other.name}
+
+
+def test_leftovers_of_others_hinder_nobody(tmp_path: Path) -> None:
+    old = tmp_path / ".it.00000001.tmp"
+    old.write_bytes(b"half")
+    os.utime(old, (0.0, 0.0))
+    with mock.patch.object(Path, "unlink", side_effect=PermissionError(1, "not yours")):
+        write_atomically(tmp_path / "it", b"1")
+    assert (tmp_path / "it").read_bytes() == b"1"
+
+
+def test_a_name_that_is_too_long_is_named_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"cannot write to .* \(File name too long\)"):
+        write_atomically(tmp_path / (300 * "x"), b"1")
 
 
 def test_those_who_wait_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

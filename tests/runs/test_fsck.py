@@ -59,7 +59,10 @@ def test_every_kind_of_file_is_told(store: Store) -> None:
     (folder / "cut.safetensors").write_bytes(store.weights_path(REQUEST).read_bytes()[:-9])
     (folder / "notes.txt").touch()
     (folder / "side.json").write_text(sealed({"pictures": [1]}), "utf-8")
-    for name, age in ((".old.json.0123.tmp", ABANDONED + 60.0), (".new.json.0123.tmp", 0.0)):
+    for name, age in (
+        (".old.json.01234567.tmp", ABANDONED + 60.0),
+        (".new.json.01234567.tmp", 0.0),
+    ):
         (folder / name).touch()
         os.utime(folder / name, (folder.stat().st_mtime - age,) * 2)
     assert states(store) == {
@@ -74,11 +77,41 @@ def test_every_kind_of_file_is_told(store: Store) -> None:
         "cut.json": "damaged",
         "cut.safetensors": "damaged",
         "notes.txt": "other",
-        ".old.json.0123.tmp": "temporary",
-        ".new.json.0123.tmp": "being written",
+        ".old.json.01234567.tmp": "temporary",
+        ".new.json.01234567.tmp": "being written",
     }
-    assert [path.name for path in prune(store.folder)] == [".old.json.0123.tmp"]
+    assert [path.name for path in prune(store.folder)] == [".old.json.01234567.tmp"]
     assert "temporary" not in states(store).values()
+
+
+def test_links_are_followed_to_look_and_not_to_remove(store: Store, tmp_path: Path) -> None:
+    elsewhere = tmp_path.parent / f"{tmp_path.name} elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".it.01234567.tmp").touch()
+    os.utime(elsewhere / ".it.01234567.tmp", (0.0, 0.0))
+    (store.folder / "linked").symlink_to(elsewhere)
+    (elsewhere / "loop").symlink_to(store.folder)
+    assert states(store)[".it.01234567.tmp"] == "temporary"
+    assert prune(store.folder) == []
+
+
+def test_what_cannot_be_read_is_told_and_not_waited_for(store: Store) -> None:
+    folder = store.folder / "it"
+    os.mkfifo(folder / "pipe.json")
+    os.mkfifo(folder / "pipe.safetensors")
+    (folder / "folder.json").mkdir()
+    (folder / "list.json").write_text(
+        sealed({"request": ["x"], "result": {}, "about": {}}), "utf-8"
+    )
+    (folder / "number.json").write_text(
+        sealed({"request": {"experiment": 3, "label": "x"}, "result": {}, "about": {}}), "utf-8"
+    )
+    found = states(store)
+    assert [found[f"pipe.{kind}"] for kind in ("json", "safetensors")] == ["damaged"] * 2
+    assert [found[f"{name}.json"] for name in ("list", "number")] == ["sound"] * 2, "no records"
+    os.remove(store.path(REQUEST))
+    os.mkfifo(store.path(REQUEST))
+    assert store.load(REQUEST) is None
 
 
 def test_the_command_fails_for_what_is_bad_alone(tmp_path: Path) -> None:

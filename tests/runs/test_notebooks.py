@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from hybrid.runs import notebooks
-from hybrid.runs.notebooks import execute
+from hybrid.runs.notebooks import Page, execute
 from tests.faults.trees import page
 
 
@@ -46,3 +46,12 @@ def test_the_kernel_is_this_interpreter(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert done.failed is None
     (cell,) = (c for c in nbformat.reads(done.content.decode(), as_version=4).cells if c.outputs)
     assert cell.outputs[0].text.strip() == sys.executable
+
+
+@pytest.mark.parametrize("content", [b"<<<<<<< HEAD", b"", b"[]", b'{"cells": []}'])
+def test_what_is_no_notebook_is_one_line_and_ends_no_other(content: bytes) -> None:
+    done = execute(Page("it.ipynb", content, {}))
+    assert done.failed is not None
+    assert done.failed.startswith("cannot be run: ")
+    assert "\n" not in done.failed
+    assert done.content == content

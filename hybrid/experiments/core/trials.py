@@ -10,7 +10,6 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -147,7 +146,7 @@ class Task(NamedTuple):
 
     trials: tuple[Trial[Any, Any], ...]
     places: tuple[Place, ...]  # one for each; they differ in checkpoints alone
-    source: str | None  # hash of the code; None: the worker's own, as it may be another machine
+    source: str  # hash of the code, which must be the worker's, too
     data: str  # hash of the data that the record will name
 
 
@@ -163,10 +162,14 @@ def compute(task: Task) -> list[Computed] | str:
     """Train and test what is asked for; if there is no time for it, say how far it came.
 
     Raises:
-        ValueError: if the data here are others than where the run was started.
+        ValueError: if the data or the code here are others than where the run was started.
     """
     trials, places, source, data = task
-    source = source or source_sha256()  # of this process, as it begins
+    if source != source_sha256():  # of a process that began later, or runs on another machine
+        raise ValueError(
+            f"a worker would compute {trials[0].name} with other code: install this state of it on "
+            "all machines, and run again once nobody edits it; what is finished is kept"
+        )
     trial, place, began = trials[0], places[0], time.perf_counter()
     if trial.experiment.data_sha256(trial.settings) != data:
         raise ValueError(
@@ -176,7 +179,7 @@ def compute(task: Task) -> list[Computed] | str:
         )
     if place.until is not None and over(until=place.until):
         return "not begun"
-    known = {own.name: whole_identity(own.request(data), source) for own in trials}
+    known = {own.name: whole_identity(own.request(data)) for own in trials}
     try:
         with lease(place.until), legs() as noted, made_by(known):
             pairs = zip(trials, places, strict=True)
@@ -197,7 +200,6 @@ def compute(task: Task) -> list[Computed] | str:
                 own,
                 share,
                 task,
-                source,
                 [n for n in noted if n.title == own.name or len(trials) == 1],
             ),
             tensor_bytes(network.cpu().state_dict(), {"trial": own.name, "by": known[own.name]}),
@@ -206,14 +208,12 @@ def compute(task: Task) -> list[Computed] | str:
     ]
 
 
-def whole_identity(request: Json, source: str | None = None) -> str:
+def whole_identity(request: Json) -> str:
     """Return what a checkpoint or the weights of a request are made by: it, and the code."""
-    return f"{Store.key(request)} {(source or source_sha256())[:16]}"
+    return f"{Store.key(request)} {source_sha256()[:16]}"
 
 
-def _about(
-    trial: Trial[Any, Any], seconds: float, task: Task, source: str, noted: Sequence[Noted]
-) -> Json:
+def _about(trial: Trial[Any, Any], seconds: float, task: Task, noted: Sequence[Noted]) -> Json:
     """Return where and how a trial ran, `seconds` of it in this process."""
     earlier, where = [n.leg for n in noted if not n.here], processor(task.places[0].device)
     together = len(task.trials)
@@ -227,7 +227,7 @@ def _about(
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
         **where,
         "device": str(task.places[0].device),
-        "source": source[:16],
+        "source": task.source[:16],
     }
     about |= {"side by side": together} if together > 1 else {}
     # Of the training, if other processes had a part in it.
@@ -295,18 +295,13 @@ def run_all(
             places.append(Place(device, path, kept, until, untested))
         own = data[trial.experiment.name, trial.settings.dataset]
         these = tuple(trials[number] for number in group)
-        tasks.append(Task(these, tuple(places), None if away else source, own))
+        tasks.append(Task(these, tuple(places), source, own))
     left = list[str]()
     for i, news in fan_out(compute, tasks, jobs=jobs, title=title, fast=fast):
         if isinstance(news, str):
             left += [f"{trials[number].name} {news}" for number in groups[i]]
             continue
         for number, done in zip(groups[i], news, strict=True):
-            if done.about["source"] != source[:16]:
-                raise ValueError(
-                    f"a worker computed {trials[number].name} with other code: install this state "
-                    "of it on all machines and run again; what was finished before is kept"
-                )
             records[number] = _keep(requests[number], done, store)
     if left:
         why, further = "the time is over", ""
@@ -369,13 +364,20 @@ def with_weights(trial: Trial[Any, Any], path: Path, request: Json) -> nn.Module
     return network
 
 
-@cache
-def source_sha256() -> str:
-    """Return a hash of the package's own files: which state of the code made a record.
-
-    It is found when a run begins, and handed to workers: files may change meanwhile.
-    """
+def hash_of_code() -> str:
+    """Return a hash of the package's own files as they are now."""
     return sha256("\n".join(f"{name}\n{text}" for name, text in package_sources().items()))
+
+
+_AT_FIRST = hash_of_code()
+
+
+def source_sha256() -> str:
+    """Return a hash of the package's files as this process read them: which code makes a record.
+
+    They may be edited while it runs.
+    """
+    return _AT_FIRST
 
 
 def learned_theta(network: nn.Module) -> Json:
