@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -154,7 +154,9 @@ def power(folder: Path, quick: bool) -> Tally:
         reported = [said.get(timeout=30.0) for _ in range(5 + 9 * number)]
         while not said.empty():
             reported.append(said.get())
-        shutil.copy(image, folder / "copy.img")  # nothing is synchronised before
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        _snapshot(image, folder / "copy.img")  # nothing is synchronised before
         process.kill()
         process.join()
         subprocess.run(["umount", str(place)], check=True)
@@ -164,11 +166,19 @@ def power(folder: Path, quick: bool) -> Tally:
         try:
             there = {read_record(path)["request"]["number"] for path in place.rglob("*.json")}
             tally.add(f"power {number}", lost=sorted(set(reported) - there))
-        except DamagedFileError as error:
+        except (DamagedFileError, OSError) as error:
             tally.add(f"power {number}", wrong=str(error))
         finally:
             subprocess.run(["umount", str(place)], check=True)
     return tally
+
+
+def _snapshot(image: Path, copy: Path) -> None:
+    """Copy an image in one state: until two copies in a row are equal, the disk was at work."""
+    before = b""
+    while (now := image.read_bytes()) != before:
+        before = now
+    copy.write_bytes(now)
 
 
 def _mounted(image: Path, place: Path) -> bool:
