@@ -126,6 +126,7 @@ def ensure(root: Path = ROOT) -> None:
     lacking = missing(root)
     if lacking:
         ready.write_text("", "utf-8")
+        print(f"installing into {environment}: a few minutes, once", flush=True)
         install(root)
     ready.write_text(json.dumps(now), "utf-8")
 
