@@ -20,7 +20,7 @@ from hybrid.data.own import classes_in, image_of, own_data, own_events, own_imag
 from hybrid.described import as_json
 from hybrid.experiments.core.experiment import Group
 from hybrid.experiments.core.settings import vary
-from hybrid.experiments.core.trials import Place, Task, compute
+from hybrid.experiments.core.trials import Place, Task, compute, source_sha256
 from hybrid.experiments.registry import experiment
 from hybrid.runs.store import read_record
 
@@ -149,7 +149,7 @@ def test_data_that_change_between_processes_are_refused(makers: Path) -> None:
         .with_data("smoke", "makers.py:arrays")
         .trials("smoke", seeds=1, methods=["GP"])
     )
-    task = Task((trial,), (Place(torch.device("cpu")),), None, "0" * 64)
+    task = Task((trial,), (Place(torch.device("cpu")),), source_sha256(), "0" * 64)
     with pytest.raises(ValueError, match="holds other data in this process than where"):
         compute(task)
 

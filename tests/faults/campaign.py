@@ -53,10 +53,14 @@ def run(name: str, folder: Path, *, quick: bool) -> Tally:
 
 
 def as_table(record: dict[str, Any]) -> str:
-    """Return the figures of a whole run as a table of Markdown."""
+    """Return the figures of all kinds as a table of Markdown, those not run among them."""
     head = ("attacks", "tried", "survived", "silently wrong", "lost", "orphans", "raw errors")
     names = ("tried", "survived", "wrong", "lost", "orphans", "raw")
-    rows = [[title, *(f"{own[n]:,}" for n in names)] for title, own in record["kinds"].items()]
+    kinds = record["kinds"]
+    rows = [
+        [title, *(f"{kinds[title][n]:,}" if title in kinds else "not run" for n in names)]
+        for title in KINDS
+    ]
     for title, inner in (("all but damaged bytes", False), ("damaged bytes", True)):
         chosen = [own for name, own in record["kinds"].items() if (name in INNER) == inner]
         rows.append([f"**{title}**", *(f"{sum(own[n] for own in chosen):,}" for n in names)])

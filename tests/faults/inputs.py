@@ -143,7 +143,7 @@ def _read_images(path: Path) -> bytes:
 
 def _read_tensors(path: Path) -> bytes:
     tensors, about = load_tensors(path)
-    return tensors["w"].numpy().tobytes() + repr(about).encode()
+    return b"".join(value.numpy().tobytes() for value in tensors.values()) + repr(about).encode()
 
 
 def _read_events(path: Path) -> bytes:

@@ -172,5 +172,6 @@ def _holder(path: Path) -> subprocess.Popen[str]:
         [sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    with process.stdout as said:
+        assert said.readline() == "held\n"
     return process
