@@ -260,8 +260,7 @@ def killed(folder: Path, quick: bool) -> Tally:
     tally = Tally()
     sweep(folder / "undisturbed")
     found = kills(folder, outcome(folder / "undisturbed"), 8 if quick else 60)
-    for number in range(found["kills"]):
-        tally.add(f"kill {number}", lost=number < found["records lost"])
+    tally.add_many("kill", found["kills"], lost=found["records lost"])
     return tally
 
 
@@ -271,8 +270,7 @@ def damaged(folder: Path, quick: bool) -> Tally:
     sweep(folder / "sweep")
     record = next((folder / "sweep").rglob("*.json"))
     found = damaged_records(folder, record, step=4 if quick else 1)
-    for number in range(found["records tried"]):
-        tally.add(f"record {number}", wrong=number < found["wrong records believed"])
+    tally.add_many("record", found["records tried"], wrong=found["wrong records believed"])
     return tally
 
 

@@ -46,6 +46,11 @@ class Tally:
             found = {"wrong": wrong, "lost": lost, "orphans": orphans, "raw": raw}
             self.bad.append(f"{name}: { {k: v for k, v in found.items() if v} }")
 
+    def add_many(self, name: str, tried: int, **bad: int) -> None:
+        """Count attacks of which only totals are known."""
+        for number in range(tried):
+            self.add(f"{name} {number}", **{what: number < total for what, total in bad.items()})
+
     def ask(self, name: str, work: Callable[[], Any], right: Callable[[Any], bool]) -> None:
         """Count an attack in this process: `work` gives what is `right`, or an error of one line.
 
