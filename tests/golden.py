@@ -1,6 +1,10 @@
-"""Golden vectors: what the authors' own code computes, and how closely we must agree."""
+"""Golden vectors: what the authors' own code computes, and how closely we must agree.
+
+HYBRID_TEST_DEVICE=cuda compares on a GPU.
+"""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,9 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent / "vectors"
+DEVICE = torch.device(os.environ.get("HYBRID_TEST_DEVICE", "cpu"))
+# Of float32 operands it would keep ten bits.
+torch.backends.cudnn.allow_tf32 = False
 
 
 class Golden:
@@ -17,7 +24,9 @@ class Golden:
     def __init__(self, name: str) -> None:
         with np.load(FOLDER / f"{name}.npz") as file:
             self.config: dict[str, Any] = json.loads(str(file["config"]))
-            self._tensors = {k: torch.from_numpy(file[k]) for k in file.files if k != "config"}
+            self._tensors = {
+                k: torch.from_numpy(file[k]).to(DEVICE) for k in file.files if k != "config"
+            }
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]

@@ -9,7 +9,7 @@ from hybrid.model.few_shot import FewShot, FewShotReadOut, Support
 from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian
 from hybrid.model.window.choice import Evaluation, run_window
-from tests.golden import Golden, assert_gradient, assert_value
+from tests.golden import DEVICE, Golden, assert_gradient, assert_value
 
 NEURON = LIF(decay=0.2, v_th=0.5, reset="zero")
 RULE = Hebbian(trace_decay=0.99, post="softmax")
@@ -27,6 +27,8 @@ def test_one_episode_agrees_with_the_authors(evaluation: Evaluation) -> None:
     head = FewShotReadOut(
         32, 5, neuron=NEURON, rule=RULE, generator=generator(), meta_generator=generator()
     )
+    embedding.to(DEVICE)
+    head.to(DEVICE)
     with torch.no_grad():
         for i, module in enumerate(embedding.convolutions, 1):
             module.weight.copy_(golden[f"param_conv{i}.weight"])

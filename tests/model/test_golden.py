@@ -16,7 +16,7 @@ from hybrid.model.neurons import LIF
 from hybrid.model.plasticity import Hebbian, MetaLocal, Synapse
 from hybrid.model.window.choice import Evaluation, run_window
 from hybrid.model.window.sparse import SparseMask
-from tests.golden import Golden, assert_gradient, assert_value
+from tests.golden import DEVICE, Golden, assert_gradient, assert_value
 
 EVALUATIONS = ["recurrent", "factored", "auto"]
 FULLY_CONNECTED = [
@@ -64,7 +64,7 @@ def build(golden: Golden) -> FullyConnected:
     if kind != "gp":
         values |= {f"layers.{i}.trace": golden[f"trace{i + 1}_in"] for i in (0, 1)}
     network.load_state_dict(values)
-    return network
+    return network.to(DEVICE)
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS)
@@ -156,6 +156,7 @@ def test_context_gated_network_agrees_with_the_authors(kind: str) -> None:
         generator=torch.Generator(),
         meta_generator=torch.Generator(),
     )
+    network.to(DEVICE)
     parameters = dict(network.named_parameters())
     authors = {our_name(n.removeprefix("param_")): n for n in golden.names("param_")}
     authors["readout_weight"] = authors.pop("layers.2.weight")
@@ -218,7 +219,7 @@ def convolutional(golden: Golden, name: str) -> Convolutional:
         if ours in dict(network.named_parameters()):
             values[ours] = golden[key].reshape(network.get_parameter(ours).shape)
     network.load_state_dict(values)
-    return network
+    return network.to(DEVICE)
 
 
 def our_convolutional_name(authors: str) -> str:

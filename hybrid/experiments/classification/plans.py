@@ -234,7 +234,11 @@ PLANS: dict[Profile, Plan[ClassificationSettings]] = {
     "paper": (
         Group(
             settings=tuple(
-                replace(own, test_each_epoch=True)
+                replace(
+                    own,
+                    test_each_epoch=True,
+                    schedule=replace(own.schedule, mixed_precision=True),  # for a GPU
+                )
                 for own in (MNIST_NETWORK, FASHION_NETWORK, CIFAR10_NETWORK)
             ),
             methods=("GP", "HP"),
