@@ -119,6 +119,11 @@ def spike(v: Tensor, v_th: Constant, surrogate: Surrogate) -> Tensor:
     """
     if isinstance(v_th, Tensor):  # has a gradient of its own
         v, v_th = v - v_th, 0.0
+    if torch.compiler.is_compiling():
+        # Under vmap a compiler loses the spikes of a Function. What it compiles has first
+        # derivatives alone: a straight line through (v, z) has the right one, and adds 0.
+        slope = surrogate.backward(torch.ones_like(v), v.detach(), v_th)
+        return (v > v_th).to(v.dtype) + slope.detach() * (v - v.detach())
     function = _TransformedSpike if without_values() else _Spike
     return cast(Tensor, function.apply(v, v_th, surrogate))
 
