@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
+# Bytes of a label, so that what is written beside it under a name that ends with it can be named.
+_LONGEST = 255 - len("-0123456789abcdef.checkpoint.safetensors") - len("..01234567.tmp")
+
 
 class Store:
     """Records under one folder, `<folder>/<experiment>/<label>-<key>.json`."""
@@ -41,9 +44,17 @@ class Store:
         """Return where the record of `request` lies, or would lie.
 
         `request` must hold "experiment" and "label"; all of it goes into the key.
+
+        Raises:
+            ValueError: if the label is too long for the name of a file.
         """
-        name = f"{request['label']}-{self.key(request)}.json"
-        return self.folder / request["experiment"] / name
+        label: str = request["label"]
+        if len(label.encode()) > _LONGEST:
+            raise ValueError(
+                f"label {label[:40]}...: {len(label.encode())} bytes are too long for the name of "
+                f"a file, give at most {_LONGEST}, method and seed included"
+            )
+        return self.folder / request["experiment"] / f"{label}-{self.key(request)}.json"
 
     def checkpoint_path(self, request: Json) -> Path:
         """Return where the unfinished trial `request` keeps its last epoch."""

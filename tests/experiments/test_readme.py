@@ -9,6 +9,7 @@ from hybrid.experiments.deployment.claims import claims, lost_on_broken, parts_i
 from hybrid.experiments.event_tolerance.claims import faults_in
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.report.estimate import Estimate, Floats
+from hybrid.runs.files import read_sealed
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.validation import checks
 
@@ -40,6 +41,21 @@ def test_the_effect_and_what_it_rests_on() -> None:
     assert f"from below to above GP ({one} and {other})" in README
     lead = said(strongest(records, "mnist", "LP", "HP"))
     assert f"{lead} above it on MNIST" in README
+
+
+def test_iterations_on_a_gpu() -> None:
+    rows = {row["work"]: row for row in read_sealed(ROOT / "data" / "gpu.json")["rows"]}
+    found = [
+        (rows[f"{name}: {method}"]["recorded, ms"], rows[f"{name}: {method}"]["as written, ms"])
+        for name, method in (
+            ("MNIST convolutional, batch 100", "HP"),
+            ("784-512-10, T = 8, batch 100", "HP"),
+            ("784-512-10, T = 8, batch 100", "GP"),
+        )
+    ]
+    (a, b), (c, d), (e, f) = found
+    assert f"took {a:.1f} ms, and {b:.0f} as it is written" in README
+    assert f"took {c:.1f} against {d:.0f} ms (HP) and {e:.1f} against {f:.1f} (GP)" in README
 
 
 def test_the_controls() -> None:

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_a_finished_trial_is_not_computed_again(tmp_path: Path) -> None:
     assert len(calls) == 1
     run(trial, Store(tmp_path, recompute=True))
     assert len(calls) == 2
+
+
+def test_a_label_too_long_for_a_file_is_refused_before_training(tmp_path: Path) -> None:
+    calls: list[int] = []
+    trial, room = toy(RESULT, calls), 201 - len("-GP-seed1")
+    long = replace(trial, settings=replace(trial.settings, label="ä" * (room // 2)))
+    assert run(long, Store(tmp_path))["result"] == RESULT
+    save_tensors(Store(tmp_path).checkpoint_path(long.request()), {"a": torch.ones(1)}, {})
+    longer = replace(trial, settings=replace(trial.settings, label="a" * (room + 1)))
+    with pytest.raises(ValueError, match="too long for the name of a file, give at most 201"):
+        run(longer, Store(tmp_path))
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("damage", ["truncated", "edited", "emptied", "not json", "part missing"])
