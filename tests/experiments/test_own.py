@@ -317,12 +317,12 @@ def test_settings_of_ones_own_by_command(makers: Path) -> None:
         """)
     )
     asked = ["fault_tolerance", "--settings", "sweep.py:points", "--seeds", "1", "--method", "HP"]
-    text = run(*asked)
+    text = run(*asked, "--dry-run")
     for value in ("0.5", "0.9"):
         assert f"digits-rule.trace_decay={value}" in text
+    both = run(*asked, "--data", "makers.py:arrays")
+    assert "makers-arrays-rule.trace_decay=0.9" in both
     assert len(list((makers / "results" / "fault_tolerance").glob("*.json"))) == 2
-    both = run(*asked, "--data", "makers.py:arrays", "--dry-run")
-    assert "makers-arrays-rule.trace_decay=0.9-HP-seed1" in both
     text = run("continual", "--settings", "sweep.py:points", code=1)
     assert "continual takes settings of kind ContinualSettings, or Groups of them" in " ".join(
         text.split()
@@ -356,6 +356,7 @@ def test_rules_of_ones_own_reach_the_workers_and_records_know_their_code(
     rule = makers / ("sweep.py" if together else "mine.py")
     points = POINTS if together else "from mine import *\n" + POINTS
     asked = ["fault_tolerance", "--settings", "sweep.py:points", "--seeds", "1", "--method", "HP"]
+    asked += ["--data", "makers.py:arrays"]
     found = []
     for factor in ("1.0", "0.5", "1.0"):
         (makers / "sweep.py").write_text(points)

@@ -31,7 +31,8 @@ from tests.faults.tally import Tally
 
 SETTINGS = replace(
     SMOKE,
-    validation=4_000,
+    dataset=f"{Path(__file__).with_name('few.py')}:make",
+    validation=60,
     dense=(Dense(size=16, plastic=True), Dense(size=10, plastic=True)),
     steps=3,
     schedule=replace(SMOKE.schedule, batch_size=100),

@@ -134,7 +134,7 @@ def test_a_functional_gradient_leaves_plain_traces(rule: LocalRule | None) -> No
 @pytest.mark.parametrize("training", [True, False])
 def test_a_window_compiles_as_one_graph(rule: LocalRule | None, training: bool) -> None:
     """Same output, gradients and traces; nothing breaks the graph."""
-    plain, other = (network(1, rule).train(training) for _ in range(2))
+    plain, other = (network(1, rule, steps=3).train(training) for _ in range(2))
     compiled = torch.compile(Output(other), backend="aot_eager", fullgraph=True)
     for _ in range(2):
         expected, found = plain(images()).output, compiled(images())

@@ -66,38 +66,43 @@ def script(python: str | Path, file: Path, *arguments: str, cwd: Path) -> Any:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("how", [[], ["--side-by-side"]])
 def test_a_bare_machine_trains_and_this_one_tests(
-    how: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """HP by itself, and two of GP side by side."""
     (tmp_path / "makers.py").write_text(MAKERS)
     monkeypatch.chdir(tmp_path)
-    asked = [*ASKED, *OWN, *how, "--store", "store"]
+    one = [*ASKED[:-1], "1", *OWN, "--store", "store"]
+    gp = [*ASKED, *OWN, "--side-by-side", "--store", "store"]
+    asked = [*one, "and", *("GP" if word == "HP" else word for word in gp)]
     done = script(sys.executable, SCRIPT, "prepare", "parcel", *asked, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "MiB" in done.stdout
     away = tmp_path / "elsewhere"
     shutil.move(tmp_path / "parcel", away)
     (tmp_path / "makers.py").rename(tmp_path / "hidden.py")
-    going = ["--device", "cpu", "--minutes", "5", "--out", str(tmp_path / "back")]
+    going = ["--at-once", "2", "--device", "cpu", "--minutes", "5", "--out", str(tmp_path / "back")]
     done = script(bare(tmp_path / "bare"), away / "go", *going, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "HP-seed2 is trained and waits for its tests" in done.stdout
+    assert "HP-seed1 is trained and waits for its tests" in done.stdout
+    assert "GP-seed2 is trained and waits for its tests" in done.stdout
 
     (tmp_path / "hidden.py").rename(tmp_path / "makers.py")
     unpack(tmp_path / "back", tmp_path / "store")
     own = experiment("fault_tolerance").with_settings("smoke", _few())
-    trials = own.with_data("smoke", "makers.py:make").trials("smoke", methods=["HP"], seeds=2)
+    own = own.with_data("smoke", "makers.py:make")
     options: dict[str, Any] = {"jobs": 1, "device": torch.device("cpu"), "title": ""}
-    options["side_by_side"] = bool(how)
-    tested = run_all(trials, store=Store(tmp_path / "store"), **options)
-    direct = run_all(trials, store=None, **options)
-    assert [record["result"] for record in tested] == [record["result"] for record in direct]
-    assert all(len(record["about"]["legs"]) == 1 for record in tested)
+    for method, seeds in (("HP", 1), ("GP", 2)):
+        trials = own.trials("smoke", methods=[method], seeds=seeds)
+        options["side_by_side"] = method == "GP"
+        tested = run_all(trials, store=Store(tmp_path / "store"), **options)
+        direct = run_all(trials, store=None, **options)
+        assert [record["result"] for record in tested] == [record["result"] for record in direct]
+        assert all(len(record["about"]["legs"]) == 1 for record in tested)
     # What is finished is not trained again.
     done = script(sys.executable, SCRIPT, "prepare", "again", *asked, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "again" / "store").rglob("*.json"))) == 2
+    assert len(list((tmp_path / "again" / "store").rglob("*.json"))) == 3
 
 
 def _few() -> Any:

@@ -201,16 +201,16 @@ def test_an_overrun_stretches_time_and_costs_energy() -> None:
 
 def test_links_between_chips_cost_time_and_energy() -> None:
     """A network on two chips: their border is slower, and each packet across it costs."""
-    wide = [replace(FIRST, outputs=4000), replace(LAST, inputs=4000, outputs=2000)]
-    mapping = map_network(wide, CHIP, most_chips=3)
+    small, wide = CHIP.changed(cores=16, mesh_width=4, mesh_height=4), (FIRST, LAST)
+    mapping = map_network(wide, small, most_chips=3)
     assert mapping.chips > 1
     spent_here = cost(mapping, dict_of(*wide), 2)
     assert spent_here.traffic.borders > 0.0
-    dear = CHIP.changed(border_energy=1e-9)
+    dear = small.changed(border_energy=1e-9)
     more = spent_here.energy_on(dear).gated - spent_here.energy.gated
-    extra = 2 * spent_here.traffic.borders * (1e-9 - CHIP.border_energy)
+    extra = 2 * spent_here.traffic.borders * (1e-9 - small.border_energy)
     assert more == pytest.approx(extra)
-    slow = cost(map_network(wide, CHIP.changed(border_clocks=16), most_chips=3), dict_of(*wide), 2)
+    slow = cost(map_network(wide, small.changed(border_clocks=16), most_chips=3), dict_of(*wide), 2)
     assert slow.schedule.worst > spent_here.schedule.worst
 
 
