@@ -7,5 +7,11 @@ from hybrid.runs.instructions import ENVIRONMENT
 os.environ.update(ENVIRONMENT)  # before torch is loaded
 
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+
+# The same examples each time: whether a change passes must not depend on luck. Others are drawn by
+# `pytest --hypothesis-profile default`.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
