@@ -30,7 +30,7 @@ notebooks: ready ## run the notebooks in place (smoke) and scrub their metadata
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 	$(BIN)/python .ci/notebooks.py
 
-faults: ready ## attack in sixteen ways (half an hour); writes data/results/faults.json, docs/faults.md
+faults: ready ## attack in sixteen ways (25 minutes); writes data/results/faults.json, docs/faults.md
 	$(BIN)/python .ci/faults.py
 
 bench: ready ## measure speed against the usual ways to code it; writes build/bench.json

@@ -1,6 +1,6 @@
 """Run the whole campaign of faults and write what it found: `make faults`.
 
-It takes about half an hour. The figures go to `data/results/faults.json` and into the page
+It takes about 25 minutes. The figures go to `data/results/faults.json` and into the page
 `docs/faults.md`, kind by kind; each says which code it attacked. `python .ci/faults.py NAME` runs
 the kinds with this in their names alone.
 """
