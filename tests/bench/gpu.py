@@ -73,7 +73,9 @@ def episodes(count: int) -> Callable[[Any], Any]:
 
 CASES = (
     Case("784-512-10, T = 8, batch 100", "fault_tolerance", "grey", "mnist"),
-    Case("the same, ten seeds", "fault_tolerance", "grey", "mnist", seeds=SEEDS),
+    Case(
+        "784-512-10, ten seeds, T = 8, batch 100", "fault_tolerance", "grey", "mnist", seeds=SEEDS
+    ),
     Case("MNIST convolutional, batch 100", "classification", "grey", "mnist-convolutional"),
     Case("Fashion-MNIST convolutional, batch 50", "classification", "grey", "fashion_mnist-conv"),
     Case(
@@ -91,7 +93,7 @@ CASES = (
         methods=("HP", "sparse GP"),
     ),
     Case(
-        "the same, ten seeds",
+        "continual, ten seeds, 784-1024-1024-10",
         "continual",
         "grey",
         "mnist-authors",
