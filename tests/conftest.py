@@ -1,6 +1,9 @@
 """One thread and one instruction set in every test: the same bits wherever there is AVX2."""
 
+import gc
 import os
+
+import pytest
 
 from hybrid.runs.instructions import ENVIRONMENT
 
@@ -15,3 +18,10 @@ torch.set_num_threads(1)
 # `pytest --hypothesis-profile default`.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what stays anyway: a million objects of libraries."""
+    gc.collect()
+    gc.freeze()

@@ -295,7 +295,7 @@ class Machine:
         weights, channels = self.weights[number], torch.from_numpy(core.neurons)
         if weights is not None:
             x = self._received(number, core.axons, list(self.states[number].inbox))
-            self.happened.cores[number] += int(((x != 0).long() @ (weights != 0).long()).sum())
+            self.happened.cores[number] += int((x != 0).sum(0) @ (weights != 0).long().sum(1))
             total = weigh(x, weights)
             if core.primitives == ("P04",):
                 return total
@@ -443,13 +443,17 @@ def _check(shape: Shape, layer: Layer) -> None:
 def _unfolded(layer: ChipConvolution, shape: ConvolutionShape, core: Core) -> Tensor:
     """Return a convolution's weights between the inputs and outputs of a core [in, out]."""
     _, height, width = shape.image
-    channel, row, column = np.unravel_index(core.axons, (shape.image[0], height, width))
-    out, down, across = np.unravel_index(core.neurons, (shape.channels, *shape.positions))
+    entering = np.unravel_index(core.axons, (shape.image[0], height, width))
+    leaving = np.unravel_index(core.neurons, (shape.channels, *shape.positions))
+    channel, row, column = (index.astype(np.int32) for index in entering)
+    out, down, across = (index.astype(np.int32) for index in leaving)
     reach = shape.kernel // 2
     y = row[:, None] - down[None] * shape.stride + reach
     x = column[:, None] - across[None] * shape.stride + reach
     inside = (y >= 0) & (y < shape.kernel) & (x >= 0) & (x < shape.kernel)
-    picked = layer.weight.long().numpy()[
-        out[None], channel[:, None], np.where(inside, y, 0), np.where(inside, x, 0)
+    met, meeting = inside.nonzero()
+    unfolded = np.zeros(inside.shape, dtype=np.int8)
+    unfolded[met, meeting] = layer.weight.numpy()[
+        out[meeting], channel[met], y[met, meeting], x[met, meeting]
     ]
-    return torch.from_numpy(np.where(inside, picked, 0))
+    return torch.from_numpy(unfolded)

@@ -2,7 +2,9 @@
 
 import hashlib
 import socket
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
+from itertools import cycle
 from threading import Event, Thread
 from typing import ClassVar
 
@@ -44,12 +46,19 @@ class Crude:
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/file.bin"
 
     def __enter__(self) -> "Crude":
-        Thread(target=self._serve, daemon=True).start()
+        self.threads = [Thread(target=self._serve, daemon=True)]
+        self.threads[0].start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Leave no thread behind: one that goes on takes its share from all tests to come."""
         self.over.set()
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # who waits for a client wakes up
         self.socket.close()
+        for thread in self.threads:
+            thread.join(timeout=10)
+            assert not thread.is_alive()
 
     def _serve(self) -> None:
         while True:
@@ -57,7 +66,8 @@ class Crude:
                 connection, _ = self.socket.accept()
             except OSError:
                 return
-            Thread(target=self._answer, args=(connection,), daemon=True).start()
+            self.threads.append(Thread(target=self._answer, args=(connection,), daemon=True))
+            self.threads[-1].start()
 
     def _answer(self, connection: socket.socket) -> None:
         head, body = self.said
@@ -65,12 +75,13 @@ class Crude:
             connection.recv(1 << 16)
             try:
                 connection.sendall(head)
-                while self.pause:
-                    for byte in body:
-                        connection.sendall(bytes([byte]))
-                        if self.over.wait(self.pause):
-                            return
-                connection.sendall(body)
+                if not self.pause:
+                    connection.sendall(body)
+                    return
+                for part in cycle([bytes([byte]) for byte in body] or [b""]):
+                    connection.sendall(part)
+                    if self.over.wait(self.pause):
+                        return
             except OSError:
                 pass  # the client has left
 
