@@ -146,14 +146,20 @@ def test_the_scoreboard_is_printed_and_compared(
     assert code == 0
     assert "reproduced" in text
     assert call("scoreboard", "--check")[0] == 0
-    readme = (cli.pages.project_root() / "README.md").read_text("utf-8")
+    root = cli.pages.project_root()
     monkeypatch.setattr(cli.pages, "project_root", lambda: tmp_path)
-    (tmp_path / "README.md").write_text(readme.replace("**reproduced**", "**proven**", 1), "utf-8")
-    code, text = call("scoreboard", "--check")
-    assert code == 1
-    assert "hybrid scoreboard --write" in text
-    assert call("scoreboard", "--write")[0] == 0
-    assert (tmp_path / "README.md").read_text("utf-8") == readme
+    (tmp_path / "docs").mkdir()
+    pages = {name: (root / name).read_text("utf-8") for name in ("README.md", "docs/scoreboard.md")}
+    for edited in pages:
+        for name, page in pages.items():
+            begin, _, table = page.partition("<!-- scoreboard: begin -->")
+            table = table.replace("undecided", "proven", name == edited)
+            (tmp_path / name).write_text(f"{begin}<!-- scoreboard: begin -->{table}", "utf-8")
+        code, text = call("scoreboard", "--check")
+        assert code == 1
+        assert "hybrid scoreboard --write" in text
+        assert call("scoreboard", "--write")[0] == 0
+        assert {name: (tmp_path / name).read_text("utf-8") for name in pages} == pages
 
 
 def test_wrong_names_are_answered_with_the_right_ones(monkeypatch: pytest.MonkeyPatch) -> None:

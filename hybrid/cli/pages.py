@@ -113,9 +113,11 @@ def book(
 
 @app.command()
 def scoreboard(
-    write: Annotated[bool, typer.Option("--write", help="Put it into README.md.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put it into README.md and docs/scoreboard.md.")
+    ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Fail unless README.md has it as it is.")
+        bool, typer.Option("--check", help="Fail unless both have it as it is.")
     ] = False,
 ) -> None:
     """Judge every claim of the paper by the committed records.
@@ -133,18 +135,24 @@ def scoreboard(
                 "or compute records by `hybrid run`"
             )
         rows = scoreboard_rows()
-        table = claims.as_markdown(rows, claims.load_unavailable())
+        tables = {
+            project_root() / "README.md": claims.as_summary(rows),
+            project_root() / "docs" / "scoreboard.md": claims.as_markdown(
+                rows, claims.load_unavailable()
+            ),
+        }
         if not write and not check:
             typer.echo(claims.as_text(rows))
             return
-        readme = project_root() / "README.md"
-        before = readme.read_text("utf-8")
-        after = claims.between_markers(before, table)
-        if check and after != before:
-            raise ValueError(
-                f"the scoreboard in {readme} is not what the records say: run "
-                "`hybrid scoreboard --write`"
-            )
+        for page, table in tables.items():
+            before = page.read_text("utf-8")
+            after = claims.between_markers(before, table)
+            if check and after != before:
+                raise ValueError(
+                    f"the scoreboard in {page} is not what the records say: run "
+                    "`hybrid scoreboard --write`"
+                )
+            if write:
+                write_atomically(page, after.encode())
         if write:
-            write_atomically(readme, after.encode())
-            typer.echo(f"{readme} shows {len(rows)} claims")
+            typer.echo(f"{' and '.join(map(str, tables))} show {len(rows)} claims")

@@ -264,7 +264,7 @@ def as_text(rows: Sequence[Row]) -> str:
 
 
 def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
-    """Format all rows as tables for the README, and list what has no number."""
+    """Format all rows as tables for the page of the scoreboard, and list what has no number."""
     every = [row for row in rows if row.claim.confidence == "ours"]
     ours = [row for row in every if row.estimate is not None]
     paper = [row for row in rows if row.claim.confidence != "ours"]
@@ -291,6 +291,21 @@ def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
             *(f"- {entry.text} ({entry.where})" for entry in unavailable),
         ]
     )
+
+
+def as_summary(rows: Sequence[Row]) -> str:
+    """Format the numbers of verdicts as a table for README: a row for each experiment."""
+    paper = [row for row in rows if row.claim.confidence != "ours"]
+    ours = [row for row in rows if row.claim.confidence == "ours" and row.estimate is not None]
+    names = dict.fromkeys(row.claim.family[0] for row in (*paper, *ours))
+    cells = [
+        [name.replace("_", " ")]
+        + [_counts([row for row in part if row.claim.family[0] == name]) for part in (paper, ours)]
+        for name in names
+    ]
+    head = ("experiment", "claims of the paper", "comparisons of ours")
+    every = ["**all**", _counts(paper), _counts(ours)]
+    return "\n".join(_table(head, [*cells, every]))
 
 
 def _at_scale(rows: Sequence[Row]) -> list[str]:
@@ -324,7 +339,13 @@ def waiting(rows: Sequence[Row]) -> list[str]:
 
 def _counts(rows: Sequence[Row]) -> str:
     counts = Counter(row.verdict for row in rows)
-    return ", ".join(f"{counts[name]} {name}" for name in get_args(Verdict) if counts[name])
+    many = {"holds": "hold", "does not hold": "do not hold"}
+    said = [
+        f"{counts[name]} {name if counts[name] == 1 else many.get(name, name)}"
+        for name in get_args(Verdict)
+        if counts[name]
+    ]
+    return ", ".join(said) or "-"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

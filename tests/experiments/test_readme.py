@@ -1,4 +1,4 @@
-"""README's lead, and its sentence on real recordings: each number is what the records say."""
+"""Numbers in SAID and the pages beside it: each is what the records say."""
 
 import numpy as np
 from scipy.stats import ttest_1samp
@@ -13,11 +13,12 @@ from hybrid.runs.files import read_sealed
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.validation import checks
 
-README = (ROOT / "README.md").read_text("utf-8")
+_PAGES = (ROOT / "README.md", ROOT / "docs" / "findings.md", ROOT / "docs" / "running.md")
+SAID = "\n".join(page.read_text("utf-8") for page in _PAGES)
 
 
 def said(samples: Floats) -> str:
-    """Return `mean ± standard error`, as README writes it."""
+    """Return `mean ± standard error`, as the pages write it."""
     return f"{Estimate.of(samples):.1f}".partition(" (")[0]
 
 
@@ -34,13 +35,13 @@ def test_the_effect_and_what_it_rests_on() -> None:
         for way in ("HP", "HP + stream", "HP + frozen")
     }
     one, other = found["HP"]
-    assert f"above GP on Fashion-MNIST ({one}, 5 seeds) and on MNIST ({other})" in README
+    assert f"above GP on Fashion-MNIST ({one}, 5 seeds) and on MNIST ({other})" in SAID
     one, other = found["HP + stream"]
-    assert f"HP gains more ({one} and {other})" in README
+    assert f"HP gains more ({one} and {other})" in SAID
     one, other = found["HP + frozen"]
-    assert f"from below to above GP ({one} and {other})" in README
+    assert f"from below to above GP ({one} and {other})" in SAID
     lead = said(strongest(records, "mnist", "LP", "HP"))
-    assert f"{lead} above it on MNIST" in README
+    assert f"{lead} above it on MNIST" in SAID
 
 
 def test_iterations_on_a_gpu() -> None:
@@ -54,8 +55,8 @@ def test_iterations_on_a_gpu() -> None:
         )
     ]
     (a, b), (c, d), (e, f) = found
-    assert f"took {a:.1f} ms, and {b:.0f} as it is written" in README
-    assert f"took {c:.1f} against {d:.0f} ms (HP) and {e:.1f} against {f:.1f} (GP)" in README
+    assert f"took {a:.1f} ms, and {b:.0f} as it is written" in SAID
+    assert f"took {c:.1f} against {d:.0f} ms (HP) and {e:.1f} against {f:.1f} (GP)" in SAID
 
 
 def test_the_controls() -> None:
@@ -63,19 +64,19 @@ def test_the_controls() -> None:
     own = select(records.frame, label=label)
     unclipped = said(strongest(records, label, "HP", "GP", condition="gaussian_unclipped"))
     centred = said(strongest(records, label, "HP", "GP", condition="gaussian_centred"))
-    assert f"{unclipped} where it is not clipped, {centred} where its mean is centred" in README
+    assert f"{unclipped} where it is not clipped, {centred} where its mean is centred" in SAID
     homeostatic = strongest(records, label, "GP + currents-stream", "HP")
     price = -gap(own, "GP + currents-stream", "GP", condition="gaussian")[:, 0].mean()
-    assert f"it is {said(homeostatic)} above HP and loses {price:.1f} on clean images" in README
+    assert f"it is {said(homeostatic)} above HP and loses {price:.1f} on clean images" in SAID
     sample = gap(own, "HP-sample", "GP", condition="gaussian")
     text = f"gains {said(sample[:, -1])} under noise and loses {-sample[:, 0].mean():.1f} on clean"
-    assert f"{text} images ({len(sample)} seeds)" in README
+    assert f"{text} images ({len(sample)} seeds)" in SAID
     fallen = [
         said(-gap(own, way, "GP", condition="arrival sorted")[:, -1])
         for way in ("HP + stream", "GP + currents-stream")
     ]
     text = f"HP as a stream falls {fallen[0]} and homeostatic GP {fallen[1]} below GP as it is"
-    assert text in README
+    assert text in SAID
 
 
 def test_real_recordings() -> None:
@@ -91,12 +92,12 @@ def test_real_recordings() -> None:
         f"{gain(way, *every):.1f}"
         for way in ("HP", "HP + stream", "HP + frozen", "HP + sample", "GP + currents-stream")
     )
-    assert f"HP is {batch} points above GP in batches and {stream} as a stream" in README
+    assert f"HP is {batch} points above GP in batches and {stream} as a stream" in SAID
     own_trace = f"{frozen} with a frozen trace and {sample.replace('-0.0', '0.0')} with one of each"
-    assert f"{own_trace} recording's own" in README
+    assert f"{own_trace} recording's own" in SAID
     hot, noise = (f"{gain('GP + currents-stream', fault):.0f}" for fault in ("hot", "noise"))
     kept = f"GP with currents kept as in training is {homeostatic} above GP"
-    assert f"{kept}, most of it under hot pixels ({hot}) and noise ({noise})" in README
+    assert f"{kept}, most of it under hot pixels ({hot}) and noise ({noise})" in SAID
 
 
 def test_broken_chips() -> None:
@@ -109,18 +110,18 @@ def test_broken_chips() -> None:
     flips = [lost(name, "flipped bits", 0.01) for name in ("HP", "GP", "HP-sample")]
     dead = [lost(name, "dead cores", 20.0) for name in ("HP", "GP")]
     text = f"flipped HP loses {flips[0]} and GP {flips[1]}, with 20 of 156 cores dead"
-    assert f"{text} {dead[0]} and {dead[1]}" in README
+    assert f"{text} {dead[0]} and {dead[1]}" in SAID
     packets = [lost(name, "lost packets", 0.1) for name in ("HP-sample", "GP")]
     text = f"where bits flip ({flips[2]}) and more where packets get lost ({packets[0]} against"
-    assert f"{text} {packets[1]} at 10 %)" in README
+    assert f"{text} {packets[1]} at 10 %)" in SAID
     equal = claims(own)["digits-broken/HP-sample/own trace"]
-    assert f"on the chip as in floating point ({said(equal)} points)" in README
+    assert f"on the chip as in floating point ({said(equal)} points)" in SAID
     tried = {"dead cores": 20.0, "stuck bits": 0.01, "flipped bits": 0.01, "lost packets": 0.1}
     fewer = {
         kind: lost_on_broken(own, "GP", kind, level) - lost_on_broken(own, "HP", kind, level)
         for kind, level in tried.items()
     }
-    assert f"Those {said(fewer['dead cores'])} points fewer" in README
+    assert f"Those {said(fewer['dead cores'])} points fewer" in SAID
     beside = [kind for kind, own in fewer.items() if Estimate.of(own).low > 0.0]
     assert beside == ["dead cores"], "the only one whose interval leaves out 0"
     least = min(float(ttest_1samp(own, 0.0).pvalue) for own in fewer.values())
@@ -142,9 +143,9 @@ def test_streams_on_the_chip() -> None:
 
     often, seldom = gained("chip, stream"), gained("chip, stream by 100")
     text = f"gains {often} points over synapses that are never rewritten"
-    assert f"{text}, and rewriting after every 100 images {seldom}" in README
+    assert f"{text}, and rewriting after every 100 images {seldom}" in SAID
     below = claims(own)["digits-local/HP/stream"]
-    assert f"the chip stays {said(-below)} points below the same stream in floating point" in README
+    assert f"the chip stays {said(-below)} points below the same stream in floating point" in SAID
 
 
 def test_the_chips_published_figures() -> None:
@@ -157,4 +158,4 @@ def test_the_chips_published_figures() -> None:
     assert not any(check.holds for check in predictions)
     low, high, _ = (check.ratio for check in predictions)
     text = f"one energy is {100 * (1.0 - low):.0f} % too low, another {high:.1f} times too high"
-    assert text in README
+    assert text in SAID

@@ -1,6 +1,7 @@
 """The scoreboard: rows from committed records, and the README that shows them."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from hybrid.report.scoreboard import (
     END,
     Computation,
     as_markdown,
+    as_summary,
     between_markers,
     judge,
     load_claims,
@@ -100,9 +102,15 @@ def test_a_run_that_has_just_begun_breaks_nothing(
     assert not any(trial.finished for trial in planned)
 
 
-def test_the_readme_shows_what_the_records_say() -> None:
-    """`hybrid scoreboard --write` puts it there."""
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_pages_show_what_the_records_say() -> None:
+    """`hybrid scoreboard --write` puts it there: each verdict once in the counts of README."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    counts = as_summary(board.rows())
+    assert between_markers(readme, counts) == readme
+    every = counts.splitlines()[-1]
+    judged = [r for r in board.rows() if r.estimate is not None or r.claim.confidence != "ours"]
+    assert sum(map(int, re.findall(r"\d+", every))) == len(judged)
+    text = (ROOT / "docs" / "scoreboard.md").read_text("utf-8")
     table = as_markdown(board.rows(), load_unavailable())
     assert between_markers(text, table) == text
     shown = [r for r in board.rows() if r.estimate is not None or r.claim.confidence != "ours"]
