@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help ready figures test notebooks faults bench book lab laptop lint lock clean
+.PHONY: help ready figures test notebooks faults bench site lab laptop lint lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,8 +36,9 @@ faults: ready ## attack in sixteen ways (25 minutes); writes data/results/faults
 bench: ready ## measure speed against the usual ways to code it; writes build/bench.json
 	$(BIN)/python -m tests.bench
 
-book: ready ## static HTML pages of the notebooks, for readers without Jupyter: build/book
-	$(BIN)/hybrid book
+site: ready ## the pages of docs/, the notebooks and a reference as a site: build/site
+	rm -rf build/site
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
 
 lab: ready ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -1,6 +1,8 @@
-"""Open every page of the book in headless Chromium: figures, headings, no errors.
+"""Open every page of the site in headless Chromium, on a phone and on a wide screen.
 
-Run as `python .ci/browser.py` after `make book`; needs the program chromium.
+Run as `python .ci/browser.py` after `make site`; needs the program chromium. A page must show its
+pictures and formulas, load all it asks for, lead nowhere that is not there, and be no wider than
+the screen. Then the search must find a word, and the button for dark mode must work.
 """
 
 import json
@@ -12,7 +14,8 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
-BOOK = Path(__file__).resolve().parents[1] / "build" / "book"
+SITE = Path(__file__).resolve().parents[1] / "build" / "site"
+WIDTHS = (390, 1920)
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -24,63 +27,91 @@ _FLAGS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND",  # pages need no network
     "--virtual-time-budget=8000",
+    "--window-size=2000,1100",
 )
-# What a page says of itself once it is there.
+# What a page says of itself once it is there; then somebody asks for dark mode.
 _WATCH = """<script>window.failed = [];
 window.addEventListener('error', e => { window.failed.push(
   e.message || e.target.src || e.target.href || 'something'); }, true);
-window.addEventListener('load', () => { document.documentElement.dataset.seen = JSON.stringify({
-  images: [...document.images].map(i => i.naturalWidth),
-  formulas: [...document.querySelectorAll('math')].map(m => m.getBoundingClientRect().width),
-  failed: window.failed,
-  broken: [...document.querySelectorAll('.book-nav a, li a')].map(a => a.getAttribute('href'))
-}); });</script>"""
+window.addEventListener('load', () => setTimeout(() => {
+  const root = document.documentElement;
+  const seen = {
+    pictures: [...document.querySelectorAll('article img')].map(i => i.naturalWidth),
+    silent: [...document.querySelectorAll('article img')].filter(i => !i.alt).length,
+    formulas: [...document.querySelectorAll('article math')].map(m => m.getBoundingClientRect().width),
+    width: window.innerWidth,
+    over: root.scrollWidth - window.innerWidth,
+  };
+  document.querySelector('.theme-switch-button').click();
+  document.querySelector('.theme-change-button[data-mode="dark"]').click();
+  seen.dark = root.dataset.theme === 'dark';
+  seen.shade = getComputedStyle(document.body).backgroundColor;
+  seen.failed = window.failed;
+  parent.postMessage(JSON.stringify(seen), '*');
+}, 1000)); </script>"""  # noqa: E501
+# A frame is as narrow as a phone; the browser's own window is not.
+_FRAMES = """<script>const all = []; window.onmessage = e => {
+  all.push(JSON.parse(e.data)); document.documentElement.dataset.seen = JSON.stringify(all);
+}; </script>""" + "".join(
+    f'<iframe src="PAGE" style="width: {width}px; height: 1000px; border: 0"></iframe>'
+    for width in WIDTHS
+)
 
 
-def look(page: Path, browser: str) -> tuple[BeautifulSoup, dict]:
-    """Return a page as the browser shows it, and what it says of itself."""
-    with tempfile.TemporaryDirectory() as name:
-        copy = Path(name) / page.name
-        copy.write_text(page.read_text("utf-8").replace("<head>", f"<head>{_WATCH}", 1), "utf-8")
-        command = [browser, *_FLAGS, f"--user-data-dir={name}/user", "--dump-dom", copy.as_uri()]
+def dom(browser: str, address: str) -> BeautifulSoup:
+    """Return a page as the browser has it at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [browser, *_FLAGS, f"--user-data-dir={folder}", "--dump-dom", address]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     shown = BeautifulSoup(done.stdout, "html.parser")
-    assert shown.html is not None, f"{page.name}: the browser shows nothing: {done.stderr[-500:]}"
-    return shown, json.loads(str(shown.html["data-seen"]))
+    assert shown.html is not None, f"{address}: the browser shows nothing: {done.stderr[-500:]}"
+    return shown
 
 
 def check(page: Path, browser: str) -> str:
     """Raise AssertionError for a page with something missing; return what it has."""
-    shown, seen = look(page, browser)
-    text = shown.get_text()
-    headings = [heading.get_text() for heading in shown.find_all(["h1", "h2"])]
-    assert headings, f"{page.name} has no headings"
-    assert not seen["failed"], f"{page.name}: {seen['failed']}"
-    assert "Traceback (most recent call last)" not in text, f"{page.name} shows an error"
-    assert not shown.select('[data-mime-type="application/vnd.jupyter.stderr"]'), page.name
-    for link in seen["broken"]:
-        assert (page.parent / link).exists(), f"{page.name} leads to {link}"
-    if page.name == "index.html":
-        assert len(seen["broken"]) == len(list(BOOK.glob("*.html"))) - 1
-        return f"{len(seen['broken'])} chapters"
-    if not page.name[0].isdigit():
-        return f"{len(headings)} headings"
-    assert seen["images"], f"{page.name} has no figure"
-    assert min(seen["images"]) > 100, f"{page.name} has a figure that does not show"
-    assert all(seen["formulas"]), f"{page.name} has a formula that does not show"
-    return (
-        f"{len(headings)} headings, {len(seen['images'])} figures, {len(seen['formulas'])} formulas"
-    )
+    name, counts, text = str(page.relative_to(SITE)), "", page.read_text("utf-8")
+    assert "Traceback (most recent call last)" not in text, name
+    copy, frame = (page.with_name(f"{kind}-{page.name}") for kind in ("watched", "frame"))
+    copy.write_text(text.replace("<head>", f"<head>{_WATCH}", 1), "utf-8")
+    try:
+        frame.write_text(_FRAMES.replace("PAGE", copy.name), "utf-8")
+        shown = dom(browser, frame.as_uri())
+        assert shown.html is not None
+        screens = json.loads(str(shown.html["data-seen"]))
+        assert {seen["width"] for seen in screens} == {*WIDTHS}, name
+        for seen in screens:
+            assert not seen["failed"], f"{name}: {seen['failed']}"
+            assert seen["over"] <= 0, f"{name} is {seen['over']} pixels wider than {seen['width']}"
+            assert min(seen["pictures"], default=200) > 100, f"{name}: a picture does not show"
+            assert not seen["silent"], f"{name}: a picture has no words"
+            assert all(seen["formulas"]), f"{name}: a formula does not show"
+            assert seen["dark"], f"{name}: no dark mode"
+            assert seen["shade"] != "rgb(255, 255, 255)", f"{name}: dark mode is white"
+            assert len(seen["pictures"]) > 0 or not name.startswith("notebooks/"), name
+            counts = f"{len(seen['pictures'])} pictures, {len(seen['formulas'])} formulas"
+    finally:
+        copy.unlink()
+        frame.unlink(missing_ok=True)
+    for link in BeautifulSoup(text, "html.parser").select("a[href]"):
+        target = str(link["href"]).partition("#")[0]
+        if target and ":" not in target:
+            assert (page.parent / target).exists(), f"{name} leads to {target}"
+    return counts
 
 
 def main() -> int:
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    pages = sorted(BOOK.glob("*.html"))
+    pages = [page for page in sorted(SITE.rglob("*.html")) if "_static" not in page.parts]
     if browser is None or not pages:
-        print("needs chromium on the PATH, and the pages of `make book`", file=sys.stderr)
+        print("needs chromium on the PATH, and the pages of `make site`", file=sys.stderr)
         return 1
     for page in pages:
-        print(f"{page.name}: {check(page, browser)}")
+        print(f"{page.relative_to(SITE)}: {check(page, browser)}")
+    found = dom(browser, f"{(SITE / 'search.html').as_uri()}?q=homeostatic")
+    results = {str(link["href"]).partition("?")[0] for link in found.select("#search-results a")}
+    assert any("glossary" in result for result in results), f"the search finds {results}"
+    print(f"search: {len(results)} pages with `homeostatic`")
     return 0
 
 

@@ -14,7 +14,7 @@ from hybrid.model.convolutional import Dense
 from hybrid.runs.files import load_tensors, save_tensors
 from hybrid.runs.store import Store
 
-COMMANDS = ("run", "notebooks", "figures", "book", "scoreboard", "tianjic", "data")
+COMMANDS = ("run", "notebooks", "figures", "scoreboard", "tianjic", "data")
 
 
 def call(*arguments: str) -> tuple[int, str]:
@@ -171,7 +171,6 @@ def test_wrong_names_are_answered_with_the_right_ones(monkeypatch: pytest.Monkey
     assert "label 'absent' is unknown: choose one of digits" in text
     assert call("notebooks", "--profile", "large")[0] == 2
     assert call("notebooks", "--only", "99")[0] == 2
-    assert call("book", "--profile", "large")[0] == 2
     monkeypatch.setattr("hybrid.runs.cluster._PATIENCE", 0.5)
     code, text = call("run", "deployment", "--cluster", "tcp://127.0.0.1:1")
     assert code == 1

@@ -1,11 +1,10 @@
-"""Commands that draw and judge: notebooks, figures, book, scoreboard."""
+"""Commands that draw and judge: notebooks, figures, scoreboard."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-import hybrid
 from hybrid.cli.common import Cluster, app, has_records, known_profile, plainly
 from hybrid.experiments.core.experiment import PROFILES
 from hybrid.experiments.core.trials import source_sha256
@@ -13,7 +12,6 @@ from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.paths import project_root
 from hybrid.runs.cluster import connected
 from hybrid.runs.files import write_atomically
-from hybrid.version import __version__
 
 Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}.", callback=known_profile)]
 Only = Annotated[
@@ -80,35 +78,6 @@ def figures(
         drawn = profile is not None or any(has_records(name, known) for known in EXPERIMENTS)
         if name == "smoke" or drawn:
             notebooks(name, only, out, jobs)
-
-
-@app.command()
-def book(
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            help="Notebooks as they were run with it; default: as committed.",
-            callback=known_profile,
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder; default: build/book.")] = None,
-) -> None:
-    """Make a static HTML book of executed notebooks, for readers without Jupyter.
-
-    With the pages of docs/, and a reference of everything that the package offers.
-    """
-    from hybrid.report.book import write as write_book
-    from hybrid.report.reference import page as reference_page
-
-    root = project_root()
-    folder = root / "notebooks" if profile is None else root / "build" / "notebooks" / profile
-    offered = {name: getattr(hybrid, name) for name in hybrid.__all__}
-    with plainly():
-        chapters = sorted(folder.glob("*.ipynb"))
-        chapters += sorted((root / "docs").glob("*.md")) if chapters else []
-        reference = reference_page(offered, __version__)
-        pages = write_book(chapters, out or root / "build" / "book", reference)
-    typer.echo(f"{len(pages)} pages, begin with {pages[0]}")
 
 
 @app.command()

@@ -202,7 +202,7 @@ class LIF:
     Args:
         decay: membrane decay per step in [0, 1], 1 - k_u in the paper.
         v_th: spike threshold, > 0. Both may be tensors, of one entry or one for each neuron [out];
-            as `nn.Parameter`s they are trained, each layer its own copy.
+            an `nn.Parameter` is trained, each layer its own copy.
         reset: what a spike does to the membrane. The authors' networks use "subtract" save for the
             convolutional Fashion-MNIST network and few-shot learning ("zero") and the CIFAR-10
             read-out ("none").

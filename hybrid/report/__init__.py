@@ -1,4 +1,4 @@
-"""Figures, their panels, the scoreboard, the book: drawn and written from results alone."""
+"""Figures, their panels, the scoreboard: drawn and written from results alone."""
 
 import lazy_loader
 

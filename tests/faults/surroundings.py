@@ -200,7 +200,6 @@ notebooks --only 99
 notebooks --profile none
 figures --profile none
 figures --only 99
-book --profile paper --out {file}
 scoreboard --write --nothing
 tianjic
 tianjic {new}

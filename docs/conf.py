@@ -1,0 +1,137 @@
+"""The site: README, the pages of this folder, the notebooks as committed, and the reference.
+
+`make site` writes it to build/site. It needs no network, neither to be built nor to be read.
+"""
+
+import inspect
+import re
+import shutil
+from pathlib import Path
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+
+import hybrid
+
+project, version = "hybrid", hybrid.__version__
+author = project_copyright = "The hybrid maintainers"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+root_doc = "README"
+include_patterns = ["README.md", "docs/*.md", "notebooks/*.ipynb", "data/CHANGES.md"]
+nb_execution_mode = "off"  # pages show what is committed, which tests keep current
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+default_role = "code"
+html_theme = "sphinx_book_theme"
+html_title = "hybrid: global and local learning in one spiking network"
+html_math_renderer = "mathml"
+html_static_path, html_css_files = ["_static"], ["site.css"]
+html_show_sourcelink, html_use_index = False, False
+html_theme_options = {
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "navbar_persistent": [],  # one field to search in is enough
+}
+
+# Where the pages of README's site stand in the contents.
+CONTENTS = """
+```{toctree}
+:hidden:
+:caption: Notebooks
+:glob:
+
+notebooks/*
+```
+
+```{toctree}
+:hidden:
+:caption: Results
+docs/findings
+docs/scoreboard
+data/CHANGES
+```
+
+```{toctree}
+:hidden:
+:caption: Use
+docs/own
+docs/running
+docs/faults
+docs/glossary
+docs/reference
+```
+"""
+
+
+def complete(app: Sphinx, page: str, source: list[str]) -> None:
+    """Add the contents to README, and to the reference all that `import hybrid` offers."""
+    if page == "README":
+        source[0] += CONTENTS
+    if page == "docs/reference":
+        rooms: dict[str, list[str]] = {}
+        for name in sorted(hybrid.__all__):
+            offered = getattr(hybrid, name)
+            kind = "class" if inspect.isclass(offered) else "function"
+            if inspect.isclass(offered) or inspect.isfunction(offered):
+                entry = f".. auto{kind}:: {offered.__module__}.{name}"
+                members = "\n   :members:" if kind == "class" else ""
+                rooms.setdefault(offered.__module__, []).append(f"{entry}{members}\n")
+        for room, entries in sorted(rooms.items()):
+            body = "\n".join(entries)
+            source[0] += f"\n## {room}\n\n```{{eval-rst}}\n{body}\n```\n"
+
+
+def escape(
+    app: Sphinx, what: str, name: str, it: object, options: object, lines: list[str]
+) -> None:
+    """Let stars and bars of docstrings stand for themselves: shapes and magnitudes, no markup."""
+    parts = re.split(r"(`[^`]*`)", "\n".join(lines))
+    parts[::2] = [re.sub(r"([*|])", r"\\\1", part) for part in parts[::2]]
+    lines[:] = "".join(parts).split("\n")
+
+
+def describe(app: Sphinx, doctree: nodes.document) -> None:
+    """Give each picture of a notebook words for readers who cannot see it: its caption."""
+    for image in doctree.findall(nodes.image):
+        if image.get("alt"):
+            continue
+        later = image.next_node(nodes.paragraph, ascend=True)
+        section = next(node for node in _above(image) if isinstance(node, nodes.section))
+        title = section.next_node(nodes.title)
+        caption = later.astext() if later is not None else ""
+        image["alt"] = caption if caption.startswith("a ") else f"{title.astext()}: a picture"
+
+
+def _above(node: nodes.Node) -> list[nodes.Node]:
+    return [] if node.parent is None else [node.parent, *_above(node.parent)]
+
+
+def set_formula(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
+    """Write a formula as MathML, which browsers set without a script."""
+    if isinstance(node, nodes.math_block):
+        formula = f"<p class='wide'>{convert(node.astext(), display='block')}</p>"
+    else:
+        formula = convert(node.astext())
+    translator.body.append(formula)  # type: ignore[attr-defined]
+    raise nodes.SkipNode
+
+
+def begin_with_readme(app: Sphinx, error: Exception | None) -> None:
+    """Let the site begin where a server, or a reader, looks first."""
+    if error is None:
+        shutil.copyfile(Path(app.outdir) / "README.html", Path(app.outdir) / "index.html")
+
+
+def setup(app: Sphinx) -> None:
+    """Tell Sphinx of all this."""
+    app.add_html_math_renderer("mathml", (set_formula, None), (set_formula, None))
+    app.connect("source-read", complete)
+    app.connect("autodoc-process-docstring", escape, priority=100)  # before napoleon's markup
+    app.connect("doctree-read", describe)
+    app.connect("build-finished", begin_with_readme)
