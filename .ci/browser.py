@@ -2,7 +2,7 @@
 
 Run as `python .ci/browser.py` after `make site`; needs the program chromium. A page must show its
 pictures and formulas, load all it asks for, lead nowhere that is not there, and be no wider than
-the screen. Then the search must find a word, and the button for dark mode must work.
+the screen, and dark mode must work. Then the search must find a word.
 """
 
 import json
@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import unquote
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 
 SITE = Path(__file__).resolve().parents[1] / "build" / "site"
 WIDTHS = (390, 1920)
+_OURS = "watched-"  # files that are written for a look, and removed
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -58,27 +60,25 @@ _FRAMES = """<script>const all = []; window.onmessage = e => {
 )
 
 
-def dom(browser: str, address: str) -> BeautifulSoup:
+def dom(browser: str, address: str) -> Tag:
     """Return a page as the browser has it at the end."""
     with tempfile.TemporaryDirectory() as folder:
         command = [browser, *_FLAGS, f"--user-data-dir={folder}", "--dump-dom", address]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    shown = BeautifulSoup(done.stdout, "html.parser")
-    assert shown.html is not None, f"{address}: the browser shows nothing: {done.stderr[-500:]}"
-    return shown
+    root = BeautifulSoup(done.stdout, "html.parser").html
+    assert root is not None, f"{address}: the browser shows nothing: {done.stderr[-500:]}"
+    return root
 
 
 def check(page: Path, browser: str) -> str:
     """Raise AssertionError for a page with something missing; return what it has."""
-    name, counts, text = str(page.relative_to(SITE)), "", page.read_text("utf-8")
+    name, text = str(page.relative_to(SITE)), page.read_text("utf-8")
     assert "Traceback (most recent call last)" not in text, name
-    copy, frame = (page.with_name(f"{kind}-{page.name}") for kind in ("watched", "frame"))
+    copy, frame = (page.with_name(f"{_OURS}{kind}.html") for kind in ("page", "frame"))
     copy.write_text(text.replace("<head>", f"<head>{_WATCH}", 1), "utf-8")
     try:
         frame.write_text(_FRAMES.replace("PAGE", copy.name), "utf-8")
-        shown = dom(browser, frame.as_uri())
-        assert shown.html is not None
-        screens = json.loads(str(shown.html["data-seen"]))
+        screens = json.loads(str(dom(browser, frame.as_uri()).get("data-seen", "[]")))
         assert {seen["width"] for seen in screens} == {*WIDTHS}, name
         for seen in screens:
             assert not seen["failed"], f"{name}: {seen['failed']}"
@@ -94,19 +94,27 @@ def check(page: Path, browser: str) -> str:
         copy.unlink()
         frame.unlink(missing_ok=True)
     for link in BeautifulSoup(text, "html.parser").select("a[href]"):
-        target = str(link["href"]).partition("#")[0]
-        if target and ":" not in target:
-            assert (page.parent / target).exists(), f"{name} leads to {target}"
+        target, _, place = str(link["href"]).partition("#")
+        if ":" in target:
+            continue
+        there = page.parent / unquote(target) if target else page
+        assert there.exists(), f"{name} leads to {target}"
+        if place and there.suffix == ".html":
+            assert f'id="{place}"' in there.read_text("utf-8"), f"{name} leads to {target}#{place}"
     return counts
 
 
 def main() -> int:
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    pages = [page for page in sorted(SITE.rglob("*.html")) if "_static" not in page.parts]
+    pages = [
+        page
+        for page in sorted(SITE.rglob("*.html"))
+        if "_static" not in page.parts and page.name != "index.html"  # which is README
+    ]
     if browser is None or not pages:
         print("needs chromium on the PATH, and the pages of `make site`", file=sys.stderr)
         return 1
-    for page in pages:
+    for page in [page for page in pages if not page.name.startswith(_OURS)]:
         print(f"{page.relative_to(SITE)}: {check(page, browser)}")
     found = dom(browser, f"{(SITE / 'search.html').as_uri()}?q=homeostatic")
     results = {str(link["href"]).partition("?")[0] for link in found.select("#search-results a")}

@@ -7,9 +7,11 @@ import re
 import tomllib
 from pathlib import Path
 
-from ready import project_of, torch_pin
+from packaging.markers import Marker
+from ready import pinned, project_of, torch_pin
 
 ROOT = Path(__file__).resolve().parents[1]
+_PYTHON = {"python_version": "3.11", "python_full_version": "3.11.0"}
 
 HEADER = """\
 # For conda and mamba users: conda env create -f environment.yml
@@ -27,9 +29,9 @@ dependencies:
 def pins(lock: str) -> dict[str, str]:
     """Return package -> version for Python 3.11 from a lock with markers; torch is not in it."""
     found = {}
-    for line in lock.splitlines():
+    for line in pinned(lock):
         match = re.match(r"([A-Za-z0-9_.\\-]+)==([^ ;]+)(?: ; (.*))?", line)
-        if match and "python_full_version >= '3.12'" not in (match[3] or ""):
+        if match and (match[3] is None or Marker(match[3]).evaluate(_PYTHON)):
             found[match[1].lower()] = match[2]
     return found
 

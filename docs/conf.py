@@ -39,7 +39,7 @@ html_theme_options = {
     "navbar_persistent": [],  # one field to search in is enough
 }
 
-# Where the pages of README's site stand in the contents.
+# The table of contents, appended to README.
 CONTENTS = """
 ```{toctree}
 :hidden:
@@ -77,11 +77,15 @@ def complete(app: Sphinx, page: str, source: list[str]) -> None:
         rooms: dict[str, list[str]] = {}
         for name in sorted(hybrid.__all__):
             offered = getattr(hybrid, name)
-            kind = "class" if inspect.isclass(offered) else "function"
-            if inspect.isclass(offered) or inspect.isfunction(offered):
-                entry = f".. auto{kind}:: {offered.__module__}.{name}"
-                members = "\n   :members:" if kind == "class" else ""
-                rooms.setdefault(offered.__module__, []).append(f"{entry}{members}\n")
+            members = ""
+            if inspect.isclass(offered):
+                kind, members = "class", "\n   :members:"
+            elif inspect.isfunction(offered):
+                kind = "function"
+            else:
+                continue  # a constant, or a module
+            entry = f".. auto{kind}:: {offered.__module__}.{name}{members}\n"
+            rooms.setdefault(offered.__module__, []).append(entry)
         for room, entries in sorted(rooms.items()):
             body = "\n".join(entries)
             source[0] += f"\n## {room}\n\n```{{eval-rst}}\n{body}\n```\n"
@@ -97,19 +101,22 @@ def escape(
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
-    """Give each picture of a notebook words for readers who cannot see it: its caption."""
+    """Give each picture words for readers who cannot see it: the caption of its section.
+
+    A caption is the first paragraph that begins with a letter in bold, for a panel, or a figure's
+    number.
+    """
     for image in doctree.findall(nodes.image):
-        if image.get("alt"):
-            continue
-        later = image.next_node(nodes.paragraph, ascend=True)
-        section = next(node for node in _above(image) if isinstance(node, nodes.section))
-        title = section.next_node(nodes.title)
-        caption = later.astext() if later is not None else ""
-        image["alt"] = caption if caption.startswith("a ") else f"{title.astext()}: a picture"
-
-
-def _above(node: nodes.Node) -> list[nodes.Node]:
-    return [] if node.parent is None else [node.parent, *_above(node.parent)]
+        section = image.parent
+        while not isinstance(section, nodes.section):
+            section = section.parent
+        title = section.next_node(nodes.title).astext()
+        begins = [
+            (next((child.astext() for child in paragraph if child.astext()), ""), paragraph)
+            for paragraph in section.findall(nodes.paragraph)
+        ]
+        captions = [p.astext() for first, p in begins if re.fullmatch(r"[a-z]|Fig\. .*", first)]
+        image.setdefault("alt", captions[0] if captions else f"{title}: a picture")
 
 
 def set_formula(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
@@ -118,7 +125,7 @@ def set_formula(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
         formula = f"<p class='wide'>{convert(node.astext(), display='block')}</p>"
     else:
         formula = convert(node.astext())
-    translator.body.append(formula)  # type: ignore[attr-defined]
+    translator.body.append(formula)
     raise nodes.SkipNode
 
 

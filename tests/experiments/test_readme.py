@@ -10,6 +10,8 @@ from hybrid.experiments.event_tolerance.claims import faults_in
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.report.estimate import Estimate, Floats
 from hybrid.runs.files import read_sealed
+from hybrid.runs.instructions import FIXED
+from hybrid.runs.store import read_record
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.validation import checks
 
@@ -42,6 +44,26 @@ def test_the_effect_and_what_it_rests_on() -> None:
     assert f"from below to above GP ({one} and {other})" in SAID
     lead = said(strongest(records, "mnist", "LP", "HP"))
     assert f"{lead} above it on MNIST" in SAID
+
+
+def test_records_that_repeat() -> None:
+    """Which were computed with fixed instructions."""
+    fixed = {
+        (folder, name): [
+            record["about"].get("processor", record["about"]).get("instructions") == FIXED
+            for record in map(read_record, (ROOT / "data/results" / folder / name).glob("*.json"))
+        ]
+        for folder, name in (
+            *(("laptop", name) for name in EXPERIMENTS),
+            *(("controls", name) for name in EXPERIMENTS),
+            ("search", "fault_tolerance"),
+        )
+    }
+    chip = fixed.pop(("laptop", "deployment"))
+    assert f"and {sum(chip)} of {len(chip)} of the chip" in SAID
+    assert f"and {sum(chip)} of the laptop's {len(chip)} for the chip" in SAID
+    for (folder, _), repeats in fixed.items():
+        assert all(repeats) if folder != "laptop" else not any(repeats)
 
 
 def test_iterations_on_a_gpu() -> None:
@@ -121,7 +143,7 @@ def test_broken_chips() -> None:
         kind: lost_on_broken(own, "GP", kind, level) - lost_on_broken(own, "HP", kind, level)
         for kind, level in tried.items()
     }
-    assert f"Those {said(fewer['dead cores'])} points fewer" in SAID
+    assert f"With dead cores HP loses {said(fewer['dead cores'])} points less than GP" in SAID
     beside = [kind for kind, own in fewer.items() if Estimate.of(own).low > 0.0]
     assert beside == ["dead cores"], "the only one whose interval leaves out 0"
     least = min(float(ttest_1samp(own, 0.0).pvalue) for own in fewer.values())
