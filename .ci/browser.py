@@ -35,12 +35,18 @@ _FLAGS = (
 _WATCH = """<script>window.failed = [];
 window.addEventListener('error', e => { window.failed.push(
   e.message || e.target.src || e.target.href || 'something'); }, true);
+window.addEventListener('unhandledrejection', e => window.failed.push(String(e.reason)));
 window.addEventListener('load', () => setTimeout(() => {
   const root = document.documentElement;
   const seen = {
     pictures: [...document.querySelectorAll('article img')].map(i => i.naturalWidth),
     silent: [...document.querySelectorAll('article img')].filter(i => !i.alt).length,
     formulas: [...document.querySelectorAll('article math')].map(m => m.getBoundingClientRect().width),
+    raw: [...document.querySelectorAll('article p, article li')].map(p => {
+      const prose = p.cloneNode(true);
+      prose.querySelectorAll('code, math').forEach(part => part.remove());
+      return prose.textContent;
+    }).filter(text => /[$\\\\]/.test(text)),
     width: window.innerWidth,
     over: root.scrollWidth - window.innerWidth,
   };
@@ -86,6 +92,7 @@ def check(page: Path, browser: str) -> str:
             assert min(seen["pictures"], default=200) > 100, f"{name}: a picture does not show"
             assert not seen["silent"], f"{name}: a picture has no words"
             assert all(seen["formulas"]), f"{name}: a formula does not show"
+            assert not seen["raw"], f"{name}: a formula was not set: {seen['raw']}"
             assert seen["dark"], f"{name}: no dark mode"
             assert seen["shade"] != "rgb(255, 255, 255)", f"{name}: dark mode is white"
             assert len(seen["pictures"]) > 0 or not name.startswith("notebooks/"), name

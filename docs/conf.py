@@ -11,6 +11,7 @@ from pathlib import Path
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+from sphinx.util import logging
 
 import hybrid
 
@@ -21,6 +22,7 @@ root_doc = "README"
 include_patterns = ["README.md", "docs/*.md", "notebooks/*.ipynb", "data/CHANGES.md"]
 nb_execution_mode = "off"  # pages show what is committed, which tests keep current
 nb_merge_streams = True
+nb_output_stderr = "warn"  # and a warning ends the build
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
@@ -31,7 +33,7 @@ html_theme = "sphinx_book_theme"
 html_title = "hybrid: global and local learning in one spiking network"
 html_math_renderer = "mathml"
 html_static_path, html_css_files = ["_static"], ["site.css"]
-html_show_sourcelink, html_use_index = False, False
+html_show_sourcelink = html_use_index = html_domain_indices = False
 html_theme_options = {
     "show_toc_level": 2,
     "use_download_button": False,
@@ -77,15 +79,18 @@ def complete(app: Sphinx, page: str, source: list[str]) -> None:
         rooms: dict[str, list[str]] = {}
         for name in sorted(hybrid.__all__):
             offered = getattr(hybrid, name)
-            members = ""
-            if inspect.isclass(offered):
-                kind, members = "class", "\n   :members:"
+            if inspect.ismodule(offered):
+                room, entry = offered.__name__, f"automodule:: {offered.__name__}\n   :members:"
+            elif inspect.isclass(offered):
+                room = offered.__module__
+                entry = f"autoclass:: {room}.{name}\n   :members:"
             elif inspect.isfunction(offered):
-                kind = "function"
-            else:
-                continue  # a constant, or a module
-            entry = f".. auto{kind}:: {offered.__module__}.{name}{members}\n"
-            rooms.setdefault(offered.__module__, []).append(entry)
+                room = offered.__module__
+                entry = f"autofunction:: {room}.{name}"
+            else:  # a dictionary
+                keys = ", ".join(f"`{key}`" for key in offered)
+                room, entry = "hybrid", f"py:data:: hybrid.{name}\n\n   By name: {keys}."
+            rooms.setdefault(room, []).append(f".. {entry}\n")
         for room, entries in sorted(rooms.items()):
             body = "\n".join(entries)
             source[0] += f"\n## {room}\n\n```{{eval-rst}}\n{body}\n```\n"
@@ -101,31 +106,34 @@ def escape(
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
-    """Give each picture words for readers who cannot see it: the caption of its section.
+    """Give each picture words for readers who cannot see it: the caption behind it, or its section.
 
-    A caption is the first paragraph that begins with a letter in bold, for a panel, or a figure's
-    number.
+    A caption begins with a letter in bold, for a panel, or with a figure's number.
     """
-    for image in doctree.findall(nodes.image):
-        section = image.parent
-        while not isinstance(section, nodes.section):
-            section = section.parent
-        title = section.next_node(nodes.title).astext()
-        begins = [
-            (next((child.astext() for child in paragraph if child.astext()), ""), paragraph)
-            for paragraph in section.findall(nodes.paragraph)
-        ]
-        captions = [p.astext() for first, p in begins if re.fullmatch(r"[a-z]|Fig\. .*", first)]
-        image.setdefault("alt", captions[0] if captions else f"{title}: a picture")
+    words = ""
+    for node in reversed(list(doctree.findall())):
+        if isinstance(node, nodes.title):
+            words = ""  # captions do not reach over a heading
+        elif isinstance(node, nodes.paragraph):
+            begin = next((child.astext() for child in node if child.astext()), "")
+            if re.fullmatch(r"[a-z]|Fig\. .*", begin):
+                words = node.astext()
+        elif isinstance(node, nodes.image) and not node.get("alt"):
+            section: nodes.Element = node
+            while not isinstance(section, nodes.section | nodes.document):
+                section = section.parent
+            title = section.next_node(nodes.title)
+            place = title.astext() if title is not None else app.config.project
+            node["alt"] = words or f"{place}: a picture"
 
 
 def set_formula(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
     """Write a formula as MathML, which browsers set without a script."""
-    if isinstance(node, nodes.math_block):
-        formula = f"<p class='wide'>{convert(node.astext(), display='block')}</p>"
-    else:
-        formula = convert(node.astext())
-    translator.body.append(formula)
+    block = isinstance(node, nodes.math_block)
+    formula = convert(node.astext(), display="block" if block else "inline")
+    if "\\" in formula:
+        logging.getLogger(__name__).warning("unknown command in the formula %s", node.astext())
+    translator.body.append(f"<p class='wide'>{formula}</p>" if block else formula)
     raise nodes.SkipNode
 
 

@@ -160,6 +160,13 @@ def test_the_scoreboard_is_printed_and_compared(
         assert "hybrid scoreboard --write" in text
         assert call("scoreboard", "--write")[0] == 0
         assert {name: (tmp_path / name).read_text("utf-8") for name in pages} == pages
+    old = pages["README.md"].replace("undecided", "proven")
+    (tmp_path / "README.md").write_text(old, "utf-8")
+    (tmp_path / "docs" / "scoreboard.md").write_text("no place for it", "utf-8")
+    code, text = call("scoreboard", "--write")
+    assert code == 1
+    assert "scoreboard.md: the text needs one line" in " ".join(text.split())
+    assert (tmp_path / "README.md").read_text("utf-8") == old, "all pages, or none"
 
 
 def test_wrong_names_are_answered_with_the_right_ones(monkeypatch: pytest.MonkeyPatch) -> None:

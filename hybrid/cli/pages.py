@@ -113,15 +113,19 @@ def scoreboard(
         if not write and not check:
             typer.echo(claims.as_text(rows))
             return
+        changed = {}
         for page, table in tables.items():
             before = page.read_text("utf-8")
-            after = claims.between_markers(before, table)
+            try:
+                changed[page] = after = claims.between_markers(before, table)
+            except ValueError as error:
+                raise ValueError(f"{page}: {error}") from error
             if check and after != before:
                 raise ValueError(
                     f"the scoreboard in {page} is not what the records say: run "
                     "`hybrid scoreboard --write`"
                 )
-            if write:
-                write_atomically(page, after.encode())
         if write:
+            for page, after in changed.items():
+                write_atomically(page, after.encode())
             typer.echo(f"{' and '.join(map(str, tables))} show {len(rows)} claims")

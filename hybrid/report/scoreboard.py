@@ -1,10 +1,10 @@
 """Paper against ours: claims are data, verdicts are computed.
 
-within  the 95 % interval of our mean lies in the window: reproduced; beside it: not reproduced;
-        across its edge: undecided
-above   the interval lies above a value, and stays significant among all such claims of its family
-        (Holm; a family is a group of claims of one experiment): reproduced; below: not reproduced
-equal   two one-sided tests: the 90 % interval lies in the window of what counts as equal
+- within: the 95 % interval of our mean lies in the window: reproduced; beside it: not reproduced;
+  across its edge: undecided
+- above: the interval lies above a value, and stays significant among all such claims of its family
+  (Holm; a family is a group of claims of one experiment): reproduced; below: not reproduced
+- equal: two one-sided tests: the 90 % interval lies in the window of what counts as equal
 
 A comparison with a baseline that hardly spikes says nothing: "dead baseline". What the paper does
 not claim is a comparison of ours: it "holds" or not, and is not counted with the paper's.

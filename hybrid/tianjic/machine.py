@@ -452,8 +452,7 @@ def _unfolded(layer: ChipConvolution, shape: ConvolutionShape, core: Core) -> Te
     x = column[:, None] - across[None] * shape.stride + reach
     inside = (y >= 0) & (y < shape.kernel) & (x >= 0) & (x < shape.kernel)
     met, meeting = inside.nonzero()
-    unfolded = np.zeros(inside.shape, dtype=np.int8)
-    unfolded[met, meeting] = layer.weight.numpy()[
-        out[meeting], channel[met], y[met, meeting], x[met, meeting]
-    ]
+    weight = layer.weight.numpy()
+    unfolded = np.zeros(inside.shape, weight.dtype)
+    unfolded[met, meeting] = weight[out[meeting], channel[met], y[met, meeting], x[met, meeting]]
     return torch.from_numpy(unfolded)

@@ -46,6 +46,7 @@ class Crude:
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/file.bin"
 
     def __enter__(self) -> "Crude":
+        self.connections: list[socket.socket] = []
         self.threads = [Thread(target=self._serve, daemon=True)]
         self.threads[0].start()
         return self
@@ -53,8 +54,9 @@ class Crude:
     def __exit__(self, *_: object) -> None:
         """Leave no thread behind: one that goes on takes its share from all tests to come."""
         self.over.set()
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)  # who waits for a client wakes up
+        for waiting in (self.socket, *self.connections):
+            with suppress(OSError):
+                waiting.shutdown(socket.SHUT_RDWR)  # who waits for a client wakes up
         self.socket.close()
         for thread in self.threads:
             thread.join(timeout=10)
@@ -66,14 +68,15 @@ class Crude:
                 connection, _ = self.socket.accept()
             except OSError:
                 return
+            self.connections.append(connection)
             self.threads.append(Thread(target=self._answer, args=(connection,), daemon=True))
             self.threads[-1].start()
 
     def _answer(self, connection: socket.socket) -> None:
         head, body = self.said
         with connection:
-            connection.recv(1 << 16)
             try:
+                connection.recv(1 << 16)
                 connection.sendall(head)
                 if not self.pause:
                     connection.sendall(body)

@@ -46,8 +46,10 @@ def mirror() -> Iterator[str]:
     Mirror.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
         Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 def right(path: Path) -> bool:

@@ -55,8 +55,10 @@ _BODIES: dict[str, tuple[bytes, bytes, float]] = {
 def _good() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/good"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/good"
+        finally:
+            server.shutdown()  # or its thread would ask a closed socket for ever
 
 
 def mirrors(folder: Path, quick: bool) -> Tally:

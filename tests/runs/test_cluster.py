@@ -91,11 +91,13 @@ def test_a_cluster_gives_the_bytes_of_a_local_run_also_without_one_of_its_worker
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    with connected(cluster.scheduler_address):
-        assert on_cluster()
-        EXPERIMENT.run("smoke", store=Store(there))
-    stop.set()
-    killer.join(10.0)
+    try:
+        with connected(cluster.scheduler_address):
+            assert on_cluster()
+            EXPERIMENT.run("smoke", store=Store(there))
+    finally:
+        stop.set()
+        killer.join(10.0)
     assert not on_cluster()
     assert killed, "no worker was killed while it was busy"
     expected = parts(here)
