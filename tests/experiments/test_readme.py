@@ -42,6 +42,10 @@ def test_the_effect_and_what_it_rests_on() -> None:
     assert f"HP gains more ({one} and {other})" in SAID
     one, other = found["HP + frozen"]
     assert f"from below to above GP ({one} and {other})" in SAID
+    (batch, of_mnist), (stream, stream_of_mnist) = found["HP"], found["HP + stream"]
+    text = f"{batch} in batches and {stream} as a stream on Fashion-MNIST"
+    assert f"{text}, {of_mnist} and {stream_of_mnist} on MNIST" in SAID
+    assert f"nothing certain is left ({one} and {other})" in SAID
     lead = said(strongest(records, "mnist", "LP", "HP"))
     assert f"{lead} above it on MNIST" in SAID
 
@@ -90,6 +94,7 @@ def test_the_controls() -> None:
     homeostatic = strongest(records, label, "GP + currents-stream", "HP")
     price = -gap(own, "GP + currents-stream", "GP", condition="gaussian")[:, 0].mean()
     assert f"it is {said(homeostatic)} above HP and loses {price:.1f} on clean images" in SAID
+    assert f"has no trace, is {said(homeostatic)} above HP" in SAID
     sample = gap(own, "HP-sample", "GP", condition="gaussian")
     text = f"gains {said(sample[:, -1])} under noise and loses {-sample[:, 0].mean():.1f} on clean"
     assert f"{text} images ({len(sample)} seeds)" in SAID
