@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, as_completed
 from contextlib import suppress
@@ -69,6 +70,9 @@ def _here(
     if many == 1 and (fast or fixed()):
         yield from (_single_threaded(work, i, piece) for i, piece in enumerate(pieces))
         return
+    # The pool replaces a process that idled or grew, and says so in the thread that hands out work.
+    # Where warnings are errors, that would end the thread, and all would wait for ever.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     # Workers find the modules that this process does, files of the user's among them.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     executor = get_reusable_executor(

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,20 @@ def test_fan_out_keeps_order_and_uses_one_thread(jobs: int) -> None:
     assert torch.get_num_threads() == before
     with pytest.raises(ValueError, match="jobs = 0"):
         fan_out(_square_and_threads, [1], jobs=0, title="none")
+
+
+_KEPT: list[bytes] = []
+
+
+def _grow(task: int) -> int:
+    _KEPT.append(b"1" * 350_000_000)
+    time.sleep(1.2)  # the pool looks at memory once a second
+    return task
+
+
+def test_a_process_that_grew_is_replaced_and_nothing_waits_for_ever() -> None:
+    """The pool warns of it in its own thread, which a warning made an error would end."""
+    assert sorted(dict(fan_out(_grow, range(5), jobs=2, title="growing"))) == list(range(5))
 
 
 def _die(task: int) -> None:
