@@ -15,7 +15,7 @@ help: ## list the targets
 ready: ## make the environment in .venv, unless it is there and what the lock says
 	@$(PYTHON) .ci/ready.py
 
-figures: ready ## run the notebooks: figures/smoke computed here, figures/laptop from records
+figures: ready ## run the notebooks: small experiments computed here, figures from records
 	$(BIN)/hybrid figures
 
 test: ready ## run every check: style, types, unit tests, notebooks compared
@@ -24,11 +24,11 @@ test: ready ## run every check: style, types, unit tests, notebooks compared
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(TWO)
 	$(BIN)/hybrid scoreboard --check
-	$(BIN)/hybrid notebooks --profile smoke --out build/figures --jobs 2
-	$(BIN)/python .ci/notebooks.py build/notebooks/smoke
-	$(BIN)/python -m pytest --nbval $(TWO) -p no:cacheprovider build/notebooks/smoke
+	$(BIN)/hybrid figures --out build/figures
+	$(BIN)/python .ci/notebooks.py build/notebooks
+	$(BIN)/python -m pytest --nbval $(TWO) -p no:cacheprovider build/notebooks
 
-notebooks: ready ## run the notebooks in place (smoke) and scrub their metadata
+notebooks: ready ## run the notebooks in place and scrub their metadata
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 	$(BIN)/python .ci/notebooks.py
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from hybrid.experiments.core.experiment import PROFILES
 from hybrid.learning.lease import LeaseOverError
 from hybrid.paths import results_folder
 from hybrid.runs.files import DamagedFileError
@@ -38,9 +37,6 @@ def one_of(*profiles: str) -> Callable[[str | None], str | None]:
         return profile
 
     return known
-
-
-known_profile = one_of(*PROFILES)
 
 
 Cluster = Annotated[

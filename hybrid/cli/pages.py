@@ -5,35 +5,40 @@ from typing import Annotated
 
 import typer
 
-from hybrid.cli.common import Cluster, app, has_records, known_profile, plainly
-from hybrid.experiments.core.experiment import PROFILES
+from hybrid.cli.common import Cluster, app, has_records, one_of, plainly
+from hybrid.experiments.core.experiment import BEST, PROFILES
 from hybrid.experiments.core.trials import source_sha256
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.paths import project_root
 from hybrid.runs.cluster import connected
 from hybrid.runs.files import write_atomically
 
-Profile = Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}.", callback=known_profile)]
+Profile = Annotated[
+    str,
+    typer.Option(
+        help="Whose records are drawn: best (paper where it is whole, else laptop), laptop, paper.",
+        callback=one_of(BEST, "laptop", "paper"),
+    ),
+]
 Only = Annotated[
     list[str] | None,
     typer.Option(help="Only notebooks with this in their name, such as 03; may be repeated."),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder of figures.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of figures; `figures` by default.")]
 
 
 @app.command()
-def notebooks(
-    profile: Profile = "smoke",
+def figures(
+    profile: Profile = BEST,
     only: Only = None,
     out: Out = None,
-    jobs: Annotated[int, typer.Option(help="Notebooks at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Notebooks at a time.")] = 2,
     cluster: Cluster = None,
 ) -> None:
-    """Run the notebooks headless with papermill, into build/notebooks/<profile>.
+    """Run the notebooks headless with papermill, into build/notebooks, and write all figures.
 
-    Smoke computes here and now; the other profiles are drawn from records, and notebooks of
-    experiments without any are skipped. They write their figures to <out>/<profile>, by default
-    figures/<profile>.
+    Each computes a small experiment here and now, and draws its figures from committed records.
+    Notebooks of experiments without records of the profile are skipped.
     """
     from hybrid.runs.notebooks import Page, execute_all
 
@@ -48,36 +53,20 @@ def notebooks(
     pages = []
     for source in sources:
         shown = [name for name, entry in EXPERIMENTS.items() if entry.notebook == source.stem]
-        if profile != "smoke" and shown and not any(has_records(profile, n) for n in shown):
-            typer.echo(f"{source.stem} ({profile}): skipped, there are no records to draw")
+        if profile != BEST and shown and not any(has_records(profile, n) for n in shown):
+            typer.echo(f"{source.stem}: skipped, {profile} has no records to draw")
         else:
             pages.append(Page(source.name, source.read_bytes(), {"profile": profile}))
     with plainly(), connected(cluster, source_sha256):
         done = execute_all(
             pages,
-            folder=root / "build" / "notebooks" / profile,
+            folder=root / "build" / "notebooks",
             figures=out or root / "figures",
             jobs=jobs,
-            title=f"notebooks ({profile})",
+            title="notebooks",
         )
     for page in done:
-        typer.echo(f"{page.name.removesuffix('.ipynb')} ({profile}): {page.seconds:.0f} s")
-
-
-@app.command()
-def figures(
-    profile: Annotated[
-        str | None, typer.Option(help=f"Only one of {', '.join(PROFILES)}.", callback=known_profile)
-    ] = None,
-    only: Only = None,
-    out: Out = None,
-    jobs: Annotated[int, typer.Option(help="Notebooks at a time.")] = 1,
-) -> None:
-    """Rebuild all figures: smoke computed here and now, the others from committed records."""
-    for name in PROFILES if profile is None else (profile,):
-        drawn = profile is not None or any(has_records(name, known) for known in EXPERIMENTS)
-        if name == "smoke" or drawn:
-            notebooks(name, only, out, jobs)
+        typer.echo(f"{page.name.removesuffix('.ipynb')}: {page.seconds:.0f} s")
 
 
 @app.command()

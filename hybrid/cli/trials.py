@@ -122,7 +122,7 @@ def run(
         with plainly():
             typer.echo(records.table())
             try:
-                drawn = records.figures(profile, folder / "figures", seed)
+                drawn = records.figures(folder / "figures" / profile, seed)
             except KeyError as missing:  # of a part of the methods
                 typer.echo(f"no figure: {missing.args[0]}")
                 return

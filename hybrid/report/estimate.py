@@ -43,6 +43,15 @@ class Estimate:
         return cls(asked, 100.0 * share, sem, 100.0 * low, 100.0 * high)
 
     @property
+    def with_interval(self) -> str:
+        """`mean [low, high] (n)`: the 95 % interval; without it where n is 1."""
+        digits = 1 if self.n < 2 or self.high - self.low >= 0.3 else 2
+        mean = f"{self.mean:.{digits}f}"
+        if self.n < 2:
+            return f"{mean} ({self.n})"
+        return f"{mean} [{self.low:.{digits}f}, {self.high:.{digits}f}] ({self.n})"
+
+    @property
     def deviation(self) -> float:
         """Standard deviation of the samples; NaN for n = 1."""
         return self.sem * self.n**0.5
@@ -104,3 +113,9 @@ def standard_error(samples: Floats) -> Floats | None:
     if len(samples) < 2:
         return None
     return np.asarray(samples.std(0, ddof=1) / np.sqrt(len(samples)))
+
+
+def half_interval(samples: Floats) -> Floats | None:
+    """Return half of the 95 % interval (Student) of the mean over seeds; None for one seed."""
+    error = standard_error(samples)
+    return None if error is None else error * stats.t.ppf(0.975, len(samples) - 1)

@@ -175,19 +175,23 @@ def versions() -> dict[str, str]:
 
 
 def provenance(
-    profile: str, settings: Any, *, records: Sequence[Mapping[str, Any]] = (), seeds: Sequence[int]
+    settings: Any,
+    *,
+    profile: str | None = None,
+    records: Sequence[Mapping[str, Any]] = (),
+    seeds: Sequence[int],
 ) -> dict[str, Any]:
     """Return where a figure comes from.
 
     Args:
-        profile: name of the profile.
         settings: what was computed, as JSON values.
+        profile: of the records; None where it shows something else.
         records: run records that the figure was drawn from.
         seeds: all seeds in it.
     """
     requests = [record["request"] for record in records]
     return {
-        "profile": profile,
+        **({} if profile is None else {"profile": profile}),
         "settings": settings,
         "settings_sha256": sha256(canonical_json(settings)),
         "seeds": sorted(set(seeds)),
@@ -222,11 +226,11 @@ def save(figure: Figure, name: str, folder: Path, about: Mapping[str, Any]) -> l
     return list(made)
 
 
-def show(figure: Figure, name: str, profile: str, out_dir: str | Path, about: Any) -> Any:
-    """Save a figure below `out_dir`/`profile`, see `save`; return it as a notebook's picture."""
+def show(figure: Figure, name: str, out_dir: str | Path, about: Any) -> Any:
+    """Save a figure, see `save`; return it as a notebook's picture."""
     from IPython.display import Image  # part of Jupyter, which only notebooks need
 
-    path, *_ = save(figure, name, Path(out_dir) / profile, about)
+    path, *_ = save(figure, name, Path(out_dir), about)
     return Image(path, width=900)
 
 

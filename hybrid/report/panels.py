@@ -1,7 +1,7 @@
 """The panels that every figure is made of: lines, dots, bars, images, matrix, raster, map.
 
 Each takes arrays and words, and draws into given axes. Samples are [seeds, x]: lines show their
-mean with a band of one standard error, dots and bars with an error bar; one seed has neither.
+mean with a band, dots and bars with an error bar: the 95 % interval. One seed has neither.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from hybrid.report.estimate import Estimate, Floats, standard_error
+from hybrid.report.estimate import Estimate, Floats, half_interval
 from hybrid.report.figures import COLOURS, FAINT, GREY
 
 SMALL = 5  # pt, of text in panels
@@ -42,14 +42,7 @@ class Dot(NamedTuple):
     name: str = "_"
 
     @classmethod
-    def of(cls, place: float, samples: Floats, **look: Any) -> "Dot":
-        """Return the mean of samples [seeds], give or take one standard error."""
-        mean, error = float(samples.mean()), standard_error(samples)
-        ends = (None, None) if error is None else (mean - float(error), mean + float(error))
-        return cls(place, mean, *ends, **look)
-
-    @classmethod
-    def with_interval(cls, place: float, samples: Floats, colour: str, name: str = "_") -> "Dot":
+    def of(cls, place: float, samples: Floats, colour: str, name: str = "_") -> "Dot":
         """Return the mean of samples [seeds], or [seeds, items], with its 95 % interval."""
         found = Estimate.of(samples)
         low, high = (found.low, found.high) if found.n > 1 else (None, None)
@@ -64,7 +57,7 @@ class Bar(NamedTuple):
     colour: str
     width: float = 0.8
     name: str = "_"
-    ends: tuple[float, float] | None = None  # of its interval; None: one standard error
+    ends: tuple[float, float] | None = None  # of its interval; None: 95 %
     text: str = ""
     look: Mapping[str, Any] = {}
 
@@ -88,12 +81,11 @@ def lines(
     """
     for name, x, samples, colour, style in curves:
         mean = samples.mean(0) if samples.ndim == 2 else samples
-        error = standard_error(samples) if samples.ndim == 2 else None
+        reach = half_interval(samples) if samples.ndim == 2 else None
         look = {"marker": "o" if samples.ndim == 2 else "", **style}
         axes.plot(x, mean, color=colour, label=name, **look)
-        if error is not None:
-            low, high = mean - error, mean + error
-            axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+        if reach is not None:
+            axes.fill_between(x, mean - reach, mean + reach, color=colour, alpha=0.25, linewidth=0)
     axes.set(**labels)
     if whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -143,8 +135,8 @@ def bars(
     """
     for place, samples, colour, width, name, ends, text, look in drawn:
         values = np.atleast_1d(np.asarray(samples, dtype=float))
-        value, error = float(values.mean()), standard_error(values)
-        reach: Any = None if error is None else float(error)
+        value, half = float(values.mean()), half_interval(values)
+        reach: Any = None if half is None else float(half)
         if ends is not None:
             reach = [[value - ends[0]], [ends[1] - value]]
         draw = axes.barh if horizontal else axes.bar

@@ -293,6 +293,25 @@ def as_markdown(rows: Sequence[Row], unavailable: Sequence[Unavailable]) -> str:
     )
 
 
+def as_card(rows: Sequence[Row]) -> str:
+    """Format a few rows as a table of Markdown for the top of a page."""
+    cells = [
+        (row.claim.text, _with_unit(row.claim.reported, row.claim.unit), _found(row), row.verdict)
+        for row in rows
+    ]
+    head = ("claim", "paper", "ours [95 % interval] (seeds)", "verdict")
+    return "\n".join(_table(head, [(*own, f"**{verdict}**") for *own, verdict in cells]))
+
+
+def _with_unit(value: float | None, unit: str) -> str:
+    return f"{_number(value)} {unit if value is not None else ''}".strip()
+
+
+def _found(row: Row) -> str:
+    """Return our mean with its 95 % interval and the number of seeds."""
+    return "-" if row.estimate is None else f"{row.estimate.with_interval} {row.claim.unit}".strip()
+
+
 def as_summary(rows: Sequence[Row]) -> str:
     """Format the numbers of verdicts as a table for README: a row for each experiment."""
     paper = [row for row in rows if row.claim.confidence != "ours"]

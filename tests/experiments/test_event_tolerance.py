@@ -25,7 +25,7 @@ from hybrid.experiments.core.trials import Place, Trial
 from hybrid.experiments.deployment.inspect import KINDS
 from hybrid.experiments.event_tolerance import EXPERIMENT, camera, plans, run
 from hybrid.experiments.event_tolerance.claims import faults_in
-from hybrid.experiments.event_tolerance.figure import draw, draw_gains
+from hybrid.experiments.event_tolerance.figure import draw, draw_details, draw_gains
 from hybrid.experiments.event_tolerance.frames import (
     CACHE_SETTING,
     frames_from,
@@ -187,8 +187,8 @@ def test_methods_of_a_seed_meet_the_same_faults_and_seeds_others() -> None:
 def drawn_as_told(records: Records[Any, Any]) -> None:
     """The figure has a panel for each fault, with its levels and all that was tested."""
     sound = recordings_for(TINY).test.read([3])
-    figure = draw(records, "tiny", sound, camera.load())
-    panels = {axes.get_title(): axes for axes in figure.axes}
+    figure, details = draw(records, sound, camera.load()), draw_details(records, "tiny")
+    panels = {axes.get_title(): axes for axes in (*figure.axes, *details.axes)}
     own = select(records.frame, label="tiny")
     assert faults_in(own) == ["centre", "noise", "hot"]
     for fault in faults_in(own):
@@ -204,6 +204,9 @@ def drawn_as_told(records: Records[Any, Any]) -> None:
     gathered = [result["evidence"]["noise"][-1] for result in records.results("tiny", "HP")]
     np.testing.assert_allclose(evidence.get_ydata(), np.mean(gathered, axis=0))
     assert {"Three saccades", "Events per recording"} <= set(panels)
+    (gains,) = [axes for title, axes in panels.items() if title.startswith("HP gains most under")]
+    expected = gap(own, "HP", "GP", condition="noise")[:, 1:].mean()
+    assert any(np.isclose(line.get_xdata()[0], expected) for line in gains.get_lines())
 
 
 @pytest.mark.usefixtures("_tiny")

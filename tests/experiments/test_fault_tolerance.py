@@ -22,7 +22,7 @@ from hybrid.experiments.core.samples import images_of
 from hybrid.experiments.core.trials import Trial, choose_device, load_network, run_all
 from hybrid.experiments.fault_tolerance import EXPERIMENT, METHODS, PLANS
 from hybrid.experiments.fault_tolerance.claims import crossing
-from hybrid.experiments.fault_tolerance.figure import draw
+from hybrid.experiments.fault_tolerance.figure import draw, draw_details
 from hybrid.experiments.fault_tolerance.plans import SMOKE
 from hybrid.experiments.fault_tolerance.run import faulty_images
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
@@ -154,7 +154,10 @@ def test_records_are_kept_reused_and_repaired(
 
 
 def test_without_lp_gp_and_hp_nothing_is_drawn_or_claimed(own_store: Path) -> None:
-    assert set(EXPERIMENT.draw(EXPERIMENT.load("smoke", folder=own_store), 0)) == {"fig3"}
+    assert set(EXPERIMENT.draw(EXPERIMENT.load("smoke", folder=own_store), 0)) == {
+        "fig3",
+        "fig3_details",
+    }
     for path in own_store.glob("*/digits-HP-seed*.json"):
         path.unlink()
     fewer = EXPERIMENT.load("smoke", folder=own_store)
@@ -294,15 +297,19 @@ def test_the_figure_draws_what_the_records_say(committed: Records[Any, Any]) -> 
     def names(title: str) -> list[str]:
         return [text.get_text() for text in by_title[title].get_legend().get_texts()]
 
-    assert names("Gaussian noise (n = 5)") == ["LP", "GP", "HP"]
-    assert names("The gain of HP") == ["ours (n = 5)", "authors", "rerun"]
+    assert names("Noise: HP +5.6 points over GP") == ["LP", "GP", "HP"]
+    assert names("HP's lead: 0.6 points clean, 8.5 noisy") == ["ours (n = 5)", "authors", "rerun"]
     protocols = ["HP, batch", "HP, frozen", "HP, sample", "HP, stream", "GP"]
-    assert sorted(names("HP by test protocol, noise")) == sorted(protocols)
+    assert sorted(names("Noise, trace frozen: +0.6 points")) == sorted(protocols)
+    assert all(len(axes.get_title()) < 45 for axes in figure.axes), "or it runs into others"
+    figure = draw_details(committed, "fashion_mnist")
+    by_title |= {axes.get_title(): axes for axes in figure.axes}
     own = select(committed.frame, label="fashion_mnist", condition="salt", usual=True)
     heights = [bar.get_height() for bar in by_title["Other noises, highest level"].patches]
     worst = [samples(own, method=method)[:, -1].mean() for method in ("LP", "GP", "HP")]
     np.testing.assert_allclose(heights[::4], worst)
-    shares = by_title["HP at variance 0.06"].images[0].get_array()
+    (confusions,) = [axes for title, axes in by_title.items() if title.startswith("HP, noise 0.06")]
+    shares = confusions.images[0].get_array()
     np.testing.assert_allclose(shares.sum(1), 100.0)
     noisy = select(committed.frame, label="fashion_mnist", condition="gaussian", usual=True)
     assert np.trace(shares) / 10 == pytest.approx(samples(noisy, method="HP")[:, -1].mean())
@@ -402,7 +409,7 @@ def test_command_line(own_store: Path) -> None:
     for wrong, message in (
         (["run", "levitation"], "is unknown"),
         (["run", "fault_tolerance", "--profile", "huge"], "'huge' is unknown"),
-        (["notebooks", "--profile", "huge"], "is unknown"),
+        (["figures", "--profile", "huge"], "is unknown"),
     ):
         failed = runner.invoke(cli.app, wrong)
         assert failed.exit_code != 0

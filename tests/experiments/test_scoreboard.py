@@ -12,12 +12,12 @@ import pytest
 
 from hybrid import paths
 from hybrid.experiments.core import dry_run, experiment
-from hybrid.experiments.core.experiment import PROFILES
+from hybrid.experiments.core.experiment import BEST, PROFILES
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.experiments.scoreboard import departures
 from hybrid.experiments.scoreboard import figure as picture
 from hybrid.experiments.scoreboard import rows as board
-from hybrid.paths import project_root
+from hybrid.paths import project_root, results_folder
 from hybrid.report.scoreboard import (
     BEGIN,
     END,
@@ -215,16 +215,45 @@ def test_departures_are_what_settings_say() -> None:
     assert "| gaussian 0 to 0.06 (7 levels) |" in table
 
 
-def test_a_page_of_smoke_records_shows_what_committed_records_say() -> None:
+def test_a_page_shows_its_claims_and_its_comparisons_as_the_whole_scoreboard_does() -> None:
     continual = EXPERIMENTS["continual"]
-    smoke = continual.records(continual.trials("smoke"), [])
-    text = smoke.scoreboard("smoke")
-    assert text == continual.load("laptop").scoreboard("laptop")
-    shown = [row for row in board.rows() if row.claim.id.startswith("continual/")]
-    assert text.count("\n") == len(shown)
-    for row in shown:
-        assert row.claim.text in text
-        assert str(row.estimate or "-") in text
+    every = [row for row in board.rows() if row.claim.id.startswith("continual/")]
+    assert board.rows("continual") == every
+    for ours in (False, True):
+        shown = [row for row in every if (row.claim.confidence == "ours") == ours]
+        text = continual.scoreboard(ours=ours)
+        assert text.count("\n") == len(shown)
+        assert all(row.claim.text in text for row in shown)
+        assert all(str(row.estimate or "-") in text for row in shown)
+
+
+def test_a_card_has_a_row_for_each_claim_with_its_interval() -> None:
+    card = EXPERIMENTS["fault_tolerance"].card(
+        "fashion_mnist/clean/HP", "fashion_mnist/crop/HP-GP", "fashion_mnist/clean/HP-GP"
+    )
+    head, _, *lines = card.splitlines()
+    assert head == "| claim | paper | ours [95 % interval] (seeds) | verdict |"
+    assert re.search(r"\| 88\.3 % \| 88\.3 \[8\d\.\d, 8\d\.\d\] \(5\) % \| \*\*\w+", lines[0])
+    assert "| - |" in lines[1], "the paper shows it without a number"
+    assert len(lines) == 3
+    with pytest.raises(ValueError, match="claim 'clean' is unknown"):
+        EXPERIMENTS["fault_tolerance"].card("clean")
+
+
+def test_the_best_records_are_the_papers_if_they_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of them would be set beside figures of whole plans, so they wait."""
+    entry = EXPERIMENTS["few_shot"]
+    assert entry.load(BEST).profile == "laptop"
+    (group,) = entry.plans["laptop"][:1]
+    small = replace(group, seeds=2, methods=("GP", "HP"))
+    monkeypatch.setitem(entry.plans, "paper", (small,))  # type: ignore[index]
+    copied = tmp_path / "few_shot"
+    shutil.copytree(results_folder("laptop") / "few_shot", copied)
+    assert entry.load(BEST, folder=tmp_path).profile == "paper"
+    next(copied.glob("*HP-seed2-*.json")).unlink()
+    assert entry.load(BEST, folder=tmp_path).profile == "laptop"
 
 
 def test_rows_at_the_papers_scale_say_how_they_were_computed() -> None:

@@ -47,14 +47,16 @@ def test_canvas_has_print_size_letters_and_small_type() -> None:
             figures.canvas(["a"], **options)
 
 
-def test_a_line_is_a_mean_with_a_band_of_one_standard_error() -> None:
+def test_a_line_is_a_mean_with_its_95_percent_interval() -> None:
     _, panels = figures.canvas(["a"], height=50)
     lines(panels["a"], [Line("GP", LEVELS, SAMPLES, "#0072B2")])
     (line,) = panels["a"].get_lines()
     np.testing.assert_allclose(line.get_ydata(), [91, 82, 74])
     vertices = panels["a"].collections[0].get_paths()[0].vertices
-    assert vertices[:, 1].max() == pytest.approx(92)
-    assert vertices[:, 1].min() == pytest.approx(70)
+    for place, values in enumerate(SAMPLES.T):
+        ends = Estimate.of(values)
+        band = vertices[np.isclose(vertices[:, 0], LEVELS[place]), 1]
+        assert (band.min(), band.max()) == pytest.approx((ends.low, ends.high))
     lines(panels["a"], [Line("one seed", LEVELS, SAMPLES[:1], "#0072B2")])
     lines(panels["a"], [Line("no seeds", LEVELS, SAMPLES[0], "#0072B2")])
     assert len(panels["a"].collections) == 1, "one seed has no band"
@@ -110,7 +112,8 @@ def test_bars_and_dots_draw_what_they_are_given() -> None:
     bars(panels["a"], drawn, legend={"ncols": 2}, ticks=ticks, rotation=90, ylabel="accuracy (%)")
     assert [bar.get_height() for bar in panels["a"].patches] == [91, 82, 50]
     reach = [line.get_segments()[0][:, 1].tolist() for line in panels["a"].collections]
-    assert reach[0] == pytest.approx([90, 92]), "one standard error"
+    ends = Estimate.of(SAMPLES[:, 0])
+    assert reach[0] == pytest.approx([ends.low, ends.high]), "the 95 % interval"
     assert reach[-1] == pytest.approx([40, 70]), "the interval that was given"
     assert [t.get_text() for t in panels["a"].get_legend().get_texts()] == ["GP", "HP"]
     assert [t.get_text() for t in panels["a"].get_xticklabels()] == ["salt", "pepper"]
@@ -120,11 +123,11 @@ def test_bars_and_dots_draw_what_they_are_given() -> None:
     assert [bar.get_width() for bar in panels["b"].patches] == [91, 82, 50]
     assert panels["b"].yaxis_inverted(), "the first one is at the top"
     marks = [
-        Dot.of(0.0, SAMPLES[:, 0], name="GP"),
-        Dot.of(1.0, SAMPLES[:1, 1]),
+        Dot.of(0.0, SAMPLES[:, 0], "#0072B2", "GP"),
+        Dot.of(1.0, SAMPLES[:1, 1], "#0072B2"),
         Dot(2.0, 50.0, 40.0, 70.0),
     ]
-    assert (marks[0].low, marks[0].high) == pytest.approx((90, 92))
+    assert (marks[0].low, marks[0].high) == pytest.approx((ends.low, ends.high))
     assert (marks[1].low, marks[1].high) == (None, None), "one seed has no interval"
     dots(panels["c"], marks, horizontal=True, title="Dots")
     found = [line.get_xdata()[0] for line in panels["c"].get_lines() if line.get_marker() == "o"]
@@ -197,7 +200,7 @@ def test_saved_figures_are_the_same_bytes_and_say_where_they_come_from(tmp_path:
         "request": {"data": "d" * 64, "label": "digits-HP-seed1"},
         "about": {"hybrid": "0.1.0", "torch": "2.13.0"},
     }
-    about = figures.provenance("smoke", {"x": 1}, records=[record], seeds=[2, 1, 2])
+    about = figures.provenance({"x": 1}, profile="smoke", records=[record], seeds=[2, 1, 2])
     contents = []
     for name in ("first", "second"):
         figure, panels = figures.canvas(["ab"], height=50)
@@ -207,6 +210,7 @@ def test_saved_figures_are_the_same_bytes_and_say_where_they_come_from(tmp_path:
     assert contents[0] == contents[1]
     assert [path.suffix for path in paths] == [".png", ".pdf", ".json"]
     sidecar = json.loads(paths[-1].read_text())
+    assert sidecar["profile"] == "smoke"
     assert sidecar["seeds"] == [1, 2]
     assert sidecar["trials"] == ["digits-HP-seed1"]
     assert sidecar["data_sha256"] == ["d" * 64]

@@ -1,6 +1,7 @@
 """Fig. 2: which arrays go into which panel."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def draw(records: Records[Any, Any]) -> Figure:
     """Draw Fig. 2 from the finished trials of a profile."""
     frame, labels, base = records.frame, records.labels, base_of(records.labels)
     first = max(labels, key=lambda label: len(records.methods(label)))  # the first of equals
-    figure, axes = canvas(["aaabbb", "ccddee", "fffggg"], height=185)
+    figure, axes = canvas(["aaabbb", "cccddd", "eeefff"], height=185)
     reported = {claim.id: claim.reported for claim in load_claims()}
     main: _Rows = {
         _name(label): (_accuracies(records, label), reported.get(f"classification/{label}/HP"))
@@ -45,21 +46,12 @@ def draw(records: Records[Any, Any]) -> Figure:
         if {"GP", "HP"} <= set(records.methods(label)) and not _is_variant(label, labels)
     }
     main = main or {_name(first): (_accuracies(records, first), None)}  # of a part of a profile
-    _table(axes["a"], main, title="Networks and data sets")
+    _table(axes["a"], main, title=_leads(main))
     own = select(frame, label=first)
     learned = {m: samples(own, method=m, condition="learning") for m in records.methods(first)}
-    learning(axes["b"], learned, f"Learning, {_name(first)}")
+    learning(axes["b"], learned, f"Learning, {_name(first)}: {_ends(learned)}")
     _codes(axes["c"], axes["d"], records, base)
-    spikes = records.results(first, "HP")[0]["raster"]
-    raster(
-        axes["e"],
-        {"hidden": (spikes["hidden"], 100), "read-out": (spikes["read-out"], 10)},
-        colour=COLOURS["HP"],
-        xlim=(0.5, spikes["steps"] + 0.5),
-        xlabel="step",
-        title="Spikes, one image (HP)",
-    )
-    _sensitivity(axes["f"], own, f"Sensitivity to θ, {_name(first)}")
+    _sensitivity(axes["e"], own, f"{_without_traces(own)}, {_name(first)}")
     rows: _Rows = {
         f"base: {_code(records, base)}": (_accuracies(records, base, ("GP", "HP")), None)
     }
@@ -69,9 +61,25 @@ def draw(records: Records[Any, Any]) -> Figure:
         if f"{base}-{suffix}" in labels
     }
     if len(rows) > 1:
-        _table(axes["g"], rows, title=f"Variants, {_name(base)}")
+        _table(axes["f"], rows, title=f"Parts taken away ({_name(base)})")
     else:
-        absent(axes["g"], "no variants in this profile")
+        absent(axes["f"], "no variants in this profile")
+    return figure
+
+
+def draw_details(records: Records[Any, Any]) -> Figure:
+    """Draw the supplement of Fig. 2: who spikes when, for one image."""
+    first = max(records.labels, key=lambda label: len(records.methods(label)))
+    spikes = records.results(first, "HP")[0]["raster"]
+    figure, axes = canvas(["a"], width="single", height=70)
+    raster(
+        axes["a"],
+        {"hidden": (spikes["hidden"], 100), "read-out": (spikes["read-out"], 10)},
+        colour=COLOURS["HP"],
+        xlim=(0.5, spikes["steps"] + 0.5),
+        xlabel="step",
+        title="A few of 100 hidden neurons spike (HP, one image)",
+    )
     return figure
 
 
@@ -99,8 +107,14 @@ def _codes(by_step: Axes, by_spikes: Axes, records: Records[Any, Any], base: str
         curves.append(Line(name, levels(records.frame, **where), right, COLOURS[name]))
         costs.append(Line(name, spikes.mean(0), right.mean(0), COLOURS[name], {"marker": "o"}))
     accuracy = "test accuracy (%)"
-    lines(by_step, curves, xlabel="steps", ylabel=accuracy, title="Answering early")
-    lines(by_spikes, costs, xlabel="spikes per image", ylabel=accuracy, title="What answers cost")
+    lines(by_step, curves, xlabel="steps", ylabel=accuracy, title=_early(curves))
+    lines(
+        by_spikes,
+        costs,
+        xlabel="spikes per image",
+        ylabel=accuracy,
+        title="Accuracy against spikes",
+    )
     by_spikes.set_xlim(left=0)
 
 
@@ -119,7 +133,7 @@ def _sensitivity(axes: Axes, own: pd.DataFrame, title: str) -> None:
 
 
 def _table(axes: Axes, rows: _Rows, *, title: str) -> None:
-    """Draw accuracies as numbers and as dots with one standard error; reported ones as diamonds.
+    """Draw accuracies as numbers and as dots with 95 % intervals; reported ones as diamonds.
 
     Args:
         axes: where.
@@ -131,7 +145,7 @@ def _table(axes: Axes, rows: _Rows, *, title: str) -> None:
         drawn = [m for m in _ORDER if m in found]
         for i, method in enumerate(drawn):
             place = y + 0.22 * (i - (len(drawn) - 1) / 2)
-            marks.append(Dot.of(place, found[method], colour=COLOURS[method]))
+            marks.append(Dot.of(place, found[method], COLOURS[method]))
         if reported is not None:
             marks.append(Dot(y, reported, colour=BLACK, marker="D"))
         text = "  ".join(f"{m} {found[m].mean():.1f}" for m in drawn)
@@ -157,6 +171,31 @@ def _table(axes: Axes, rows: _Rows, *, title: str) -> None:
     axes.set_xticks(ticks)
     axes.set_title(title, loc="left")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, columnspacing=0.8)
+
+
+def _leads(rows: _Rows) -> str:
+    """Return in words where HP lies beside GP."""
+    found = [values for values, _ in rows.values() if {"GP", "HP"} <= set(values)]
+    gains = [values["HP"].mean() - values["GP"].mean() for values in found]
+    return f"HP minus GP: {min(gains):+.1f} to {max(gains):+.1f}" if gains else "Accuracy"
+
+
+def _ends(learned: dict[str, Floats]) -> str:
+    return ", ".join(f"{name} {values[:, -1].mean():.1f}" for name, values in learned.items())
+
+
+def _early(curves: Sequence[Line]) -> str:
+    """Return in words what an answer after the first step lacks, from least to most."""
+    if not curves:
+        return "Answers by a step"
+    lacks = [curve.samples[:, -1].mean() - curve.samples[:, 0].mean() for curve in curves]
+    return f"After one step {min(lacks):.1f} to {max(lacks):.1f} points are missing"
+
+
+def _without_traces(own: pd.DataFrame) -> str:
+    gains = select(own, condition="gain", method="HP")
+    lost = samples(gains, level=1.0).mean() - samples(gains, level=0.0).mean()
+    return f"Without traces HP loses {lost:.1f} points"
 
 
 def _code(records: Records[Any, Any], label: str) -> str:
@@ -190,5 +229,10 @@ def _accuracies(
 
 
 def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
-    """Draw Fig. 2."""
-    return {"fig2": (draw(records), records.labels)}
+    """Draw Fig. 2 and its supplement."""
+    labels = records.labels
+    first = max(labels, key=lambda label: len(records.methods(label)))
+    found: Drawn = {"fig2": (partial(draw, records), labels)}
+    if "HP" in records.methods(first):
+        found["fig2_details"] = (partial(draw_details, records), [first])
+    return found

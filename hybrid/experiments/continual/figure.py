@@ -1,9 +1,12 @@
 """Fig. 5: which arrays go into which panel."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,7 +16,7 @@ from hybrid.experiments.continual.claims import accuracy_table
 from hybrid.experiments.continual.methods import METHODS
 from hybrid.experiments.continual.settings import ContinualSettings
 from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
-from hybrid.report.estimate import Floats
+from hybrid.report.estimate import Estimate, Floats
 from hybrid.report.figures import COLOURS, canvas
 from hybrid.report.panels import (
     SMALL,
@@ -32,6 +35,8 @@ from hybrid.runs.seeds import numpy_stream
 
 _GATED = {method.name: method.gated for method in METHODS}  # told the task
 _SWEPT = ("sparse GP", "HP")
+_FEW = ("GP", "LP", "sparse GP", "HP", "EWC", "joint")  # that one panel can tell apart
+_NEAR = 12.0  # points, from the best, of methods in a zoomed panel
 _FINAL = "final accuracy (%)"
 
 
@@ -45,52 +50,69 @@ def draw(records: Records[Any, Any], shown: Floats, label: str | None = None) ->
     """
     label = label or records.labels[0]
     methods, own = records.methods(label), select(records.frame, label=label)
-    figure, axes = canvas(["aaab", "ccdd", "efgg"], height=175)
+    figure, axes = canvas(["aaabb", "cccdd", "eeeff"], height=165)
     captions = [[f"task {number + 1}" for number in range(len(shown))]]
     rows = [list(row) for row in shown.swapaxes(0, 1)]
     title = "The same images, task by task\n"
     images(axes["a"], rows, gap=4, labels=captions, title=title, cmap="gray_r", vmin=0, vmax=1)
     _densities(axes["b"], records, label)
+    final = {m: samples(own, method=m, condition="final")[:, 0] for m in methods}
+    ends = ", ".join(f"{m} {final[m].mean():.0f} %" for m in ("GP", "HP") if m in methods)
+    _streams(axes["c"], own, [m for m in methods if m in _FEW], f"After the last task: {ends}")
+    _finals(axes["d"], final)
+    for letter, method, scale in (("e", "GP", None), ("f", "HP", "accuracy (%)")):
+        if method in methods:
+            tables = [accuracy_table(result)[1:] for result in records.results(label, method)]
+            words: dict[str, Any] = {"xlabel": "tested task", "ylabel": "tasks learned"}
+            left = np.mean(tables, axis=0)
+            left[np.triu_indices_from(left, 1)] = np.nan  # not yet learned
+            lost = left.diagonal()[:-1].mean() - left[-1, :-1].mean()
+            words["title"] = f"{method} loses {lost:.1f} points of what it knew"
+            matrix(axes[letter], left, scale=scale, **words)
+        else:
+            absent(axes[letter], f"no {method} in this profile")
+    return figure
+
+
+def draw_details(records: Records[Any, Any], label: str | None = None) -> Figure:
+    """Draw the supplement of Fig. 5: all methods along the stream, and how tasks overlap."""
+    label = label or records.labels[0]
+    figure, axes = canvas(["ab"], height=80)
+    own, title = select(records.frame, label=label), "Solid: told the task; dashed: not told"
+    _streams(axes["a"], own, records.methods(label), title)
+    _overlaps(axes["b"], records, label)
+    return figure
+
+
+def _streams(axes: Axes, own: pd.DataFrame, methods: Sequence[str], title: str) -> None:
+    """Draw accuracy on all tasks so far against their number."""
     average = select(own, condition="average")
     curves = []
     for method in methods:
         style = {"marker": "", "linestyle": "-" if _GATED[method] else "--"}
         x, found = levels(average, method=method), samples(average, method=method)
         curves.append(Line(method, x, found, COLOURS[method], style))
-    lines(
-        axes["c"],
-        curves,
-        legend={"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 4, "fontsize": 5},
-        whole_x=True,
-        xlabel="tasks learned",
-        ylabel="accuracy on all of them (%)",
-        title="Solid: told the task; dashed: not told",
-        ylim=(0, 100),
-    )
-    drawn = []
-    for place, method in enumerate(methods):
-        found, colour = samples(own, method=method, condition="final")[:, 0], COLOURS[method]
-        look = {} if _GATED[method] else {"facecolor": "none", "edgecolor": colour}
-        drawn.append(Bar(place, found, colour, text=f"{found.mean():.0f}", look=look))
-    bars(
-        axes["d"],
-        drawn,
-        ticks={method: float(place) for place, method in enumerate(methods)},
-        rotation=45,
-        ylabel=_FINAL,
-        ylim=(0, 110),
-        title="After the last task",
-    )
-    for letter, method, scale in (("e", "GP", None), ("f", "HP", "accuracy (%)")):
-        if method in methods:
-            tables = [accuracy_table(result)[1:] for result in records.results(label, method)]
-            words: dict[str, Any] = {"xlabel": "tested task", "ylabel": "tasks learned"}
-            left, title = np.mean(tables, axis=0), f"{method}: what is left"
-            matrix(axes[letter], left, scale=scale, title=title, **words)
-        else:
-            absent(axes[letter], f"no {method} in this profile")
-    _overlaps(axes["g"], records, label)
-    return figure
+    words: dict[str, Any] = {"xlabel": "tasks learned", "ylabel": "accuracy on all of them (%)"}
+    legend = {"loc": "lower left", "ncols": 3}
+    lines(axes, curves, legend=legend, whole_x=True, title=title, ylim=(0, 100), **words)
+
+
+def _finals(axes: Axes, final: dict[str, Floats]) -> None:
+    """Draw final accuracies of the methods within a few points of the best."""
+    best = max(values.mean() for values in final.values())
+    near = [m for m, values in final.items() if values.mean() > best - _NEAR]
+    marks = [Dot.of(place, final[m], COLOURS[m]) for place, m in enumerate(near)]
+    title = f"HP minus masks alone: {_added(final)}" if {*_SWEPT} <= {*final} else "The best"
+    dots(axes, marks, horizontal=True, xlabel=f"{_FINAL}, zoomed in", title=title)
+    axes.set_yticks(range(len(near)), [m if _GATED[m] else f"{m} (not told)" for m in near])
+    axes.invert_yaxis()
+
+
+def _added(final: dict[str, Floats]) -> str:
+    """Return what traces add to masks, in points with the 95 % interval."""
+    shared = min(len(final[name]) for name in _SWEPT)
+    first, second = (final[name][:shared] for name in ("HP", "sparse GP"))
+    return f"{Estimate.of(first - second).with_interval}"
 
 
 def _overlaps(axes: Axes, records: Records[Any, Any], label: str) -> None:
@@ -158,18 +180,26 @@ def _densities(axes: Axes, records: Records[Any, Any], label: str) -> None:
     for method, (shares, accuracies) in found.items():
         percent, colour = [100 * share for share in shares], COLOURS[method]
         pairs = zip(percent, accuracies, strict=True)
-        marks = [Dot.of(place, values, colour=colour) for place, values in pairs]
+        marks = [Dot.of(place, values, colour) for place, values in pairs]
         axes.plot(percent, [mark.value for mark in marks], color=colour, label=method)
         dots(axes, marks)
     shown = sorted({100 * share for shares, _ in found.values() for share in shares})
     logarithmic(axes, "x", shown)
-    axes.set(xlabel="density of a mask (%)", ylabel=_FINAL, title="Sparsity")
+    axes.set(
+        xlabel="share of synapses that a task owns (%)",
+        ylabel=_FINAL,
+        title="By the density of masks",
+    )
     axes.legend(loc="best", fontsize=SMALL)
 
 
 def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
-    """Draw Fig. 5."""
-    return {"fig5": (draw(records, first_tasks(seed)), records.labels)}
+    """Draw Fig. 5 and its supplement."""
+    labels = records.labels
+    return {
+        "fig5": (lambda: draw(records, first_tasks(seed)), labels),
+        "fig5_details": (partial(draw_details, records), labels[:1]),
+    }
 
 
 def first_tasks(seed: int) -> Floats:

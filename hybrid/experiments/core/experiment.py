@@ -1,8 +1,8 @@
 """One experiment: what it runs in each profile, and how it trains, tests, reads and judges."""
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 # "controls" sets the laptop's networks against others; constants were chosen by "search", on
 # validation data.
 Profile = Literal["smoke", "laptop", "paper", "controls", "search"]
-PROFILES: tuple[Profile, ...] = ("smoke", "laptop", "paper")  # that notebooks know
+PROFILES: tuple[Profile, ...] = ("smoke", "laptop", "paper")
+BEST = "best"  # what `load` takes for the paper's profile where it is whole, else the laptop's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         return found
 
     def draw(self, records: "Records[Any, Any]", seed: int) -> "Drawn":
-        """Return all figures of a profile; the seed is that of examples."""
+        """Return all figures of a profile, ready to be drawn; the seed is that of examples."""
         drawn: Drawn = import_module(f"{self.read_by}.figure").draw_all(records, seed)
         return drawn
 
@@ -271,7 +272,8 @@ class Experiment(Generic[SettingsT, MethodT]):
         where, title = choose_device(device), f"{self.name} ({profile})"
         how: dict[str, Any] = {"jobs": jobs, "fast": fast, "minutes": minutes}
         how |= {"side_by_side": side_by_side, "untested": untested}
-        return self.records(trials, run_all(trials, store=store, device=where, title=title, **how))
+        done = run_all(trials, store=store, device=where, title=title, **how)
+        return self.records(trials, done, profile)
 
     def load(
         self, profile: str, *, folder: Path | None = None, seeds: int | None = None
@@ -279,7 +281,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         """Read the committed records of a profile, without data and without training.
 
         Args:
-            profile: by name.
+            profile: by name; "best" for the paper's if all its trials are there, else the laptop's.
             folder: of records; None for the committed ones.
             seeds: see `run`.
 
@@ -288,10 +290,12 @@ class Experiment(Generic[SettingsT, MethodT]):
             FileNotFoundError: if there is none with the plan's present constants.
             ValueError: if records contradict each other, see `records`.
         """
+        if profile == BEST:
+            return self._best(folder, seeds)
         folder = folder or results_folder(profile)
         paths = sorted((folder / self.name).glob("*.json"))
         trials = self.trials(profile, seeds=seeds)
-        records = self.records(trials, [read_record(path) for path in paths])
+        records = self.records(trials, [read_record(path) for path in paths], profile)
         if not records.records:
             raise FileNotFoundError(
                 f"{folder} holds no finished trial of {self.name} with the constants of profile "
@@ -299,23 +303,46 @@ class Experiment(Generic[SettingsT, MethodT]):
             )
         return records
 
-    def run_or_load(
-        self, profile: str, *, seed: int = 0, device: str = "auto"
-    ) -> "Records[SettingsT, MethodT]":
-        """Run the smoke profile here and now, or load the records of another: for notebooks.
+    def scoreboard(self, *, ours: bool = False) -> str:
+        """Return the paper's claims, or comparisons of ours, judged by committed records, as text.
 
-        Where a profile has no records, it says so, and there are none.
+        Raises:
+            DamagedFileError: if a record was changed by hand, or is damaged.
         """
-        if profile == "smoke":
-            return self.run(profile, seed=seed, device=device, jobs=os.cpu_count() or 1)
-        try:
-            return self.load(profile)
-        except FileNotFoundError as missing:
-            print(missing)
-            return self.records(self.trials(profile), [])
+        from hybrid.experiments.scoreboard.rows import rows
+        from hybrid.report.scoreboard import as_text, waiting
+
+        own = [row for row in rows(self.name) if (row.claim.confidence == "ours") == ours]
+        if not ours:
+            return as_text(own)
+        spoken = [row for row in own if row.estimate is not None]
+        return "\n".join([as_text(spoken), "", *waiting(own)]).rstrip()
+
+    def card(self, *claims: str) -> str:
+        """Return some claims as a table of Markdown: paper, ours, verdict.
+
+        Args:
+            claims: ids in `data/paper.toml`, without the experiment's name.
+
+        Raises:
+            ValueError: if there is no such claim.
+        """
+        from hybrid.experiments.scoreboard.rows import rows
+        from hybrid.report.scoreboard import as_card
+
+        known = {row.claim.id.removeprefix(f"{self.name}/"): row for row in rows(self.name)}
+        return as_card([known[choose("claim", claim, known)] for claim in claims])
+
+    def _best(self, folder: Path | None, seeds: int | None) -> "Records[SettingsT, MethodT]":
+        if "paper" in self.plans:
+            with suppress(FileNotFoundError):
+                found = self.load("paper", folder=folder, seeds=seeds)
+                if len(found.records) == len(self.trials("paper", seeds=seeds)):
+                    return found
+        return self.load("laptop", folder=folder, seeds=seeds)
 
     def records(
-        self, trials: Sequence[Trial[SettingsT, MethodT]], found: Sequence[Json]
+        self, trials: Sequence[Trial[SettingsT, MethodT]], found: Sequence[Json], profile: str = ""
     ) -> "Records[SettingsT, MethodT]":
         """Return those records that belong to one of the trials, in the order of these.
 
@@ -347,7 +374,7 @@ class Experiment(Generic[SettingsT, MethodT]):
         from hybrid.experiments.core.records import Records  # reading brings pandas with it
 
         planned = {trial.settings.label: trial.settings for trial in trials}
-        return Records(self, planned, tuple(own[place] for place in sorted(own)))
+        return Records(self, planned, tuple(own[place] for place in sorted(own)), profile)
 
 
 def _place_of(function: Callable[[], Any]) -> str:

@@ -1,6 +1,6 @@
 """Records of one profile, and what they say as one tidy frame."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,20 +11,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hybrid.checks import choose
 from hybrid.experiments.core.settings import SettingsT
 from hybrid.experiments.core.trials import MethodT
 from hybrid.learning.evaluation import unpacked
 from hybrid.report.estimate import Estimate, Floats
 from hybrid.report.figures import provenance, save
-from hybrid.report.scoreboard import as_text, load_claims, scoreboard, waiting
+from hybrid.report.scoreboard import load_claims
 from hybrid.runs.store import Json
 
 if TYPE_CHECKING:
     from hybrid.experiments.core.experiment import Experiment
 
 Row = dict[str, Any]
-# Figures by the names of their files, each with the labels whose records it shows.
-Drawn = dict[str, tuple[Figure, Sequence[str]]]
+# How to draw a figure, and the labels whose records it shows; by the names of their files.
+Drawn = dict[str, tuple[Callable[[], Figure], Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Records(Generic[SettingsT, MethodT]):
     experiment: "Experiment[SettingsT, MethodT]"
     planned: Mapping[str, SettingsT]  # by label, finished or not
     records: tuple[Json, ...]
+    profile: str = ""
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -107,42 +109,25 @@ class Records(Generic[SettingsT, MethodT]):
         )
         return means.reset_index().to_string(index=False)
 
-    def figures(self, profile: str, out_dir: str | Path, seed: int = 0) -> list[Path]:
-        """Draw and save all figures below `out_dir`/`profile`; return the paths of the pictures.
+    def figures(
+        self, folder: str | Path, seed: int = 0, *, only: Sequence[str] | None = None
+    ) -> list[Path]:
+        """Draw and save figures; return the paths of the pictures.
 
         Args:
-            profile: of the records, for the provenance beside each figure.
-            out_dir: folder of figures.
+            folder: for the figures.
             seed: of what is random in examples.
-        """
-        paths = []
-        for name, (figure, labels) in self.experiment.draw(self, seed).items():
-            about = self.provenance(profile, labels)
-            paths.append(save(figure, name, Path(out_dir) / profile, about)[0])
-        return paths
+            only: names of figures; None for all.
 
-    def scoreboard(self, profile: str) -> str:
-        """Return claims about the networks of a profile, judged by these records, as text.
-
-        Args:
-            profile: of these records; smoke speaks to no claim, and shows what the laptop's
-                committed records say. A page of these also names the claims that need paper scale.
+        Raises:
+            ValueError: if these records have no figure of such a name.
         """
-        if profile == "smoke" and "laptop" in self.experiment.plans:
-            return self.experiment.run_or_load("laptop").scoreboard("laptop")
-        own = f"{self.experiment.name}/"
-        about = {claim.id: claim.profile for claim in load_claims() if claim.id.startswith(own)}
-        values = {
-            name: found
-            for name, found in self.claims().items()
-            if about.get(name.removesuffix("/baseline")) == profile
-        }
-        shown = (profile,) if profile in ("paper", "controls") else ("laptop", "paper")
-        rows = [row for row in scoreboard(values, own) if row.claim.profile in shown]
-        if profile != "controls":
-            return as_text(rows)
-        spoken = [row for row in rows if row.estimate is not None]
-        return "\n".join([as_text(spoken), "", *waiting(rows)]).rstrip()
+        drawn = self.experiment.draw(self, seed)
+        names = list(drawn) if only is None else [choose("figure", name, drawn) for name in only]
+        return [
+            save(drawn[name][0](), name, Path(folder), self.provenance(drawn[name][1]))[0]
+            for name in names
+        ]
 
     def claims(self) -> dict[str, Floats]:
         """Return values for each claim of `data/paper.toml` that is spoken to.
@@ -156,12 +141,14 @@ class Records(Generic[SettingsT, MethodT]):
         measured = {**self.experiment.claims(self.frame), **compared(self.frame, ids)}
         return {f"{own}{name}": values for name, values in measured.items()}
 
-    def provenance(self, profile: str, labels: Sequence[str]) -> Json:
+    def provenance(self, labels: Sequence[str]) -> Json:
         """Return where a figure of the records of some labels comes from."""
         records = [record for record in self.records if label_of(record) in labels]
         settings = {label_of(record): record["request"]["settings"] for record in records}
         seeds = [record["request"]["seed"] for record in records]
-        return provenance(profile, list(settings.values()), records=records, seeds=seeds)
+        return provenance(
+            list(settings.values()), profile=self.profile, records=records, seeds=seeds
+        )
 
 
 def label_of(record: Json) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from string import ascii_lowercase
 from typing import Any
@@ -237,7 +238,7 @@ def _differences(axes: Axes, own: pd.DataFrame, methods: Sequence[str]) -> None:
                 place = float(len(ticks))
                 ticks[f"{name}\n{part}"] = place
                 difference = (chips - plain).mean(1)
-                marks.append(Dot.with_interval(place, difference, COLOURS[method]))
+                marks.append(Dot.of(place, difference, COLOURS[method]))
     most = max([0.0, *(-mark.value for mark in marks)])
     dots(
         axes,
@@ -470,13 +471,13 @@ def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
         if label in others:
             continue
         if not found:
-            found["fig6"] = (draw(records, label), [label])
-            found["fig6_cost"] = (draw_cost(records, label), [label])
+            found["fig6"] = (partial(draw, records, label), [label])
+            found["fig6_cost"] = (partial(draw_cost, records, label), [label])
         if planned[label].defects:
-            found["fig6_broken"] = (draw_broken(records, label), [label])
+            found["fig6_broken"] = (partial(draw_broken, records, label), [label])
     streamed = [label for label in labels if planned[label].streamed]
     if streamed:
-        found["fig6_stream"] = (draw_streams(records, streamed), streamed)
+        found["fig6_stream"] = (partial(draw_streams, records, streamed), streamed)
     if others:
-        found["fig6_others"] = (draw_others(records, others), others)
+        found["fig6_others"] = (partial(draw_others, records, others), others)
     return found

@@ -1,6 +1,7 @@
 """The event half of Fig. 3: which arrays go into which panel."""
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,45 +27,76 @@ from hybrid.experiments.event_tolerance.camera import load as load_camera_record
 from hybrid.experiments.event_tolerance.camera import statistics_in
 from hybrid.experiments.event_tolerance.claims import faults_in
 from hybrid.report.estimate import Floats
-from hybrid.report.figures import BLACK, COLOURS, GREY, ON_WHITE, VERMILION, canvas
-from hybrid.report.panels import Bar, Dot, Line, bars, dots, images, lines
+from hybrid.report.figures import BLACK, COLOURS, GREY, ON_WHITE, ORANGE, VERMILION, canvas
+from hybrid.report.panels import Bar, Dot, Line, absent, bars, dots, images, lines
 from hybrid.runs.store import Json
 
 _PER_ROW = 5  # faults beside each other
 _POLARITIES = ("darker", "brighter")
+_SHADES = (VERMILION, ORANGE, BLACK, GREY)  # of data sets
 _NAMES = {"currents-stream": "homeostatic"}  # as notebooks call it
 
 
-def draw(records: Records[Any, Any], label: str, sound: Recordings, camera: Json) -> Figure:
-    """Draw the event half of Fig. 3 for one data set.
+def draw(records: Records[Any, Any], sound: Recordings, camera: Json) -> Figure:
+    """Draw the event half of Fig. 3: the camera, its faults, and what HP gains under each.
 
     Args:
         records: finished trials.
-        label: of the settings.
-        sound: a recording of a sound camera, to show faults on.
+        sound: a recording of an intact camera, to show faults on.
         camera: the record of the comparison with a real camera.
     """
+    faults = faults_in(records.frame)
+    figure, axes = canvas(["aaaabbbccc", 10 * "d", 10 * "e"], height=150)
+    _camera(axes, camera)
+    worst_of = {name: levels(records.frame, condition=name)[-1] for name in faults}
+    made = [sound] + [corrupt_events(sound, n, float(v), 0) for n, v in worst_of.items()]
+    shown = [first_saccade(one) for one in made]
+    event_images(axes["d"], [shown], row_names=["one digit"], labels=[["intact", *faults]])
+    axes["d"].set_title("An intact camera, and each fault at its strongest\n")
+    marks, gained = [], dict.fromkeys(faults, 0.0)
+    pairs = [name for name in records.labels if {"GP", "HP"} <= set(records.methods(name))]
+    for number, label in enumerate(pairs):
+        own = select(records.frame, label=label)
+        for row, fault in enumerate(faults_in(own)):
+            found = gap(own, "HP", "GP", condition=fault)[:, 1:].mean(1)
+            place, name = row + 0.22 * (number - 1), f"{label} (n = {len(found)})"
+            mark = Dot.of(place, found, _SHADES[number % 4], "_" if row else name)
+            marks.append(mark._replace(marker="os^D"[number % 4]))
+            gained[fault] += found.mean() / len(pairs)
+    if not marks:
+        absent(axes["e"], "no data set with records of GP and HP")
+        return figure
+    most = max(gained, key=lambda fault: gained[fault])
+    title = f"HP gains most under {SENSOR_FAULTS[most].axis.partition(' (')[0]}"
+    words = {"title": title, "xlabel": "HP minus GP (points), mean over levels of a fault"}
+    dots(axes["e"], marks, horizontal=True, **words)
+    axes["e"].axvline(0.0, color=GREY, linewidth=0.7)
+    names = [SENSOR_FAULTS[name].axis.partition(" (")[0] for name in faults]
+    axes["e"].set_yticks(range(len(faults)), names)
+    axes["e"].invert_yaxis()
+    axes["e"].legend(loc="lower right")
+    return figure
+
+
+def draw_details(records: Records[Any, Any], label: str) -> Figure:
+    """Draw a supplement for one data set: accuracy under each fault, and gathered evidence."""
     own = select(records.frame, label=label)
     faults = faults_in(own)
-    letters = iter("efghijklmnop")
+    letters = iter("abcdefghijklmnop")
     panel_of = {name: next(letters) for name in faults}
     last = [next(letters) for _ in range(2)]
-    rows = ["aaaabbbccc", 10 * "d"]
+    rows = []
     for first in range(0, len(faults), _PER_ROW):
         row = [panel_of[name] for name in faults[first : first + _PER_ROW]]
         rows.append("".join(2 * letter for letter in row).ljust(10, "."))
     rows.append(5 * last[0] + 5 * last[1])
-    figure, axes = canvas(rows, height=38.0 * len(rows))
-    _camera(axes, camera)
+    figure, axes = canvas(rows, height=45.0 * len(rows))
     worst_of = {name: levels(own, condition=name)[-1] for name in faults}
-    made = [sound] + [corrupt_events(sound, n, float(v), 0) for n, v in worst_of.items()]
-    shown = [first_saccade(one) for one in made]
-    event_images(axes["d"], [shown], row_names=["one digit"], labels=[["sound", *faults]])
     for name, letter in panel_of.items():
         _fault(axes[letter], own, name, legend=faults.index(name) % _PER_ROW == 0)
     worst = "noise" if "noise" in faults else faults[-1]
     for letter, name, place, title in (
-        (last[0], faults[0], 0, "Evidence, sound camera"),
+        (last[0], faults[0], 0, "Evidence, intact camera"),
         (last[1], worst, -1, f"Evidence, {worst} at {worst_of[worst]:g}"),
     ):
         curves = []
@@ -100,7 +132,7 @@ def draw_gains(records: Records[Any, Any], label: str) -> Figure:
             with suppress(KeyError):
                 found = gap(own, way, "GP", finest(own), condition=fault)[:, 1:].mean(1)
                 place = row + 0.22 * (number - 1)
-                marks.append(Dot.with_interval(place, found, colour, "_" if row else name))
+                marks.append(Dot.of(place, found, colour, "_" if row else name))
     # Homeostatic GP needs records of GP alone, HP those of both.
     seeds = sorted(set(own.groupby("method")["seed"].nunique().drop("LP", errors="ignore")))
     n = " to ".join(map(str, seeds[:: max(1, len(seeds) - 1)]))
@@ -156,8 +188,7 @@ def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
     what, _, unit = SENSOR_FAULTS[fault].axis.partition(" (")
     counts = sorted({len(curve.samples) for curve in curves})
     n = f"{counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}"
-    shown = {"loc": "upper left", "ncols": 2, "fontsize": 4.0, "columnspacing": 0.6}
-    # Room for the legend above the curves: which corner they leave free depends on the fault.
+    shown = {"loc": "lower left", "fontsize": 5.0, **ON_WHITE}
     lines(
         axes,
         curves,
@@ -165,8 +196,7 @@ def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
         xlabel=unit.rstrip(")") or what,
         ylabel=f"accuracy (%), n = {n}" if legend else "",
         title=what,
-        ylim=(0, 135),
-        yticks=range(0, 101, 25),
+        ylim=(0, 100),
     )
     axes.xaxis.set_major_locator(MaxNLocator(4))
 
@@ -214,14 +244,12 @@ def _camera(axes: dict[str, Axes], camera: Json) -> None:
 
 
 def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
-    """Draw the event half of Fig. 3 for each set of recordings."""
+    """Draw the event half of Fig. 3, and supplements for each set of recordings."""
     sound, camera = load_events("event_digits").test.read([3]), load_camera_record()
-    names = [
-        f"fig3_events_{label}" if i else "fig3_events" for i, label in enumerate(records.labels)
-    ]
-    drawn: Drawn = {}
-    for name, label in zip(names, records.labels, strict=True):
-        drawn[name] = draw(records, label, sound, camera), [label]
+    labels = records.labels
+    drawn: Drawn = {"fig3_events": (partial(draw, records, sound, camera), labels)}
+    for label in labels:
+        drawn[f"fig3_events_{label}"] = partial(draw_details, records, label), [label]
         if finest(select(records.frame, label=label)) == "each":
-            drawn[f"{name}_gains"] = draw_gains(records, label), [label]
-    return drawn
+            drawn[f"fig3_events_{label}_gains"] = partial(draw_gains, records, label), [label]
+    return drawn if labels else {}

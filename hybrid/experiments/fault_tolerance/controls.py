@@ -104,7 +104,7 @@ def _faults(axes: Axes, own: Any) -> None:
             except KeyError:
                 continue
             place = row + 0.2 * (number - 1.5)
-            marks.append(Dot.with_interval(place, found, colour, "_" if row else name))
+            marks.append(Dot.of(place, found, colour, "_" if row else name))
     axes.axvline(0, color=GREY, linewidth=0.7)
     dots(axes, marks, horizontal=True, title="Gain over GP as it is", xlabel="points")
     axes.set_yticks(range(len(known)), names)
@@ -118,7 +118,7 @@ def _variants(axes: Axes, own: Any) -> None:
     names = [m.name for m in METHODS if m.name in present and m.name not in ("GP", "LP")]
     gains = [gap(own, name, "GP", condition="gaussian")[:, -1] for name in names]
     marks = [
-        Dot.with_interval(row, gain, COLOURS[name])
+        Dot.of(row, gain, COLOURS[name])
         for row, (name, gain) in enumerate(zip(names, gains, strict=True))
     ]
     if names == ["HP"]:
@@ -144,7 +144,7 @@ def _arrivals(axes: Axes, own: Any, method: str, *protocols: str) -> None:
             if len(found):
                 offset = place + 0.12 * (number - len(ways) / 2)
                 name = "_" if any(mark.name == protocol for mark in marks) else protocol
-                marks.append(Dot.with_interval(offset, found, COLOURS[protocol], name))
+                marks.append(Dot.of(offset, found, COLOURS[protocol], name))
     if not marks:
         absent(axes, f"no records of {method}")
         return

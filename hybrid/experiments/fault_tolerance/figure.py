@@ -1,6 +1,7 @@
 """Fig. 3: accuracy under faults; which arrays go into which panel."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from hybrid.experiments.core.records import (
 from hybrid.experiments.core.samples import class_names
 from hybrid.experiments.fault_tolerance.claims import MAIN, reported_gaps
 from hybrid.experiments.fault_tolerance.controls import draw_controls
-from hybrid.report.figures import BLACK, COLOURS, GREY, canvas
+from hybrid.report.figures import BLACK, COLOURS, GREY, ON_WHITE, canvas
 from hybrid.report.panels import Bar, Line, bars, images, learning, lines, matrix
 from hybrid.runs.seeds import numpy_stream
 
@@ -37,6 +38,7 @@ _TICKS = {
     "gaussian_unclipped": "noise, not\nclipped",
     "gaussian_centred": "noise,\nmean 0",
 }
+_NAMES = {"gaussian": "Noise", "crop": "Blanked"}
 _AXIS = {"gaussian": FAULTS["gaussian"].axis, "crop": FAULTS["crop"].axis}
 
 
@@ -48,43 +50,55 @@ def draw(records: Records[Any, Any], label: str, seed: int = 0) -> Figure:
         label: of the settings.
         seed: of the noise in the example pictures.
     """
-    methods = [m for m in records.methods(label) if m in MAIN]
-    own = shared_seeds(select(records.frame, label=label), methods)
+    methods, own = _shared(records, label)
     n = own["seed"].nunique()
-    figure, panels = canvas(["aabbcc", "ddeeff", "gghhii"], height=165)
+    figure, panels = canvas(["aabbcc", "ddeeff"], height=112)
     names, rows, captions = gallery(seed)
     images(panels["a"], rows, row_names=names, labels=captions, cmap="gray", vmin=0, vmax=1)
-    for letter, fault, title in (
-        ("b", "gaussian", f"Gaussian noise (n = {n})"),
-        ("d", "crop", f"Blanked centre (n = {n})"),
-    ):
+    panels["a"].set_title("Trained on clean images, tested on these\n")
+    gains = {fault: gap(own, "HP", "GP", condition=fault) for fault in _AXIS}
+    for letter, fault in (("b", "gaussian"), ("d", "crop")):
         where: dict[str, Any] = {"condition": fault, "usual": True}
         x = levels(own, **where)
         curves = [Line(m, x, samples(own, method=m, **where), COLOURS[m]) for m in methods]
-        lines(panels[letter], curves, xlabel=_AXIS[fault], ylabel="accuracy (%)", title=title)
-    _gains(panels["c"], gap(own, "HP", "GP", condition="gaussian"), own, label)
-    for letter, fault, title in (
-        ("e", "gaussian", "HP by test protocol, noise"),
-        ("f", "crop", "HP by test protocol, crop"),
-    ):
+        mean = gains[fault][:, 1:].mean()
+        title = f"{_NAMES[fault]}: HP {mean:+.1f} points over GP"
+        lines(panels[letter], curves, legend={"loc": "lower left"}, **_words(fault, title))
+        _chance(panels[letter], records, label)
+    _gains(panels["c"], gains["gaussian"], own, label)
+    for letter, fault in (("e", "gaussian"), ("f", "crop")):
+        frozen = gap(own, "HP + frozen", "GP", condition=fault)[:, 1:].mean()
+        title = f"{_NAMES[fault]}, trace frozen: {frozen:+.1f} points"
         _protocols(panels[letter], own, fault, title)
+        _chance(panels[letter], records, label)
+    panels["b"].text(0.98, 0.98, f"n = {n}", transform=panels["b"].transAxes, ha="right", va="top")
+    return figure
+
+
+def draw_details(records: Records[Any, Any], label: str) -> Figure:
+    """Draw the supplement of Fig. 3: other noises, hidden firing rates, confusions."""
+    methods, own = _shared(records, label)
+    figure, panels = canvas(["abc"], height=68)
     settings = records.of(label)[0]["request"]["settings"]
     others = [name for name, _ in settings["faults"] if name not in _AXIS]
     if others:
-        _other_noises(panels["g"], own, others)
+        _other_noises(panels["a"], own, others)
     else:
         learned = {m: samples(own, method=m, condition="learning") for m in MAIN}
-        learning(panels["g"], learned, "Learning, clean images")
+        learning(panels["a"], learned, "Learning, clean images")
     where = {"condition": "gaussian", "usual": True}
     variances = levels(own, **where)
     lines(
-        panels["h"],
-        [Line(m, variances, samples(own, "rate 0", method=m, **where), COLOURS[m]) for m in MAIN],
+        panels["b"],
+        [
+            Line(m, variances, samples(own, "rate 0", method=m, **where), COLOURS[m])
+            for m in methods
+        ],
         xlabel=_AXIS["gaussian"],
         ylabel="spikes per neuron and step",
         title="Hidden firing rate",
     )
-    panels["h"].set_ylim(bottom=0)
+    panels["b"].set_ylim(bottom=0)
     seeds = set(own["seed"])
     counts = np.sum(
         [
@@ -95,16 +109,36 @@ def draw(records: Records[Any, Any], label: str, seed: int = 0) -> Figure:
         axis=0,
     )
     classes = class_names(settings["dataset"], len(counts))
+    given = 100.0 * counts.sum(0) / counts.sum()
+    most = int(given.argmax())
     matrix(
-        panels["i"],
+        panels["c"],
         100.0 * counts / counts.sum(-1, keepdims=True),
         names=(classes, classes),
         scale="share of true class (%)",
         xlabel="predicted class",
         ylabel="true class",
-        title=f"HP at variance {variances[-1]:g}",
+        title=f"HP, noise {variances[-1]:g}: {given[most]:.0f} % called {classes[most]}",
     )
     return figure
+
+
+def _shared(records: Records[Any, Any], label: str) -> tuple[list[str], Any]:
+    """Return the main methods, and the rows of those seeds that all of them have finished."""
+    methods = [m for m in records.methods(label) if m in MAIN]
+    return methods, shared_seeds(select(records.frame, label=label), methods)
+
+
+def _words(fault: str, title: str) -> dict[str, Any]:
+    words = {"xlabel": _AXIS[fault], "ylabel": "accuracy (%)", "title": title}
+    return {**words, "ylim": (0, 100)}
+
+
+def _chance(axes: Axes, records: Records[Any, Any], label: str) -> None:
+    """Draw the accuracy of guessing."""
+    test = records.results(label, "GP")[0]["tests"]
+    classes = len(next(iter(test.values()))["gaussian"]["confusion"][0])
+    axes.axhline(100.0 / classes, color=GREY, linewidth=0.7, linestyle=":", zorder=0)
 
 
 def gallery(seed: int) -> tuple[list[str], list[list[np.ndarray]], list[Sequence[str]]]:
@@ -138,7 +172,9 @@ def _gains(axes: Axes, gains: np.ndarray, own: Any, label: str) -> None:
         style = {"marker": marker, "markersize": 3, "linestyle": "none"}
         drawn.append(Line(who, x, y, BLACK, style))
     xlabel, ylabel = _AXIS["gaussian"], "HP minus GP (points)"
-    lines(axes, drawn, xlabel=xlabel, ylabel=ylabel, title="The gain of HP")
+    clean, noisy = gains[:, 0].mean(), gains[:, -1].mean()
+    title = f"HP's lead: {clean:.1f} points clean, {noisy:.1f} noisy"
+    lines(axes, drawn, xlabel=xlabel, ylabel=ylabel, title=title)
 
 
 def _protocols(axes: Axes, own: Any, fault: str, title: str) -> None:
@@ -152,9 +188,8 @@ def _protocols(axes: Axes, own: Any, fault: str, title: str) -> None:
     ]
     plain = samples(own, method="GP", condition=fault, usual=True)
     drawn.append(Line("GP", x, plain, COLOURS["GP"], {"linestyle": "-.", "marker": "."}))
-    legend: dict[str, Any] = {"loc": "best", "ncols": 2, "columnspacing": 0.8}
-    lines(axes, drawn, legend=legend, xlabel=_AXIS[fault], ylabel="accuracy (%)", title=title)
-    axes.set_ylim(bottom=0)
+    legend: dict[str, Any] = {"loc": "lower left", "ncols": 2, "columnspacing": 0.8}
+    lines(axes, drawn, legend=legend, **_words(fault, title))
 
 
 def _other_noises(axes: Axes, own: Any, noises: Sequence[str]) -> None:
@@ -174,13 +209,12 @@ def _other_noises(axes: Axes, own: Any, noises: Sequence[str]) -> None:
     bars(
         axes,
         drawn,
-        legend={"ncols": len(MAIN), "loc": "upper center"},
+        legend={"ncols": len(MAIN), "loc": "upper center", **ON_WHITE},
         ticks={_TICKS.get(noise, noise): place for place, noise in enumerate(noises)},
         rotation=40 if len(noises) > 4 else 0,
         ylabel="accuracy (%)",
         title="Other noises, highest level",
-        ylim=(0, 125),
-        yticks=range(0, 101, 25),
+        ylim=(0, 100),
     )
 
 
@@ -194,7 +228,8 @@ def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
         methods, own = set(records.methods(label)), select(records.frame, label=label)
         if set(MAIN) <= methods and not shared_seeds(own, MAIN).empty:
             name = f"fig3_{label}" if found else "fig3"
-            found[name] = (draw(records, label, seed), [label])
+            found[name] = (partial(draw, records, label, seed), [label])
+            found[f"{name}_details"] = (partial(draw_details, records, label), [label])
             if records.planned[label].corrections:
-                found[f"{name}_controls"] = (draw_controls(records, label), [label])
+                found[f"{name}_controls"] = (partial(draw_controls, records, label), [label])
     return found

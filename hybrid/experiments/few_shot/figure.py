@@ -1,8 +1,11 @@
 """Fig. 4: which arrays go into which panel."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -10,10 +13,11 @@ from hybrid.experiments.core.records import Drawn, Records, levels, samples, sel
 from hybrid.experiments.few_shot.claims import interval, sizes_in
 from hybrid.experiments.few_shot.methods import METHODS
 from hybrid.report.figures import COLOURS, GREY, canvas
-from hybrid.report.panels import Bar, Line, bars, images, lines, matrix
+from hybrid.report.panels import SMALL, Dot, Line, dots, images, lines, matrix
 from hybrid.runs.store import Json
 
 _ACCURACY = "test accuracy (%)"
+_WIDEST = 60.0  # points, of an interval that is drawn
 
 
 def draw(records: Records[Any, Any], label: str | None = None) -> Figure:
@@ -22,7 +26,7 @@ def draw(records: Records[Any, Any], label: str | None = None) -> Figure:
     methods, own = records.methods(label), select(records.frame, label=label)
     settings = records.of(label)[0]["request"]["settings"]
     results = records.results(label, "HP")
-    figure, axes = canvas(["aaab", "ccdd", "eefg"], height=165)
+    figure, axes = canvas(["aaab", "ccdd", "eeff"], height=165)
     example = results[0]["examined"]["example"]
     _episode(axes["a"], example, white_is_high=settings["ink"] == "authors")
     _traces(axes["b"], np.array(example["traces"]))
@@ -32,29 +36,43 @@ def draw(records: Records[Any, Any], label: str | None = None) -> Figure:
         for m in methods
         if m in learned["method"].unique()
     ]
+    size = sizes_in(own)[0]
     lines(
         axes["c"],
         curves,
         legend={"loc": "center right", "fontsize": 5},
         xlabel="training episodes (1,000)",
         ylabel="validation accuracy (%)",
-        title=f"Learning to learn, {sizes_in(own)[0]}",
+        title=f"Learning to learn, {size}: {_scores(own, size, ('HP', 'GP'))}",
+        ylim=(0, 100),
     )
     axes["c"].axhline(100.0 / settings["tests"][0][0], color=GREY, linewidth=0.7, linestyle=":")
     axes["c"].set_xlim(left=0)
     _sizes(axes["d"], records, label)
     _mixing(axes["e"], [r["examined"]["theta"] for r in results], settings["initial"]["mixing"])
-    able = [m for m in methods if m not in ("LP", "GP")]
-    for letter, condition, factor, xlabel, title in (
-        ("f", "position", 1.0, "place of the example", "Order of the support"),
-        ("g", "wrong labels", 100.0, "wrong labels (%)", "Wrong labels, 5 shots"),
-    ):
-        found = select(own, condition=condition)
-        x = factor * levels(found)
-        curves = [Line(m, x, samples(found, method=m), COLOURS[m]) for m in able]
-        words = {"xlabel": xlabel, "ylabel": _ACCURACY, "title": title}
-        lines(axes[letter], curves, legend=None, whole_x=condition == "position", **words)
+    _by(axes["f"], own, "wrong labels", 100.0, "wrong labels (%), of 5 shots")
     return figure
+
+
+def draw_details(records: Records[Any, Any], label: str | None = None) -> Figure:
+    """Draw the supplement of Fig. 4: does it matter when the class asked for was shown?"""
+    label = label or records.labels[0]
+    figure, axes = canvas(["a"], width="single", height=60)
+    _by(axes["a"], select(records.frame, label=label), "position", 1.0, "place of the example")
+    return figure
+
+
+def _by(axes: Axes, own: pd.DataFrame, condition: str, factor: float, xlabel: str) -> None:
+    """Draw accuracies of the methods that can remember; the title says what HP loses."""
+    found = select(own, condition=condition)
+    able = [m for m in found["method"].unique() if m not in ("LP", "GP")]
+    x = factor * levels(found)
+    curves = [Line(m, x, samples(found, method=m), COLOURS[m]) for m in able]
+    means = samples(found, method="HP").mean(0)
+    title = f"HP loses {means[0] - means[-1]:.1f} points from end to end"
+    words = {"xlabel": xlabel, "ylabel": _ACCURACY, "title": title}
+    legend = {"loc": "lower left", "ncols": 2}
+    lines(axes, curves, legend=legend, whole_x=condition == "position", ylim=(0, 101), **words)
 
 
 def _episode(axes: Axes, example: Json, *, white_is_high: bool) -> None:
@@ -103,27 +121,33 @@ def _sizes(axes: Axes, records: Records[Any, Any], main: str) -> None:
                 kind = size if dataset == planned[main].dataset else f"{dataset} {size}"
                 kinds.setdefault(kind, {}).setdefault(method, (label, size))
     present = [m.name for m in METHODS if any(m.name in found for found in kinds.values())]
-    width = 0.8 / len(present)
-    drawn: list[Bar] = []
+    marks, named = [], set()
     for i, method in enumerate(present):
         for place, found in enumerate(kinds.values()):
             if method not in found:
                 continue
             label, size = found[method]
-            estimate = interval(frame, label=label, method=method, condition=size)
+            where = {"label": label, "method": method, "condition": size}
+            estimate = interval(frame, **where)
             at = place + 0.8 * ((i + 0.5) / len(present) - 0.5)
+            name = "_" if method in named else method
+            named.add(method)
             ends = (estimate.low, estimate.high)
-            name = "_" if any(bar.name == method for bar in drawn) else method
-            drawn.append(Bar(at, estimate.mean, COLOURS[method], width, name, ends))
-    bars(
-        axes,
-        drawn,
-        legend={"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 4, "fontsize": 5},
-        ticks={kind.replace(" ", "\n"): float(place) for place, kind in enumerate(kinds)},
-        ylabel=_ACCURACY,
-        ylim=(0, 100),
-        title="Unseen classes",
-    )
+            if ends[1] - ends[0] < _WIDEST:
+                marks.append(Dot(at, estimate.mean, *ends, COLOURS[method], name=name))
+            else:  # seeds that have little in common are shown one by one
+                every = select(frame, **where)["accuracy"]
+                marks += [Dot(at, value, colour=COLOURS[method], name="_") for value in every]
+                marks[-1] = marks[-1]._replace(name=name)
+    first = sizes_in(select(frame, label=main))[0]
+    told = _scores(select(frame, label=main), first, ("HP", "prototypes"))
+    dots(axes, marks, ylabel=_ACCURACY, ylim=(0, 101), title=f"Unseen classes, {first}: {told}")
+    ticks = [kind.replace(" ", "\n") for kind in kinds]
+    axes.set_xticks(range(len(kinds)), ticks)
+    for place, kind in enumerate(kinds):
+        chance = 100.0 / int(kind.split()[-2].split("-")[0])
+        axes.plot([place - 0.4, place + 0.4], [chance] * 2, ":", color=GREY, linewidth=0.8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4, fontsize=SMALL)
 
 
 def _mixing(axes: Axes, thetas: list[Json], initial: list[float]) -> None:
@@ -133,12 +157,29 @@ def _mixing(axes: Axes, thetas: list[Json], initial: list[float]) -> None:
         density = counts / counts.sum() / np.diff(edges)
         axes.stairs(density, edges, color=COLOURS["HP"], linewidth=0.8)
     axes.axvspan(*initial, color=GREY, alpha=0.25, linewidth=0, label="initial range")
-    rates = ", ".join(f"{theta['local_rate']:.3f}" for theta in thetas)
-    title = f"What θ learned (local rate {rates})"
-    axes.set(xlabel="mixing α", ylabel="density", title=title)
+    mean = np.mean([_mean_of(theta["mixing"]) for theta in thetas])
+    title = f"The weight's share in what HP reads: {100 * mean:.0f} % on average"
+    axes.set(
+        xlabel="share α of the global weight", ylabel="density, a line for each seed", title=title
+    )
     axes.legend(loc="lower center")
 
 
+def _scores(own: pd.DataFrame, size: str, methods: Sequence[str]) -> str:
+    """Return accuracies in words."""
+    found = {m: select(own, method=m, condition=size)["accuracy"] for m in methods}
+    return ", ".join(f"{m} {a.mean():.1f} %" for m, a in found.items() if len(a))
+
+
+def _mean_of(histogram: Json) -> float:
+    counts, edges = (np.array(histogram[name]) for name in ("counts", "edges"))
+    return float((counts * (edges[:-1] + edges[1:]) / 2).sum() / counts.sum())
+
+
 def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
-    """Draw Fig. 4."""
-    return {"fig4": (draw(records), records.labels)}
+    """Draw Fig. 4 and its supplement."""
+    labels = records.labels
+    return {
+        "fig4": (partial(draw, records), labels),
+        "fig4_details": (partial(draw_details, records), labels[:1]),
+    }

@@ -15,19 +15,23 @@ from hybrid.report.scoreboard import Claim, Computation, Row, load_claims, score
 from hybrid.runs.store import Json
 
 
-def rows() -> list[Row]:
+def rows(experiment: str = "") -> list[Row]:
     """Return one row for each claim of `data/paper.toml`, from committed records.
+
+    Args:
+        experiment: whose claims alone; none for all.
 
     Raises:
         DamagedFileError: if a record was changed by hand, or is damaged.
     """
-    claims = load_claims()
+    prefix = f"{experiment}/" if experiment else ""
+    claims = [claim for claim in load_claims() if claim.id.startswith(prefix)]
     values: dict[str, Floats] = {}
-    for experiment, profile in {(claim.id.split("/")[0], claim.profile) for claim in claims}:
-        found = measured(experiment, profile)
-        own = {c.id for c in claims if c.profile == profile and c.id.startswith(f"{experiment}/")}
-        values |= {name: v for name, v in found.items() if name.removesuffix("/baseline") in own}
-    return [_with_runs(row) for row in scoreboard(values)]
+    for name, profile in {(claim.id.split("/")[0], claim.profile) for claim in claims}:
+        found = measured(name, profile)
+        own = {c.id for c in claims if c.profile == profile and c.id.startswith(f"{name}/")}
+        values |= {key: v for key, v in found.items() if key.removesuffix("/baseline") in own}
+    return [_with_runs(row) for row in scoreboard(values, prefix)]
 
 
 def _with_runs(row: Row) -> Row:
@@ -102,4 +106,4 @@ def committed(experiment: str, profile: Profile) -> Records[Any, Any]:
     try:
         return known.load(profile)
     except FileNotFoundError:  # nothing is finished
-        return known.records(known.trials(profile), [])
+        return known.records(known.trials(profile), [], profile)
