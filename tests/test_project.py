@@ -22,6 +22,7 @@ from environment import ROOT, direct_dependencies, environment, pins
 from hybrid.described import as_json
 from hybrid.experiments.core.experiment import BEST
 from hybrid.experiments.registry import EXPERIMENTS
+from hybrid.runs.files import sha256
 from notebooks import NOTEBOOKS, scrub
 
 PARAMETERS = {"profile": '"best"', "seed": "0", "device": '"auto"', "out_dir": '"../figures"'}
@@ -377,5 +378,9 @@ def test_notebooks_embed_the_pictures_that_lie_in_figures() -> None:
     pictures = sorted((ROOT / "figures").glob("*.png"))
     assert len(pictures) > 10
     assert not [path.name for path in pictures if path.read_bytes() not in shown]
+    for picture in pictures:
+        told = json.loads(picture.with_suffix(".json").read_text("utf-8"))["sha256"]
+        files = {kind: picture.with_suffix(f".{kind}").read_bytes() for kind in ("png", "pdf")}
+        assert told == {kind: sha256(content) for kind, content in files.items()}, picture
     names = {path.relative_to(ROOT / "figures") for path in (ROOT / "figures").rglob("*.*")}
     assert names == {Path(f"{p.stem}.{kind}") for p in pictures for kind in ("png", "pdf", "json")}

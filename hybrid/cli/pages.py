@@ -1,4 +1,4 @@
-"""Commands that draw and judge: notebooks, figures, scoreboard."""
+"""Commands that draw and judge: figures, scoreboard."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,10 @@ Only = Annotated[
     list[str] | None,
     typer.Option(help="Only notebooks with this in their name, such as 03; may be repeated."),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder of figures; `figures` by default.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder of figures; `figures`, or build/figures for a profile by name."),
+]
 
 
 @app.command()
@@ -61,7 +64,7 @@ def figures(
         done = execute_all(
             pages,
             folder=root / "build" / "notebooks",
-            figures=out or root / "figures",
+            figures=out or root / ("figures" if profile == BEST else "build/figures"),
             jobs=jobs,
             title="notebooks",
         )

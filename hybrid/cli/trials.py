@@ -128,6 +128,8 @@ def run(
                 return
             for path in drawn:
                 typer.echo(f"drawn: {path}")
+            if not drawn:
+                typer.echo("no figure: it takes records of more methods")
 
 
 @app.command()

@@ -45,7 +45,8 @@ class Estimate:
     @property
     def with_interval(self) -> str:
         """`mean [low, high] (n)`: the 95 % interval; without it where n is 1."""
-        digits = 1 if self.n < 2 or self.high - self.low >= 0.3 else 2
+        width = abs(self.mean) if self.n < 2 else self.high - self.low
+        digits = 1 if width >= 0.3 else 2 if width >= 0.03 else 4
         mean = f"{self.mean:.{digits}f}"
         if self.n < 2:
             return f"{mean} ({self.n})"
@@ -89,6 +90,11 @@ class Estimate:
         digits = spec[spec.find(".") :]
         spread = f" ± {self.sem:{digits}}" if self.n > 1 else ""
         return f"{self.mean:{spec}}{spread} ({self.n})"
+
+
+def lost_or_gained(points: float) -> str:
+    """Return in words what positive points are lost, or negative ones gained."""
+    return f"{'gains' if points < 0.0 else 'loses'} {abs(points):.1f} points"
 
 
 def _bootstrapped(samples: Floats) -> Floats | None:

@@ -221,7 +221,9 @@ def save(figure: Figure, name: str, folder: Path, about: Mapping[str, Any]) -> l
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix, **options)  # type: ignore[arg-type]
         made[folder / f"{name}.{suffix}"] = buffer.getvalue()
-    made[folder / f"{name}.json"] = (_indented({"figure": name, **about}) + "\n").encode()
+    digests = {path.suffix[1:]: sha256(content) for path, content in made.items()}
+    whole = {"figure": name, **about, "sha256": digests}
+    made[folder / f"{name}.json"] = (_indented(whole) + "\n").encode()
     write_together(made)
     return list(made)
 

@@ -34,9 +34,10 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def sha256(text: str) -> str:
-    """Return the SHA-256 of `text` as 64 hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def sha256(content: str | bytes) -> str:
+    """Return the SHA-256 of a text or of bytes as 64 hexadecimal digits."""
+    whole = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(whole).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

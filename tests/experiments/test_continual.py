@@ -188,7 +188,9 @@ def test_runs_are_recorded_and_read_back(kept: tuple[Path, Records[Any, Any]]) -
     titles = [axes.get_title() for axes in figure.axes]
     assert any(re.match(r"After the last task: GP \d+ %, HP \d+ %", title) for title in titles)
     assert any(re.match(r"HP minus masks alone: -?\d", title) for title in titles)
-    grids = [axes.images[0].get_array() for axes in figure.axes if "loses" in axes.get_title()]
+    grids = [
+        axes.images[0].get_array() for axes in figure.axes if "of what it knew" in axes.get_title()
+    ]
     assert [grid.mask.sum() for grid in grids] == [3, 3], "tasks that were not learned yet"
     named = [axes for axes in figure.axes if axes.get_title() and axes.axison]
     assert len(named) == 5, "and the images"

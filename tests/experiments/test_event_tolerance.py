@@ -204,7 +204,7 @@ def drawn_as_told(records: Records[Any, Any]) -> None:
     gathered = [result["evidence"]["noise"][-1] for result in records.results("tiny", "HP")]
     np.testing.assert_allclose(evidence.get_ydata(), np.mean(gathered, axis=0))
     assert {"Three saccades", "Events per recording"} <= set(panels)
-    (gains,) = [axes for title, axes in panels.items() if title.startswith("HP gains most under")]
+    (gains,) = [axes for title, axes in panels.items() if title.startswith("HP's largest lead")]
     expected = gap(own, "HP", "GP", condition="noise")[:, 1:].mean()
     assert any(np.isclose(line.get_xdata()[0], expected) for line in gains.get_lines())
 

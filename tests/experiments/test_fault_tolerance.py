@@ -298,7 +298,7 @@ def test_the_figure_draws_what_the_records_say(committed: Records[Any, Any]) -> 
         return [text.get_text() for text in by_title[title].get_legend().get_texts()]
 
     assert names("Noise: HP +5.6 points over GP") == ["LP", "GP", "HP"]
-    assert names("HP's lead: 0.6 points clean, 8.5 noisy") == ["ours (n = 5)", "authors", "rerun"]
+    assert names("HP's lead: 0.6 at 0, 8.5 at 0.06") == ["ours (n = 5)", "authors", "rerun"]
     protocols = ["HP, batch", "HP, frozen", "HP, sample", "HP, stream", "GP"]
     assert sorted(names("Noise, trace frozen: +0.6 points")) == sorted(protocols)
     assert all(len(axes.get_title()) < 45 for axes in figure.axes), "or it runs into others"

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
-from hybrid.report.estimate import Floats
+from hybrid.report.estimate import Floats, lost_or_gained
 from hybrid.report.figures import BLACK, COLOURS, GREY, canvas
 from hybrid.report.panels import SMALL, Dot, Line, absent, dots, learning, lines, raster
 from hybrid.report.scoreboard import load_claims
@@ -71,6 +71,7 @@ def draw_details(records: Records[Any, Any]) -> Figure:
     """Draw the supplement of Fig. 2: who spikes when, for one image."""
     first = max(records.labels, key=lambda label: len(records.methods(label)))
     spikes = records.results(first, "HP")[0]["raster"]
+    active = len({neuron for _, neuron in spikes["hidden"]})
     figure, axes = canvas(["a"], width="single", height=70)
     raster(
         axes["a"],
@@ -78,7 +79,7 @@ def draw_details(records: Records[Any, Any]) -> Figure:
         colour=COLOURS["HP"],
         xlim=(0.5, spikes["steps"] + 0.5),
         xlabel="step",
-        title="A few of 100 hidden neurons spike (HP, one image)",
+        title=f"{active} of 100 hidden neurons spike (HP, one image)",
     )
     return figure
 
@@ -127,6 +128,9 @@ def _sensitivity(axes: Axes, own: pd.DataFrame, title: str) -> None:
         for m in ("LP", "HP")
         if m in own["method"].unique()
     ]
+    if not curves:
+        absent(axes, "no network with traces in these records")
+        return
     lines(axes, curves, xlabel="local gain, × learned", ylabel="test accuracy (%)", title=title)
     axes.axvline(list(scales).index(1.0), color=GREY, linewidth=0.7)
     axes.set_xticks(places, [f"{scale:g}" for scale in scales])
@@ -189,13 +193,15 @@ def _early(curves: Sequence[Line]) -> str:
     if not curves:
         return "Answers by a step"
     lacks = [curve.samples[:, -1].mean() - curve.samples[:, 0].mean() for curve in curves]
-    return f"After one step {min(lacks):.1f} to {max(lacks):.1f} points are missing"
+    return f"From the first step to the last: {min(lacks):+.1f} to {max(lacks):+.1f} points"
 
 
 def _without_traces(own: pd.DataFrame) -> str:
     gains = select(own, condition="gain", method="HP")
+    if gains.empty:
+        return "Scaled gains"
     lost = samples(gains, level=1.0).mean() - samples(gains, level=0.0).mean()
-    return f"Without traces HP loses {lost:.1f} points"
+    return f"Without traces HP {lost_or_gained(lost)}"
 
 
 def _code(records: Records[Any, Any], label: str) -> str:

@@ -1,6 +1,7 @@
 """Fig. 5: which arrays go into which panel."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,8 +16,8 @@ from hybrid.data.tasks import permuted
 from hybrid.experiments.continual.claims import accuracy_table
 from hybrid.experiments.continual.methods import METHODS
 from hybrid.experiments.continual.settings import ContinualSettings
-from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
-from hybrid.report.estimate import Estimate, Floats
+from hybrid.experiments.core.records import Drawn, Records, gap, levels, samples, select
+from hybrid.report.estimate import Estimate, Floats, lost_or_gained
 from hybrid.report.figures import COLOURS, canvas
 from hybrid.report.panels import (
     SMALL,
@@ -59,7 +60,7 @@ def draw(records: Records[Any, Any], shown: Floats, label: str | None = None) ->
     final = {m: samples(own, method=m, condition="final")[:, 0] for m in methods}
     ends = ", ".join(f"{m} {final[m].mean():.0f} %" for m in ("GP", "HP") if m in methods)
     _streams(axes["c"], own, [m for m in methods if m in _FEW], f"After the last task: {ends}")
-    _finals(axes["d"], final)
+    _finals(axes["d"], final, _added(own))
     for letter, method, scale in (("e", "GP", None), ("f", "HP", "accuracy (%)")):
         if method in methods:
             tables = [accuracy_table(result)[1:] for result in records.results(label, method)]
@@ -67,7 +68,7 @@ def draw(records: Records[Any, Any], shown: Floats, label: str | None = None) ->
             left = np.mean(tables, axis=0)
             left[np.triu_indices_from(left, 1)] = np.nan  # not yet learned
             lost = left.diagonal()[:-1].mean() - left[-1, :-1].mean()
-            words["title"] = f"{method} loses {lost:.1f} points of what it knew"
+            words["title"] = f"{method} {lost_or_gained(lost)} of what it knew"
             matrix(axes[letter], left, scale=scale, **words)
         else:
             absent(axes[letter], f"no {method} in this profile")
@@ -97,22 +98,23 @@ def _streams(axes: Axes, own: pd.DataFrame, methods: Sequence[str], title: str) 
     lines(axes, curves, legend=legend, whole_x=True, title=title, ylim=(0, 100), **words)
 
 
-def _finals(axes: Axes, final: dict[str, Floats]) -> None:
+def _finals(axes: Axes, final: dict[str, Floats], title: str) -> None:
     """Draw final accuracies of the methods within a few points of the best."""
     best = max(values.mean() for values in final.values())
     near = [m for m, values in final.items() if values.mean() > best - _NEAR]
     marks = [Dot.of(place, final[m], COLOURS[m]) for place, m in enumerate(near)]
-    title = f"HP minus masks alone: {_added(final)}" if {*_SWEPT} <= {*final} else "The best"
     dots(axes, marks, horizontal=True, xlabel=f"{_FINAL}, zoomed in", title=title)
     axes.set_yticks(range(len(near)), [m if _GATED[m] else f"{m} (not told)" for m in near])
     axes.invert_yaxis()
 
 
-def _added(final: dict[str, Floats]) -> str:
-    """Return what traces add to masks, in points with the 95 % interval."""
-    shared = min(len(final[name]) for name in _SWEPT)
-    first, second = (final[name][:shared] for name in ("HP", "sparse GP"))
-    return f"{Estimate.of(first - second).with_interval}"
+def _added(own: pd.DataFrame) -> str:
+    """Return in words what traces add to masks, with the 95 % interval over seeds of both."""
+    with suppress(KeyError):
+        adds = gap(select(own, condition="final"), "HP", "sparse GP")[:, 0]
+        if len(adds):
+            return f"HP minus masks alone: {Estimate.of(adds).with_interval} points"
+    return "The best methods"
 
 
 def _overlaps(axes: Axes, records: Records[Any, Any], label: str) -> None:

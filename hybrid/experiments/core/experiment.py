@@ -313,6 +313,8 @@ class Experiment(Generic[SettingsT, MethodT]):
         from hybrid.report.scoreboard import as_text, waiting
 
         own = [row for row in rows(self.name) if (row.claim.confidence == "ours") == ours]
+        if not own:
+            return "none of its claims can be judged: no number of the paper is known"
         if not ours:
             return as_text(own)
         spoken = [row for row in own if row.estimate is not None]
@@ -330,6 +332,8 @@ class Experiment(Generic[SettingsT, MethodT]):
         from hybrid.experiments.scoreboard.rows import rows
         from hybrid.report.scoreboard import as_card
 
+        if not claims:
+            raise ValueError("claims = (): name at least one")
         known = {row.claim.id.removeprefix(f"{self.name}/"): row for row in rows(self.name)}
         return as_card([known[choose("claim", claim, known)] for claim in claims])
 

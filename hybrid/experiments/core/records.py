@@ -110,7 +110,7 @@ class Records(Generic[SettingsT, MethodT]):
         return means.reset_index().to_string(index=False)
 
     def figures(
-        self, folder: str | Path, seed: int = 0, *, only: Sequence[str] | None = None
+        self, folder: str | Path, seed: int = 0, *, only: str | Sequence[str] | None = None
     ) -> list[Path]:
         """Draw and save figures; return the paths of the pictures.
 
@@ -122,6 +122,8 @@ class Records(Generic[SettingsT, MethodT]):
         Raises:
             ValueError: if these records have no figure of such a name.
         """
+        if isinstance(only, str):
+            only = [only]
         drawn = self.experiment.draw(self, seed)
         names = list(drawn) if only is None else [choose("figure", name, drawn) for name in only]
         return [

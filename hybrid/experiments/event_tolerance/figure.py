@@ -53,21 +53,24 @@ def draw(records: Records[Any, Any], sound: Recordings, camera: Json) -> Figure:
     shown = [first_saccade(one) for one in made]
     event_images(axes["d"], [shown], row_names=["one digit"], labels=[["intact", *faults]])
     axes["d"].set_title("An intact camera, and each fault at its strongest\n")
-    marks, gained = [], dict.fromkeys(faults, 0.0)
-    pairs = [name for name in records.labels if {"GP", "HP"} <= set(records.methods(name))]
+    marks: list[Dot] = []
+    most = (-np.inf, "", "")
+    both = [name for name in records.labels if {"GP", "HP"} <= set(records.methods(name))]
+    pairs = [n for n in both if {*records.seeds(n, "GP")} & {*records.seeds(n, "HP")}]
     for number, label in enumerate(pairs):
         own = select(records.frame, label=label)
-        for row, fault in enumerate(faults_in(own)):
-            found = gap(own, "HP", "GP", condition=fault)[:, 1:].mean(1)
-            place, name = row + 0.22 * (number - 1), f"{label} (n = {len(found)})"
-            mark = Dot.of(place, found, _SHADES[number % 4], "_" if row else name)
+        for fault in faults_in(own):
+            found = gap(own[own["level"] > 0.0], "HP", "GP", condition=fault).mean(1)
+            place = faults.index(fault) + 0.22 * (number - 1)
+            name = f"{label} (n = {len(found)})" if fault == faults_in(own)[0] else "_"
+            mark = Dot.of(place, found, _SHADES[number % 4], name)
             marks.append(mark._replace(marker="os^D"[number % 4]))
-            gained[fault] += found.mean() / len(pairs)
+            most = max(most, (float(found.mean()), SENSOR_FAULTS[fault].axis, label))
     if not marks:
         absent(axes["e"], "no data set with records of GP and HP")
         return figure
-    most = max(gained, key=lambda fault: gained[fault])
-    title = f"HP gains most under {SENSOR_FAULTS[most].axis.partition(' (')[0]}"
+    points, fault, label = most
+    title = f"HP's largest lead: {points:+.1f} points, {fault.partition(' (')[0]}, {label}"
     words = {"title": title, "xlabel": "HP minus GP (points), mean over levels of a fault"}
     dots(axes["e"], marks, horizontal=True, **words)
     axes["e"].axvline(0.0, color=GREY, linewidth=0.7)

@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
+from hybrid.experiments.core.records import Drawn, Records, levels, samples, select, shared_seeds
 from hybrid.experiments.few_shot.claims import interval, sizes_in
 from hybrid.experiments.few_shot.methods import METHODS
+from hybrid.report.estimate import lost_or_gained
 from hybrid.report.figures import COLOURS, GREY, canvas
 from hybrid.report.panels import SMALL, Dot, Line, dots, images, lines, matrix
 from hybrid.runs.store import Json
@@ -69,7 +70,7 @@ def _by(axes: Axes, own: pd.DataFrame, condition: str, factor: float, xlabel: st
     x = factor * levels(found)
     curves = [Line(m, x, samples(found, method=m), COLOURS[m]) for m in able]
     means = samples(found, method="HP").mean(0)
-    title = f"HP loses {means[0] - means[-1]:.1f} points from end to end"
+    title = f"HP {lost_or_gained(means[0] - means[-1])} from end to end"
     words = {"xlabel": xlabel, "ylabel": _ACCURACY, "title": title}
     legend = {"loc": "lower left", "ncols": 2}
     lines(axes, curves, legend=legend, whole_x=condition == "position", ylim=(0, 101), **words)
@@ -167,7 +168,9 @@ def _mixing(axes: Axes, thetas: list[Json], initial: list[float]) -> None:
 
 def _scores(own: pd.DataFrame, size: str, methods: Sequence[str]) -> str:
     """Return accuracies in words."""
-    found = {m: select(own, method=m, condition=size)["accuracy"] for m in methods}
+    tested = select(own, condition=size)
+    tested = shared_seeds(tested, [m for m in methods if m in tested["method"].unique()])
+    found = {m: select(tested, method=m)["accuracy"] for m in methods}
     return ", ".join(f"{m} {a.mean():.1f} %" for m, a in found.items() if len(a))
 
 
@@ -178,8 +181,10 @@ def _mean_of(histogram: Json) -> float:
 
 def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
     """Draw Fig. 4 and its supplement."""
-    labels = records.labels
+    labels = [label for label in records.labels if "HP" in records.methods(label)]
+    if not labels:
+        return {}
     return {
-        "fig4": (partial(draw, records), labels),
-        "fig4_details": (partial(draw_details, records), labels[:1]),
+        "fig4": (partial(draw, records, labels[0]), records.labels),
+        "fig4_details": (partial(draw_details, records, labels[0]), labels[:1]),
     }

@@ -1,12 +1,14 @@
 """The story in one picture: HP beside the simplest thing that could explain it."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybrid.experiments.core.experiment import BEST
-from hybrid.experiments.core.records import Records, gap, levels, samples, select
+from hybrid.experiments.core.records import Records, gap, levels, samples, select, shared_seeds
 from hybrid.experiments.few_shot.claims import interval
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.report.estimate import Estimate
@@ -47,7 +49,7 @@ def _faults(axes: Axes, records: Records[Any, Any]) -> None:
     title = f"Noise: HP {gain['HP']:+.1f} points, gain control {gain[_CONTROL]:+.1f}"
     words: dict[str, Any] = {"xlabel": "noise variance", "ylabel": "accuracy (%)", "title": title}
     lines(axes, curves, legend={"loc": "lower left"}, ylim=(0, 100), **words)
-    _count(axes, own["seed"].nunique())
+    _count(axes, [own])
 
 
 def _looks(axes: Axes, records: Records[Any, Any]) -> None:
@@ -65,12 +67,13 @@ def _looks(axes: Axes, records: Records[Any, Any]) -> None:
     for place, size in enumerate(_SIZES):
         chance = 100.0 / int(size.split("-")[0])
         axes.plot([place - 0.35, place + 0.35], [chance] * 2, ":", color=GREY, linewidth=0.8)
-    first = {method: found[method, _SIZES[0]].mean for method in ("HP", "prototypes")}
+    pair = shared_seeds(select(own, condition=_SIZES[0]), ("HP", "prototypes"))
+    first = pair.groupby("method")["accuracy"].mean()
     title = f"One look: HP {first['HP']:.1f} %, prototypes {first['prototypes']:.1f} %"
     dots(axes, marks, ylabel="accuracy (%)", ylim=(0, 101), title=title)
     axes.set_xticks(range(len(_SIZES)), _SIZES)
     axes.legend(loc="center left")
-    _count(axes, own["seed"].nunique(), 0.7)
+    _count(axes, [select(own, method=method, condition=_SIZES[0]) for method in _MEMORIES], 0.7)
 
 
 def _tasks(axes: Axes, records: Records[Any, Any]) -> None:
@@ -91,8 +94,11 @@ def _tasks(axes: Axes, records: Records[Any, Any]) -> None:
     words["ylabel"] = "accuracy on all of them (%)"
     legend = {"loc": "lower left"}
     lines(axes, curves, legend=legend, whole_x=True, ylim=(0, 100), **words)
-    _count(axes, own["seed"].nunique(), 0.7)
+    _count(axes, [select(own, method=method) for method in _GATED], 0.7)
 
 
-def _count(axes: Axes, seeds: int, height: float = 0.98) -> None:
-    axes.text(0.98, height, f"n = {seeds}", transform=axes.transAxes, ha="right", va="top")
+def _count(axes: Axes, parts: Sequence[pd.DataFrame], height: float = 0.98) -> None:
+    """Write how many seeds there are, from fewest to most."""
+    counts = sorted(part["seed"].nunique() for part in parts)
+    text = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    axes.text(0.98, height, f"n = {text}", transform=axes.transAxes, ha="right", va="top")
