@@ -2,7 +2,8 @@
 
 Run as `python .ci/browser.py` after `make site`; needs the program chromium. A page must show its
 pictures and formulas, load all it asks for, lead nowhere that is not there, and be no wider than
-the screen, and dark mode must work. Then the search must find a word.
+the screen, and dark mode must work. Then the search must find a word, and the synapse to play with
+must do what the package does.
 """
 
 import json
@@ -13,7 +14,10 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote
 
+import torch
 from bs4 import BeautifulSoup, Tag
+
+import hybrid
 
 SITE = Path(__file__).resolve().parents[1] / "build" / "site"
 WIDTHS = (390, 1920)
@@ -66,6 +70,17 @@ _FRAMES = """<script>const all = []; window.onmessage = e => {
 )
 
 
+_CHOSEN = {"gain": 0.8, "rate": 0.05, "threshold": 0.25, "decay": 0.9}
+_MOVE = """<script>window.addEventListener('load', () => setTimeout(() => {
+  for (const [name, value] of Object.entries(CHOSEN)) {
+    const slider = document.querySelector(`#synapse input[name=${name}]`);
+    slider.value = value;
+    slider.dispatchEvent(new Event('input', {bubbles: true}));
+  }
+  document.documentElement.dataset.said = document.querySelector('#synapse output').textContent;
+}, 500)); </script>""".replace("CHOSEN", json.dumps(_CHOSEN))
+
+
 def dom(browser: str, address: str) -> Tag:
     """Return a page as the browser has it at the end."""
     with tempfile.TemporaryDirectory() as folder:
@@ -111,6 +126,35 @@ def check(page: Path, browser: str) -> str:
     return counts
 
 
+def play(browser: str) -> str:
+    """Move the sliders of the synapse; return what it says, which must be what the package says."""
+    page = SITE / "docs" / "play.html"
+    copy = page.with_name(f"{_OURS}play.html")
+    copy.write_text(page.read_text("utf-8").replace("<head>", f"<head>{_MOVE}", 1), "utf-8")
+    try:
+        said = str(dom(browser, copy.as_uri()).get("data-said"))
+    finally:
+        copy.unlink()
+    assert said == in_the_package(**_CHOSEN), said
+    return said
+
+
+def in_the_package(gain: float, rate: float, threshold: float, decay: float) -> str:
+    """Return what a synapse of the package comes to, in the words of the page."""
+    torch.set_default_dtype(torch.float64)
+    theta = hybrid.MetaLocal(torch.tensor(gain), torch.tensor([rate]), torch.tensor([threshold]))
+    synapse = hybrid.Synapse(torch.tensor([[0.5]]), None, theta)
+    neuron, rule = hybrid.LIF(decay=0.4, v_th=1.0), hybrid.Hebbian(trace_decay=decay)
+    state, current = hybrid.LayerState(), torch.zeros(1, 1)
+    for step in range(60):
+        x = torch.full((1, 1), float(step < 20 or step >= 40))
+        current = hybrid.synaptic_current(x, state.trace, synapse)
+        state = hybrid.plastic_step(x, state, synapse, neuron, rule)
+    trace = state.trace
+    assert trace is not None
+    return f"At the end the trace is {trace.item():.4f}, and the current {current.item():.4f}."
+
+
 def main() -> int:
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     pages = [
@@ -123,6 +167,7 @@ def main() -> int:
         return 1
     for page in [page for page in pages if not page.name.startswith(_OURS)]:
         print(f"{page.relative_to(SITE)}: {check(page, browser)}")
+    print(f"play: {play(browser)}")
     found = dom(browser, f"{(SITE / 'search.html').as_uri()}?q=homeostatic")
     results = {str(link["href"]).partition("?")[0] for link in found.select("#search-results a")}
     assert any("glossary" in result for result in results), f"the search finds {results}"

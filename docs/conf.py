@@ -62,6 +62,7 @@ data/CHANGES
 ```{toctree}
 :hidden:
 :caption: Use
+docs/play
 docs/own
 docs/running
 docs/faults

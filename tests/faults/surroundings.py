@@ -196,8 +196,6 @@ verify
 verify {new}
 verify {file}
 verify {bad}
-notebooks --only 99
-notebooks --profile none
 figures --profile none
 figures --only 99
 scoreboard --write --nothing

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -28,14 +29,25 @@ def _run(seeds: int) -> tuple[str, ...]:
 
 def begun(*command: str, folder: Path | None = None) -> subprocess.Popen[str]:
     """Start a command in a session of its own, by which its processes are found."""
-    return subprocess.Popen(
-        [sys.executable, "-m", *command],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-    )
+    with hearing_hangups():
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+        )
+
+
+@contextmanager
+def hearing_hangups() -> Iterator[None]:
+    """Begin processes that SIGHUP ends, also where this one was begun by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def alive(session: int) -> list[int]:
@@ -121,13 +133,14 @@ execute_all(pages, folder=folder / "done", figures=folder / "figures", jobs=2, t
     mark.mkdir()
     cell = f"import os, time\nopen('{mark}/' + str(os.getpid()), 'w')\ntime.sleep(60)"
     (own / "it.ipynb").write_bytes(page(cell).content)
-    parent = subprocess.Popen(
-        [sys.executable, str(own / "it.py"), str(own)],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with hearing_hangups():
+        parent = subprocess.Popen(
+            [sys.executable, str(own / "it.py"), str(own)],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
     begins = waited(lambda: len(list(mark.iterdir())) == 2, 90.0)
     kernels = [int(path.name) for path in mark.iterdir()]
     _, orphans, _ = ended(parent, signal_name)
