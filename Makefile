@@ -26,7 +26,7 @@ test: ready ## run every check: style, types, unit tests, notebooks compared
 	$(BIN)/hybrid scoreboard --check
 	$(BIN)/hybrid figures --out build/figures
 	$(BIN)/python .ci/notebooks.py build/notebooks
-	$(BIN)/python -m pytest --nbval $(TWO) -p no:cacheprovider build/notebooks
+	$(BIN)/python -m pytest --nbval $(TWO) -p tests.conftest -p no:cacheprovider build/notebooks
 
 notebooks: ready ## run the notebooks in place and scrub their metadata
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
