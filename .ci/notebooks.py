@@ -32,7 +32,7 @@ def printed(path: Path) -> list[str]:
     """Return what the cells of a notebook print, but for those that differ from run to run.
 
     Networks trained on another processor differ in their last digits: numbers count only where a
-    notebook trains nothing, as the scoreboard.
+    notebook trains nothing, as the scoreboard, and in what is set from records: cards and verdicts.
     """
     texts = []
     for cell in nbformat.read(path, as_version=4).cells:
@@ -41,6 +41,11 @@ def printed(path: Path) -> list[str]:
             outputs = [o.text for o in cell.outputs if o.output_type == "stream"]
             text = "".join(outputs)
             texts.append(text if "scoreboard" in path.stem else _NUMBER.sub("#", text))
+            texts += [
+                o.data["text/markdown"]
+                for o in cell.outputs
+                if "text/markdown" in o.get("data", ())
+            ]
     return texts
 
 

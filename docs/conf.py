@@ -3,7 +3,9 @@
 `make site` writes it to build/site. It needs no network, neither to be built nor to be read.
 """
 
+import hashlib
 import inspect
+import json
 import re
 import shutil
 from pathlib import Path
@@ -107,10 +109,15 @@ def escape(
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
-    """Give each picture words for readers who cannot see it: the caption behind it, or its section.
+    """Give each picture words for readers who cannot see it.
 
-    A caption begins with a letter in bold, for a panel, or with a figure's number.
+    A figure says what its panels show, in the file beside it. Other pictures: the caption behind,
+    which begins with a letter in bold, for a panel, or with a figure's number; or their section.
     """
+    figures = [
+        json.loads(path.read_text("utf-8")) for path in Path(app.srcdir).glob("figures/*.json")
+    ]
+    alt = {figure["sha256"]["png"]: figure["alt"] for figure in figures}
     words = ""
     for node in reversed(list(doctree.findall())):
         if isinstance(node, nodes.title):
@@ -121,11 +128,13 @@ def describe(app: Sphinx, doctree: nodes.document) -> None:
                 words = node.astext()
         elif isinstance(node, nodes.image) and not node.get("alt"):
             section: nodes.Element = node
+            shown = Path(app.srcdir, node["uri"].lstrip("/")).read_bytes()
             while not isinstance(section, nodes.section | nodes.document):
                 section = section.parent
             title = section.next_node(nodes.title)
             place = title.astext() if title is not None else app.config.project
-            node["alt"] = words or f"{place}: a picture"
+            known = alt.get(hashlib.sha256(shown).hexdigest())
+            node["alt"] = known or words or f"{place}: a picture"
 
 
 def set_formula(translator: nodes.NodeVisitor, node: nodes.Element) -> None:

@@ -47,10 +47,10 @@ class Estimate:
         """`mean [low, high] (n)`: the 95 % interval; without it where n is 1."""
         width = abs(self.mean) if self.n < 2 else self.high - self.low
         digits = 1 if width >= 0.3 else 2 if width >= 0.03 else 4
-        mean = f"{self.mean:.{digits}f}"
+        mean = f"{self.mean:z.{digits}f}"  # z: no -0.0
         if self.n < 2:
             return f"{mean} ({self.n})"
-        return f"{mean} [{self.low:.{digits}f}, {self.high:.{digits}f}] ({self.n})"
+        return f"{mean} [{self.low:z.{digits}f}, {self.high:z.{digits}f}] ({self.n})"
 
     @property
     def deviation(self) -> float:

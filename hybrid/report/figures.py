@@ -1,7 +1,9 @@
 """Figures at print size: a lettered canvas, byte-identical files, provenance beside each."""
 
 import io
+import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -22,6 +24,14 @@ BLACK, BLUE, GREEN, VERMILION = "#000000", "#0072B2", "#009E73", "#D55E00"
 ORANGE, SKY, YELLOW, PURPLE = "#E69F00", "#56B4E9", "#F0E442", "#CC79A7"
 TEAL, WINE = "#44AA99", "#882255"
 BROWN, INDIGO, GREY, PALE, FAINT = "#8C6D31", "#5B5BA5", "#999999", "#CCCCCC", "#EEEEEE"
+
+# Names of data sets as readers write them.
+_SPOKEN = {
+    "fashion_mnist": "Fashion-MNIST",
+    "nmnist": "N-MNIST",
+    "mnist": "MNIST",
+    "omniglot": "Omniglot",
+}
 
 # Of a legend that a line would cross.
 ON_WHITE: dict[str, Any] = {"frameon": True, "framealpha": 1.0, "edgecolor": "none"}
@@ -107,6 +117,7 @@ COLOURS = _Colours(
 )
 
 _MM = 1.0 / 25.4
+_HALF = 450  # pixels of a screen that half a page takes
 WIDTHS = {"single": 89.0, "double": 183.0}  # mm
 HIGHEST = 225.0  # mm, a page with its caption
 
@@ -163,6 +174,11 @@ def letter(axes: Axes, name: str) -> None:
     )
 
 
+def spoken(label: str) -> str:
+    """Return the label of some settings as readers write it: "fashion_mnist" as Fashion-MNIST."""
+    return re.sub("|".join(_SPOKEN), lambda found: _SPOKEN[found[0]], label)
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a figure depends on."""
     return {
@@ -209,7 +225,9 @@ def provenance(
 
 
 def save(figure: Figure, name: str, folder: Path, about: Mapping[str, Any]) -> list[Path]:
-    """Write `<folder>/<name>.png`, `.pdf` and `.json` (provenance), and return their paths.
+    """Write `<folder>/<name>.png`, `.pdf` and `.json`, and return their paths.
+
+    The JSON says where the figure comes from and, for readers who cannot see it, what it shows.
 
     The same figure gives the same bytes again: no dates, no tight bounding box.
 
@@ -222,18 +240,37 @@ def save(figure: Figure, name: str, folder: Path, about: Mapping[str, Any]) -> l
         figure.savefig(buffer, format=suffix, **options)  # type: ignore[arg-type]
         made[folder / f"{name}.{suffix}"] = buffer.getvalue()
     digests = {path.suffix[1:]: sha256(content) for path, content in made.items()}
-    whole = {"figure": name, **about, "sha256": digests}
+    whole = {"figure": name, "alt": described(figure, name), **about, "sha256": digests}
     made[folder / f"{name}.json"] = (_indented(whole) + "\n").encode()
     write_together(made)
     return list(made)
 
 
+def described(figure: Figure, name: str) -> str:
+    """Return in words what a figure shows: the titles of its panels, which say what was found."""
+    titles = {
+        axes.get_label(): re.sub(r"\s+", " ", title).strip()
+        for axes in figure.axes
+        if (title := axes.get_title() or axes.get_title(loc="left"))
+    }
+    if len(titles) < 2:
+        return f"{name}: {'; '.join(titles.values())}"
+    return f"{name}: " + "; ".join(f"{panel}, {title}" for panel, title in titles.items())
+
+
 def show(figure: Figure, name: str, out_dir: str | Path, about: Any) -> Any:
     """Save a figure, see `save`; return it as a notebook's picture."""
+    path, *_ = save(figure, name, Path(out_dir), about)
+    return picture(path)
+
+
+def picture(path: Path) -> Any:
+    """Return a saved figure as a notebook's picture, with words for readers who cannot see it."""
     from IPython.display import Image  # part of Jupyter, which only notebooks need
 
-    path, *_ = save(figure, name, Path(out_dir), about)
-    return Image(path, width=900)
+    about = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    wide = plt.imread(path).shape[1] > 2 * _HALF
+    return Image(path, width=2 * _HALF if wide else round(1.5 * _HALF), alt=about["alt"])
 
 
 def _indented(value: Mapping[str, Any]) -> str:

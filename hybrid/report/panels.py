@@ -1,4 +1,4 @@
-"""The panels that every figure is made of: lines, dots, bars, images, matrix, raster, map.
+"""The panels that every figure is made of: lines, dots, forest, bars, images, matrix, raster, map.
 
 Each takes arrays and words, and draws into given axes. Samples are [seeds, x]: lines show their
 mean with a band, dots and bars with an error bar: the 95 % interval. One seed has neither.
@@ -33,7 +33,7 @@ class Line(NamedTuple):
 class Dot(NamedTuple):
     """One mark with an interval; without a low end there is none."""
 
-    place: float
+    place: float  # along x; in a forest, from the middle of its row
     value: float
     low: float | None = None
     high: float | None = None
@@ -93,23 +93,73 @@ def lines(
         axes.legend(**legend)
 
 
-def dots(axes: Axes, marks: Sequence[Dot], *, horizontal: bool = False, **labels: Any) -> None:
-    """Draw marks with intervals, along x or, if `horizontal`, with values along x."""
-    for place, value, low, high, colour, marker, name in marks:
-        reach = None
-        if low is not None and high is not None:
-            reach = [[value - low], [high - value]]
-        axes.errorbar(
-            *((value, place) if horizontal else (place, value)),
-            **({"xerr": reach} if horizontal else {"yerr": reach}),  # type: ignore[arg-type]
-            marker=marker,
-            color=colour,
-            linestyle="",
-            markersize=3,
-            elinewidth=0.8,
-            label=name,
-        )
+def dots(axes: Axes, marks: Sequence[Dot], **labels: Any) -> None:
+    """Draw marks with intervals along x."""
+    for mark in marks:
+        _mark(axes, mark, mark.place, lying=False)
     axes.set(**labels)
+
+
+def forest(
+    axes: Axes,
+    rows: Mapping[str, Sequence[Dot]],
+    *,
+    zero: bool = False,
+    within: float | None = None,
+    legend: Mapping[str, Any] | None = None,
+    **labels: Any,
+) -> None:
+    """Draw rows of marks with intervals, values along x, the first row at the top.
+
+    Args:
+        axes: where.
+        rows: marks of each row, by its name.
+        zero: whether a line marks 0: values are differences.
+        within: what lies farther from 0 becomes an arrow with a number; None draws everything.
+        legend: see `lines`; None for none.
+        labels: see `lines`.
+    """
+    if zero:
+        axes.axvline(0.0, color=GREY, linewidth=0.7, zorder=0)
+    for row, marks in enumerate(rows.values()):
+        for mark in marks:
+            at = row + mark.place
+            if within is None or abs(mark.value) <= within:
+                _mark(axes, mark, at, lying=True)
+                continue
+            side, symbol = (1, ">") if mark.value > 0.0 else (-1, "<")
+            axes.plot(side * within, at, symbol, color=mark.colour, markersize=3)
+            axes.annotate(
+                f"{mark.value:+.0f}",
+                (side * within, at),
+                (-4 * side, 0),
+                textcoords="offset points",
+                ha="right" if side > 0 else "left",
+                va="center",
+                fontsize=SMALL,
+            )
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set(**labels)
+    if legend is not None and axes.get_legend_handles_labels()[0]:
+        axes.legend(**legend)
+
+
+def _mark(axes: Axes, mark: Dot, at: float, *, lying: bool) -> None:
+    """Draw a mark at a place of its own, with its interval standing or `lying`."""
+    reach: Any = None
+    if mark.low is not None and mark.high is not None:
+        reach = [[mark.value - mark.low], [mark.high - mark.value]]
+    axes.errorbar(
+        *((mark.value, at) if lying else (at, mark.value)),
+        **{"xerr" if lying else "yerr": reach},
+        marker=mark.marker,
+        color=mark.colour,
+        linestyle="",
+        markersize=3,
+        elinewidth=0.8,
+        label=mark.name,
+    )
 
 
 def bars(
@@ -278,9 +328,13 @@ def raster(
 
 
 def chip_map(
-    axes: Axes, size: tuple[int, int], used: Sequence[tuple[int, int, str]], title: str
+    axes: Axes,
+    size: tuple[int, int],
+    used: Sequence[tuple[int, int, str]],
+    title: str,
+    names: Mapping[Any, str],
 ) -> None:
-    """Draw the cores of one chip [width, height]: places (x, y) in use, by role."""
+    """Draw the cores of one chip [width, height]: places (x, y) in use, by role, and its name."""
     width, height = size
     page = np.full((height, width, 3), to_rgb(FAINT))
     for x, y, role in used:
@@ -292,10 +346,11 @@ def chip_map(
     axes.spines[:].set_visible(False)
     roles = [role for _, _, role in used]
     handles = [
-        Patch(color=COLOURS[role], label=f"{role} ({roles.count(role)})")
+        Patch(color=COLOURS[role], label=f"{names[role]} ({roles.count(role)})")
         for role in dict.fromkeys(roles)
     ]
-    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2)
+    small: dict[str, Any] = {"fontsize": SMALL, "handlelength": 0.8, "columnspacing": 0.8}
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, **small)
 
 
 def learning(axes: Axes, curves: Mapping[str, Floats], title: str) -> None:

@@ -21,11 +21,12 @@ from hybrid.experiments.core.splits import split_numbers
 from hybrid.experiments.core.trials import Trial
 from hybrid.experiments.fault_tolerance import EXPERIMENT, PLANS, mechanism
 from hybrid.experiments.fault_tolerance.arrivals import MIXED, arrivals
-from hybrid.experiments.fault_tolerance.controls import draw_controls
+from hybrid.experiments.fault_tolerance.controls import SHOWN, draw_controls
 from hybrid.experiments.fault_tolerance.methods import METHODS, augmentation
 from hybrid.experiments.fault_tolerance.plans import SEARCH, SMOKE, TESTED
 from hybrid.experiments.registry import EXPERIMENTS
 from hybrid.learning.correction import CORRECTIONS, Rates
+from hybrid.learning.evaluation import answer
 from hybrid.learning.training import one_hot_mse
 from hybrid.model.convolutional import Dense
 from hybrid.model.layers import HybridLinear
@@ -244,16 +245,19 @@ def test_fields_that_came_later_leave_old_descriptions_alone() -> None:
 def test_the_figure_shows_every_way(kept: tuple[Path, Records[Any, Any]]) -> None:
     figure = draw_controls(kept[1], "digits")
     by_title = {axes.get_title(): axes for axes in figure.axes}
-    noise = by_title["Gaussian noise (n = 1)"]
-    assert len(noise.get_legend().get_texts()) == 8
-    drawn = {line.get_label(): line.get_ydata() for line in noise.get_lines()}
+    noise, blanked, faults = figure.axes[:3]
+    assert noise.get_title().startswith("Noise 0.06: most gained by ")
+    assert blanked.get_title().startswith("Blanked 4: most gained by ")
+    names = [text.get_text() for text in noise.get_yticklabels()]
+    assert names == [name for way, (name, _) in SHOWN.items() if way != "GP"]
     own = kept[1].frame
-    expected = samples(own, method="GP", protocol="thresholds", condition="gaussian")[0]
-    np.testing.assert_allclose(np.asarray(drawn["GP, thresholds"], dtype=float), expected)
     assert levels(own, condition="gaussian", usual=True).tolist() == [0.0, 0.06]
-    rows = [text.get_text() for text in by_title["Gain over GP as it is"].get_yticklabels()]
-    assert rows == ["noise 0.06", "crop 4"]
-    assert "GP: how images arrive" in by_title
+    expected = gap(own, "GP + thresholds", "GP", condition="gaussian")[:, -1].mean()
+    marks = [line.get_xdata()[0] for line in noise.get_lines() if line.get_marker() == "o"]
+    np.testing.assert_allclose(marks[names.index("GP, thresholds")], expected)
+    rows = [text.get_text() for text in faults.get_yticklabels()]
+    assert rows == ["noise 0.06", "blanked 4"]
+    assert any(title.startswith("GP, currents, stream: ") for title in by_title)
 
 
 def test_a_record_is_verified_to_the_last_bit(kept: tuple[Path, Records[Any, Any]]) -> None:
@@ -294,5 +298,21 @@ def test_noise_moves_currents_by_its_mean_and_the_trace_pushes_back() -> None:
     assert np.sign(hybrid.trace[-1] - hybrid.trace[0]) == -np.sign(
         hybrid.weights[-1] - hybrid.weights[0]
     )
-    figure = mechanism.draw_mechanism(networks, images)
-    assert [axes.get_title() for axes in figure.axes] == ["Through weights", "Through the trace"]
+    streams = {name: mechanism.streamed(network, images) for name, network in networks.items()}
+    assert not streams["GP"].trace.any()
+    assert streams["HP"].trace[0] == 0.0
+    assert streams["HP"].trace[1:].all(), "each image finds the trace that those before it left"
+    shown = torch.from_numpy(streams["HP"].pictures).float().flatten(1)
+    tested = answer(networks["HP"], shown[None], "stream", 1).classes[0].numpy()
+    expected = tested == images.test_labels[: len(shown)]
+    np.testing.assert_array_equal(streams["HP"].right.astype(bool), expected)
+    figure = mechanism.draw_mechanism(networks, images, streams["HP"])
+    titles = [axes.get_title() for axes in figure.axes]
+    assert [title.split(" by ")[0] for title in titles[:2]] == [
+        "Noise moves HP's current",
+        "Its trace pushes back",
+    ]
+    assert titles[2].startswith("As a stream it gives back ")
+    moment = mechanism.draw_moment(streams, 3)
+    assert moment.axes[0].get_title().startswith("Image 3: GP ")
+    assert len(moment.axes[1].get_lines()[0].get_xdata()) == 3

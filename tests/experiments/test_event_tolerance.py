@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,6 +43,7 @@ from hybrid.model.networks import Activity, HybridNetwork
 from hybrid.model.neurons import LIF, NeuronState
 from hybrid.model.plasticity import Hebbian, LayerState
 from hybrid.model.window.choice import Window
+from hybrid.report.estimate import Estimate
 from hybrid.runs.store import Json, Store
 
 
@@ -273,7 +275,17 @@ def test_records_say_which_recordings_were_answered_rightly(
     np.testing.assert_allclose(by_recording[name].mean(1), without.claims()[name])
     figure = draw_gains(records, "each")
     (axes,) = figure.axes
-    assert axes.get_title() == "Gain over GP, mean over levels (n = 2; 30 recordings)"
+    assert axes.get_xlabel().endswith("mean over levels (n = 2; 30 recordings)")
+    sure = re.findall(r" (\d+)(?:;|$)", axes.get_title())
+    ways = ("HP", "HP + stream", "GP + currents-stream")
+    expected = [
+        sum(
+            Estimate.of(gap(frame, way, "GP", "each", condition=fault)[:, 1:].mean(1)).low > 0.0
+            for fault in faults_in(frame)
+        )
+        for way in ways
+    ]
+    assert list(map(int, sure)) == expected
     shown = {round(float(x), 6) for line in axes.get_lines() for x in line.get_xdata()}
     gains = [compared(records.frame, [f"each/{f}/HP - GP"]) for f in ("centre", "noise", "hot")]
     assert {round(float(np.mean(*gain.values())), 6) for gain in gains} <= shown

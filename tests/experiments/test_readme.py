@@ -50,6 +50,30 @@ def test_the_effect_and_what_it_rests_on() -> None:
     assert f"{lead} above it on MNIST" in SAID
 
 
+def test_the_caption_of_the_first_figure() -> None:
+    """In words alone; it has no numbers."""
+    assert "HP is better than GP; GP whose hidden neurons only control their input currents" in SAID
+    controls = EXPERIMENTS["fault_tolerance"].load("controls")
+    own = select(controls.frame, label="fashion_mnist", condition="gaussian")
+    for better, than in (("HP", "GP"), ("GP + currents-stream", "HP")):
+        assert Estimate.of(gap(own, better, than)[:, -1]).low > 0.0
+    newer, older = (
+        strongest(EXPERIMENTS["fault_tolerance"].load(profile), "fashion_mnist", "HP", "GP").mean()
+        for profile in ("controls", "laptop")
+    )
+    assert newer > older, "trained anew; those below gain less"
+    assert "any memory will do" in SAID
+    looks = EXPERIMENTS["few_shot"].load("laptop")
+    one_look = select(looks.frame, label="omniglot", condition="5-way 1-shot")
+    scores = one_look.groupby("method")["accuracy"].mean()
+    assert scores[["HP", "prototypes", "matching"]].min() > 98.0
+    assert "masks protect, traces add next to nothing" in SAID
+    tasks = select(EXPERIMENTS["continual"].load("laptop").frame, label="mnist", condition="final")
+    added = Estimate.of(gap(tasks, "HP", "sparse GP")[:, 0])
+    assert -1.0 < added.low < added.high < 1.0
+    assert Estimate.of(gap(tasks, "sparse GP", "GP")[:, 0]).low > 20.0
+
+
 def test_records_that_repeat() -> None:
     """Which were computed with fixed instructions."""
     fixed = {

@@ -173,9 +173,12 @@ class Cluster:
         place = folder / "scheduler.json"
         place.unlink(missing_ok=True)
         common = ["--scheduler-file", str(place), "--no-dashboard"]
-        first = begun("distributed.cli.dask_scheduler", "--host", "127.0.0.1", *common)
-        self.all = [first]
-        assert waited(place.exists, 60.0)
+        host = ("--host", "127.0.0.1", "--port", "0")  # any port: others may run beside
+        self.all = [begun("distributed.cli.dask_scheduler", *host, *common)]
+        # The file is there before its text is.
+        if not waited(lambda: place.exists() and place.read_text("utf-8").endswith("}"), 180.0):
+            self.__exit__()
+            raise TimeoutError("the scheduler has not said where it is")
         self.address = json.loads(place.read_text("utf-8"))["address"]
         options = ("--nthreads", "1", "--no-nanny", *common)
         self.all += [begun("distributed.cli.dask_worker", *options) for _ in range(2)]

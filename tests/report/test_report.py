@@ -18,6 +18,7 @@ from hybrid.report.panels import (
     bars,
     chip_map,
     dots,
+    forest,
     images,
     learning,
     lines,
@@ -129,11 +130,38 @@ def test_bars_and_dots_draw_what_they_are_given() -> None:
     ]
     assert (marks[0].low, marks[0].high) == pytest.approx((ends.low, ends.high))
     assert (marks[1].low, marks[1].high) == (None, None), "one seed has no interval"
-    dots(panels["c"], marks, horizontal=True, title="Dots")
-    found = [line.get_xdata()[0] for line in panels["c"].get_lines() if line.get_marker() == "o"]
+    dots(panels["c"], marks, title="Dots")
+    found = [line.get_ydata()[0] for line in panels["c"].get_lines() if line.get_marker() == "o"]
     assert found == [91, 80, 50]
-    assert panels["c"].collections[-1].get_segments()[0][:, 0] == pytest.approx([40, 70])
+    assert panels["c"].collections[-1].get_segments()[0][:, 1] == pytest.approx([40, 70])
     assert panels["c"].get_title() == "Dots"
+
+
+def test_a_forest_draws_rows_from_the_top_and_says_what_lies_beyond_it() -> None:
+    _, panels = figures.canvas(["ab"], height=60)
+    rows = {
+        "first": [Dot(-0.1, 2.0, 1.0, 3.0, name="GP"), Dot(0.1, -1.0, name="HP")],
+        "none": [],
+        "far": [Dot(0.0, -57.2, -90.0, -20.0), Dot(0.1, 40.0)],
+    }
+    forest(panels["a"], rows, zero=True, within=4.0, legend={"loc": "best"}, xlabel="points")
+    drawn = {
+        line.get_marker(): (line.get_xdata()[0], line.get_ydata()[0])
+        for line in panels["a"].get_lines()
+    }
+    assert drawn["<"] == (-4.0, 2.0)
+    assert drawn[">"] == (4.0, 2.1)
+    assert drawn["o"] == (-1.0, 0.1), "the last of the marks that have room"
+    assert [text.get_text() for text in panels["a"].texts if len(text.get_text()) > 1] == [
+        "-57",
+        "+40",
+    ]
+    assert [text.get_text() for text in panels["a"].get_yticklabels()] == list(rows)
+    assert panels["a"].yaxis_inverted(), "the first row is at the top"
+    assert [text.get_text() for text in panels["a"].get_legend().get_texts()] == ["GP", "HP"]
+    forest(panels["b"], rows)
+    assert panels["b"].get_legend() is None
+    assert not panels["b"].texts[1:], "without an end everything is drawn where it lies"
 
 
 def test_pictures_tables_spikes_and_maps_draw_what_they_are_given() -> None:
@@ -171,13 +199,13 @@ def test_pictures_tables_spikes_and_maps_draw_what_they_are_given() -> None:
     assert [t.get_text() for t in panels["d"].get_yticklabels()] == ["hidden", "out"]
 
     used = [(0, 0, "synapses"), (2, 1, "synapses"), (1, 1, "sums")]
-    chip_map(panels["e"], (3, 2), used, "A chip")
+    chip_map(panels["e"], (3, 2), used, "A chip", {"synapses": "weights", "sums": "sums"})
     cores = panels["e"].images[0].get_array()
     assert cores.shape == (2, 3, 3)
     np.testing.assert_allclose(cores[1, 2], cores[0, 0])
     assert not np.allclose(cores[1, 1], cores[0, 0])
     assert [t.get_text() for t in panels["e"].get_legend().get_texts()] == [
-        "synapses (2)",
+        "weights (2)",
         "sums (1)",
     ]
     absent(panels["f"], "nothing was run")

@@ -189,9 +189,9 @@ SENSOR_FAULTS = {
         Fault("hot", "hot pixels (share)", _hot, 1.0),
         Fault("dropped", "dropped events (share)", _dropped, 1.0),
         Fault("gap", "time without events (share)", _gap, 0.99),
-        Fault("noise", "background activity (events per pixel and s)", _noise),
+        Fault("noise", "background activity (events per pixel per s)", _noise),
         Fault("flipped", "flipped polarities (share)", _flip, 1.0),
         Fault("jitter", "time jitter (ms, standard deviation)", _jitter),
-        Fault("slow", "rest after an event (ms)", _rest),
+        Fault("slow", "refractory period (ms)", _rest),
     )
 }

@@ -9,15 +9,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hybrid.experiments.core.records import Drawn, Records, levels, samples, select
+from hybrid.experiments.core.records import Drawn, Records, levels, samples, select, table
 from hybrid.report.estimate import Floats, lost_or_gained
-from hybrid.report.figures import BLACK, COLOURS, GREY, canvas
-from hybrid.report.panels import SMALL, Dot, Line, absent, dots, learning, lines, raster
+from hybrid.report.figures import BLACK, COLOURS, GREY, canvas, spoken
+from hybrid.report.panels import Dot, Line, absent, forest, learning, lines, raster
 from hybrid.report.scoreboard import load_claims
 
 _CODES = ("", "rate", "rank", "poisson")  # variants that differ in their code; "" is the base
 _READOUTS = {"LastMembrane": "membrane", "Rate": "rate", "Rank": "first spike"}
-# Suffix of a variant's label -> its name in panel g.
+# Suffix of a variant's label -> its name in panel f.
 _VARIANTS = {
     "rate": "rate code",
     "rank": "first-spike code",
@@ -31,6 +31,7 @@ _VARIANTS = {
     "readout-only": "trace in read-out",
 }
 _ORDER = ("LP", "GP", "HP")
+_REACH = 4.0  # points; a change beyond them is written as a number
 _Rows = dict[str, tuple[dict[str, Floats], float | None]]
 
 
@@ -46,24 +47,13 @@ def draw(records: Records[Any, Any]) -> Figure:
         if {"GP", "HP"} <= set(records.methods(label)) and not _is_variant(label, labels)
     }
     main = main or {_name(first): (_accuracies(records, first), None)}  # of a part of a profile
-    _table(axes["a"], main, title=_leads(main))
+    _accuracy_rows(axes["a"], main, title=_leads(main))
     own = select(frame, label=first)
     learned = {m: samples(own, method=m, condition="learning") for m in records.methods(first)}
-    learning(axes["b"], learned, f"Learning, {_name(first)}: {_ends(learned)}")
+    learning(axes["b"], learned, f"Learning {_name(first)}: {_ends(learned)}")
     _codes(axes["c"], axes["d"], records, base)
-    _sensitivity(axes["e"], own, f"{_without_traces(own)}, {_name(first)}")
-    rows: _Rows = {
-        f"base: {_code(records, base)}": (_accuracies(records, base, ("GP", "HP")), None)
-    }
-    rows |= {
-        name: (_accuracies(records, f"{base}-{suffix}", ("GP", "HP")), None)
-        for suffix, name in _VARIANTS.items()
-        if f"{base}-{suffix}" in labels
-    }
-    if len(rows) > 1:
-        _table(axes["f"], rows, title=f"Parts taken away ({_name(base)})")
-    else:
-        absent(axes["f"], "no variants in this profile")
+    _sensitivity(axes["e"], own, f"{_name(first)}: {_without_traces(own)}")
+    _changes(axes["f"], records, base)
     return figure
 
 
@@ -114,7 +104,7 @@ def _codes(by_step: Axes, by_spikes: Axes, records: Records[Any, Any], base: str
         costs,
         xlabel="spikes per image",
         ylabel=accuracy,
-        title="Accuracy against spikes",
+        title=_dearest(costs),
     )
     by_spikes.set_xlim(left=0)
 
@@ -136,52 +126,87 @@ def _sensitivity(axes: Axes, own: pd.DataFrame, title: str) -> None:
     axes.set_xticks(places, [f"{scale:g}" for scale in scales])
 
 
-def _table(axes: Axes, rows: _Rows, *, title: str) -> None:
-    """Draw accuracies as numbers and as dots with 95 % intervals; reported ones as diamonds.
+def _accuracy_rows(axes: Axes, rows: _Rows, *, title: str) -> None:
+    """Draw accuracies with 95 % intervals, a row for each network; reported ones as diamonds.
 
     Args:
         axes: where.
         rows: name -> accuracies [seeds] by method, and a reported one or None.
         title: of the panel.
     """
-    marks = []
-    for y, (found, reported) in enumerate(rows.values()):
+    shown: dict[str, list[Dot]] = {}
+    named: set[str] = set()
+    for name, (found, reported) in rows.items():
         drawn = [m for m in _ORDER if m in found]
-        for i, method in enumerate(drawn):
-            place = y + 0.22 * (i - (len(drawn) - 1) / 2)
-            marks.append(Dot.of(place, found[method], COLOURS[method]))
+        marks = [
+            Dot.of(_off(i, drawn), found[m], COLOURS[m], "_" if m in named else m)
+            for i, m in enumerate(drawn)
+        ]
         if reported is not None:
-            marks.append(Dot(y, reported, colour=BLACK, marker="D"))
-        text = "  ".join(f"{m} {found[m].mean():.1f}" for m in drawn)
+            marks.append(Dot(0.0, reported, colour=BLACK, marker="D", name="reported (HP)"))
+        named |= set(drawn)
         counts = ", ".join(map(str, sorted({len(found[m]) for m in drawn})))
-        axes.text(
-            0.01,
-            y,
-            f"{text}  (n = {counts})",
-            transform=axes.get_yaxis_transform(),
-            va="center",
-            fontsize=SMALL,
-        )
-    dots(axes, marks, horizontal=True, xlabel="test accuracy (%)")
-    for method in (m for m in _ORDER if any(m in found for found, _ in rows.values())):
-        axes.plot([], [], "o", color=COLOURS[method], markersize=3, label=method)
-    if any(reported is not None for _, reported in rows.values()):
-        axes.plot([], [], "D", color=BLACK, markersize=3, label="reported (HP)")
-    axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    low, high = axes.get_xlim()
-    ticks = [tick for tick in axes.get_xticks() if max(low, 0.0) <= tick <= min(high, 100.0)]
-    axes.set_xlim(low - 0.6 * (high - low), high)  # room for the numbers
-    axes.set_xticks(ticks)
-    axes.set_title(title, loc="left")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, columnspacing=0.8)
+        shown[f"{name}\n(n = {counts})"] = marks
+    forest(axes, shown, xlabel="test accuracy (%)", title=title, legend={"loc": "upper left"})
+
+
+def _changes(axes: Axes, records: Records[Any, Any], base: str) -> None:
+    """Draw what each change of a network does to its accuracy, seed by seed."""
+    rows: dict[str, list[Dot]] = {}
+    for suffix, name in _VARIANTS.items():
+        label = f"{base}-{suffix}"
+        if label not in records.labels:
+            continue
+        drawn = [m for m in ("GP", "HP") if m in records.methods(label)]
+        rows[name] = [
+            Dot.of(_off(i, drawn), _change(records, base, label, m), COLOURS[m], m)
+            for i, m in enumerate(drawn)
+        ]
+    if not rows:
+        absent(axes, "no variants in this profile")
+        return
+    values = [mark.value for marks in rows.values() for mark in marks]
+    near = [abs(value) for value in values if abs(value) <= _REACH]
+    far, most = len(values) - len(near), max(near, default=0.0)
+    n = len(records.of(base, "HP"))
+    forest(
+        axes,
+        {name: _named_once(rows, name) for name in rows},
+        zero=True,
+        within=_REACH,
+        legend={"loc": "lower right"},
+        xlim=(-_REACH - 0.3, _REACH + 0.3),
+        xlabel=f"change of accuracy (points), {spoken(base)} (n = {n})",
+        title=f"All but {far} changes matter by at most {most:.1f} points",
+    )
+
+
+def _named_once(rows: dict[str, list[Dot]], name: str) -> list[Dot]:
+    """Return the marks of a row, in the legend only if no earlier row has a mark of that name."""
+    before = list(rows)[: list(rows).index(name)]
+    known = {mark.name for earlier in before for mark in rows[earlier]}
+    return [mark._replace(name="_") if mark.name in known else mark for mark in rows[name]]
+
+
+def _change(records: Records[Any, Any], base: str, label: str, method: str) -> Floats:
+    """Return a variant's accuracy minus that of its base [seeds of both]."""
+    where: dict[str, Any] = {"method": method, "condition": "last", "usual": True}
+    one, other = (table(records.frame, label=own, **where)[0.0] for own in (label, base))
+    return np.asarray((one - other).dropna(), dtype=float)
+
+
+def _off(number: int, drawn: Sequence[str]) -> float:
+    """Return how far a mark lies from the middle of its row."""
+    return 0.22 * (number - (len(drawn) - 1) / 2)
 
 
 def _leads(rows: _Rows) -> str:
     """Return in words where HP lies beside GP."""
     found = [values for values, _ in rows.values() if {"GP", "HP"} <= set(values)]
     gains = [values["HP"].mean() - values["GP"].mean() for values in found]
-    return f"HP minus GP: {min(gains):+.1f} to {max(gains):+.1f}" if gains else "Accuracy"
+    if not gains:
+        return "Accuracy"
+    return f"HP minus GP: {min(gains):+.1f} to {max(gains):+.1f} points"
 
 
 def _ends(learned: dict[str, Floats]) -> str:
@@ -193,15 +218,23 @@ def _early(curves: Sequence[Line]) -> str:
     if not curves:
         return "Answers by a step"
     lacks = [curve.samples[:, -1].mean() - curve.samples[:, 0].mean() for curve in curves]
-    return f"From the first step to the last: {min(lacks):+.1f} to {max(lacks):+.1f} points"
+    return f"Waiting for the last step gains {min(lacks):.1f} to {max(lacks):.1f} points"
+
+
+def _dearest(costs: Sequence[Line]) -> str:
+    """Return in words which code is best in the end, and what it costs."""
+    if not costs:
+        return "Accuracy against spikes"
+    best = max(costs, key=lambda curve: curve.samples[-1])
+    return f"Best: {best.name}, {best.samples[-1]:.1f} % for {best.x[-1]:.0f} spikes"
 
 
 def _without_traces(own: pd.DataFrame) -> str:
     gains = select(own, condition="gain", method="HP")
     if gains.empty:
-        return "Scaled gains"
+        return "scaled gains"
     lost = samples(gains, level=1.0).mean() - samples(gains, level=0.0).mean()
-    return f"Without traces HP {lost_or_gained(lost)}"
+    return f"without traces HP {lost_or_gained(lost)}"
 
 
 def _code(records: Records[Any, Any], label: str) -> str:
@@ -219,18 +252,16 @@ def _is_variant(label: str, labels: Sequence[str]) -> bool:
 
 
 def _name(label: str) -> str:
-    return label.replace("_", "-").replace("-", " ")
+    """Return a label as readers write it: "mnist-rows" as MNIST, rows."""
+    return spoken(label).replace("MNIST-", "MNIST, ")
 
 
-def _accuracies(
-    records: Records[Any, Any], label: str, methods: Sequence[str] = _ORDER
-) -> dict[str, Floats]:
+def _accuracies(records: Records[Any, Any], label: str) -> dict[str, Floats]:
     """Return accuracies [seeds] by method."""
     where: dict[str, Any] = {"label": label, "condition": "last", "usual": True}
     return {
         method: samples(records.frame, method=method, **where)[:, 0]
         for method in records.methods(label)
-        if method in methods
     }
 
 

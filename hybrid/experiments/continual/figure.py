@@ -21,12 +21,11 @@ from hybrid.report.estimate import Estimate, Floats, lost_or_gained
 from hybrid.report.figures import COLOURS, canvas
 from hybrid.report.panels import (
     SMALL,
-    Bar,
     Dot,
     Line,
     absent,
-    bars,
     dots,
+    forest,
     images,
     lines,
     logarithmic,
@@ -78,10 +77,10 @@ def draw(records: Records[Any, Any], shown: Floats, label: str | None = None) ->
 def draw_details(records: Records[Any, Any], label: str | None = None) -> Figure:
     """Draw the supplement of Fig. 5: all methods along the stream, and how tasks overlap."""
     label = label or records.labels[0]
-    figure, axes = canvas(["ab"], height=80)
+    figure, axes = canvas(["aabc"], height=80)
     own, title = select(records.frame, label=label), "Solid: told the task; dashed: not told"
     _streams(axes["a"], own, records.methods(label), title)
-    _overlaps(axes["b"], records, label)
+    _representations(axes["b"], axes["c"], records, label)
     return figure
 
 
@@ -102,10 +101,10 @@ def _finals(axes: Axes, final: dict[str, Floats], title: str) -> None:
     """Draw final accuracies of the methods within a few points of the best."""
     best = max(values.mean() for values in final.values())
     near = [m for m, values in final.items() if values.mean() > best - _NEAR]
-    marks = [Dot.of(place, final[m], COLOURS[m]) for place, m in enumerate(near)]
-    dots(axes, marks, horizontal=True, xlabel=f"{_FINAL}, zoomed in", title=title)
-    axes.set_yticks(range(len(near)), [m if _GATED[m] else f"{m} (not told)" for m in near])
-    axes.invert_yaxis()
+    rows = {
+        m if _GATED[m] else f"{m} (not told)": [Dot.of(0.0, final[m], COLOURS[m])] for m in near
+    }
+    forest(axes, rows, xlabel=f"{_FINAL}, zoomed in", title=title)
 
 
 def _added(own: pd.DataFrame) -> str:
@@ -117,33 +116,53 @@ def _added(own: pd.DataFrame) -> str:
     return "The best methods"
 
 
-def _overlaps(axes: Axes, records: Records[Any, Any], label: str) -> None:
-    """Draw the mean overlap of two tasks' hidden activity, by method and layer.
-
-    The share of neurons that spike for a task is written above the bars.
-    """
+def _representations(overlaps: Axes, shares: Axes, records: Records[Any, Any], label: str) -> None:
+    """Draw how much two tasks share of the hidden activity, and how many neurons a task uses."""
     methods = records.methods(label)
-    drawn = []
-    for place, method in enumerate(methods):
-        found = [result["representations"] for result in records.results(label, method)]
-        overlap = mean_overlap(np.array([entry["overlap"] for entry in found]))
-        active = np.array([entry["active"] for entry in found]).mean(-1)  # [seeds, layers]
-        width = 0.8 / overlap.shape[1]
-        for layer in range(overlap.shape[1]):
-            at = place + (layer - (overlap.shape[1] - 1) / 2) * width
-            share = f"{100 * active[:, layer].mean():.0f}%"
-            look = {"alpha": 1.0 if layer == 0 else 0.5}
-            bar = Bar(at, overlap[:, layer], COLOURS[method], width, text=share, look=look)
-            drawn.append(bar)
-    bars(
-        axes,
-        drawn,
-        ticks={method: float(place) for place, method in enumerate(methods)},
-        rotation=45,
-        ylabel="overlap of two tasks (cosine)",
-        ylim=(0, 1.15),
-        title="Hidden layers 1, 2 (pale); above: neurons that spike",
-    )
+    for axes, key, top, xlabel, title in (
+        (
+            overlaps,
+            "overlap",
+            1.0,
+            "overlap of two tasks (cosine)",
+            "Overlap: {:.2f} with masks, {:.2f} without",
+        ),
+        (
+            shares,
+            "active",
+            100.0,
+            "neurons that spike for a task (%)",
+            "Neurons used: {:.0f} % with masks, {:.0f} % without",
+        ),
+    ):
+        rows: dict[str, list[Dot]] = {}
+        for method in methods:
+            tables = np.array(
+                [result["representations"][key] for result in records.results(label, method)]
+            )
+            found = mean_overlap(tables) if key == "overlap" else 100.0 * tables.mean(-1)
+            depth = found.shape[1]
+            rows[method] = [
+                Dot.of(
+                    0.22 * (layer - (depth - 1) / 2),
+                    found[:, layer],
+                    COLOURS[method],
+                    "_" if rows else f"layer {layer + 1}",
+                )._replace(marker="os^D"[layer % 4])
+                for layer in range(depth)
+            ]
+        forest(axes, rows, xlabel=xlabel, title=_with_masks(rows, title))
+        axes.set_xlim(0, 1.03 * top)
+    overlaps.legend(loc="lower right")
+
+
+def _with_masks(rows: dict[str, list[Dot]], title: str) -> str:
+    """Return a title with the means of the last layer: methods with masks, and without."""
+    sides = [
+        [marks[-1].value for method, marks in rows.items() if _GATED[method] is gated]
+        for gated in (True, False)
+    ]
+    return title.format(*map(np.mean, sides)) if all(sides) else title.partition(":")[0]
 
 
 def mean_overlap(tables: Floats) -> Floats:

@@ -16,7 +16,7 @@ from hybrid.experiments.core.settings import SettingsT
 from hybrid.experiments.core.trials import MethodT
 from hybrid.learning.evaluation import unpacked
 from hybrid.report.estimate import Estimate, Floats
-from hybrid.report.figures import provenance, save
+from hybrid.report.figures import picture, provenance, save
 from hybrid.report.scoreboard import load_claims
 from hybrid.runs.store import Json
 
@@ -130,6 +130,15 @@ class Records(Generic[SettingsT, MethodT]):
             save(drawn[name][0](), name, Path(folder), self.provenance(drawn[name][1]))[0]
             for name in names
         ]
+
+    def show(
+        self, folder: str | Path, seed: int = 0, *, only: str | Sequence[str] | None = None
+    ) -> None:
+        """Draw and save figures, and show them in a notebook; arguments as of `figures`."""
+        from IPython.display import display  # part of Jupyter, which only notebooks need
+
+        for path in self.figures(folder, seed, only=only):
+            display(picture(path))
 
     def claims(self) -> dict[str, Floats]:
         """Return values for each claim of `data/paper.toml` that is spoken to.

@@ -1,5 +1,6 @@
 """The event half of Fig. 3: which arrays go into which panel."""
 
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -27,8 +28,8 @@ from hybrid.experiments.event_tolerance.camera import load as load_camera_record
 from hybrid.experiments.event_tolerance.camera import statistics_in
 from hybrid.experiments.event_tolerance.claims import faults_in
 from hybrid.report.estimate import Floats
-from hybrid.report.figures import BLACK, COLOURS, GREY, ON_WHITE, ORANGE, VERMILION, canvas
-from hybrid.report.panels import Bar, Dot, Line, absent, bars, dots, images, lines
+from hybrid.report.figures import BLACK, COLOURS, GREY, ON_WHITE, ORANGE, VERMILION, canvas, spoken
+from hybrid.report.panels import Bar, Dot, Line, absent, bars, forest, images, lines
 from hybrid.runs.store import Json
 
 _PER_ROW = 5  # faults beside each other
@@ -53,7 +54,7 @@ def draw(records: Records[Any, Any], sound: Recordings, camera: Json) -> Figure:
     shown = [first_saccade(one) for one in made]
     event_images(axes["d"], [shown], row_names=["one digit"], labels=[["intact", *faults]])
     axes["d"].set_title("An intact camera, and each fault at its strongest\n")
-    marks: list[Dot] = []
+    lead_of: dict[str, list[Dot]] = {name: [] for name in faults}
     most = (-np.inf, "", "")
     both = [name for name in records.labels if {"GP", "HP"} <= set(records.methods(name))]
     pairs = [n for n in both if {*records.seeds(n, "GP")} & {*records.seeds(n, "HP")}]
@@ -61,24 +62,28 @@ def draw(records: Records[Any, Any], sound: Recordings, camera: Json) -> Figure:
         own = select(records.frame, label=label)
         for fault in faults_in(own):
             found = gap(own[own["level"] > 0.0], "HP", "GP", condition=fault).mean(1)
-            place = faults.index(fault) + 0.22 * (number - 1)
-            name = f"{label} (n = {len(found)})" if fault == faults_in(own)[0] else "_"
-            mark = Dot.of(place, found, _SHADES[number % 4], name)
-            marks.append(mark._replace(marker="os^D"[number % 4]))
-            most = max(most, (float(found.mean()), SENSOR_FAULTS[fault].axis, label))
-    if not marks:
+            name = f"{spoken(label)} (n = {len(found)})" if fault == faults_in(own)[0] else "_"
+            mark = Dot.of(0.22 * (number - (len(pairs) - 1) / 2), found, _SHADES[number % 4], name)
+            lead_of[fault].append(mark._replace(marker="os^D"[number % 4]))
+            most = max(most, (float(found.mean()), _fault_name(fault), spoken(label)))
+    if not any(lead_of.values()):
         absent(axes["e"], "no data set with records of GP and HP")
         return figure
     points, fault, label = most
-    title = f"HP's largest lead: {points:+.1f} points, {fault.partition(' (')[0]}, {label}"
-    words = {"title": title, "xlabel": "HP minus GP (points), mean over levels of a fault"}
-    dots(axes["e"], marks, horizontal=True, **words)
-    axes["e"].axvline(0.0, color=GREY, linewidth=0.7)
-    names = [SENSOR_FAULTS[name].axis.partition(" (")[0] for name in faults]
-    axes["e"].set_yticks(range(len(faults)), names)
-    axes["e"].invert_yaxis()
-    axes["e"].legend(loc="lower right")
+    forest(
+        axes["e"],
+        {_fault_name(name): marks for name, marks in lead_of.items()},
+        zero=True,
+        legend={"loc": "lower right"},
+        title=f"HP's largest lead: {points:+.1f} points, {fault}, {label}",
+        xlabel="HP minus GP (points), mean over levels of a fault",
+    )
     return figure
+
+
+def _fault_name(fault: str) -> str:
+    """Return the axis of a sensor's fault without its unit."""
+    return SENSOR_FAULTS[fault].axis.partition(" (")[0]
 
 
 def draw_details(records: Records[Any, Any], label: str) -> Figure:
@@ -129,21 +134,26 @@ def draw_gains(records: Records[Any, Any], label: str) -> Figure:
     own = select(records.frame, label=label)
     faults = faults_in(own)
     figure, axes = canvas(["a"], height=90)
-    marks = []
-    for row, fault in enumerate(faults):
+    rows: dict[str, list[Dot]] = {}
+    better: Counter[str] = Counter()
+    for fault in faults:
+        marks: list[Dot] = []
         for number, (way, (name, colour)) in enumerate(_AGAINST.items()):
             with suppress(KeyError):
                 found = gap(own, way, "GP", finest(own), condition=fault)[:, 1:].mean(1)
-                place = row + 0.22 * (number - 1)
-                marks.append(Dot.of(place, found, colour, "_" if row else name))
+                shown = "_" if rows else name
+                mark = Dot.of(0.22 * (number - 1), found, colour, shown)
+                marks.append(mark)
+                better[name] += mark.low is not None and mark.low > 0.0
+        rows[SENSOR_FAULTS[fault].axis] = marks
     # Homeostatic GP needs records of GP alone, HP those of both.
     seeds = sorted(set(own.groupby("method")["seed"].nunique().drop("LP", errors="ignore")))
     n = " to ".join(map(str, seeds[:: max(1, len(seeds) - 1)]))
     count = len(own["each"].dropna().iloc[0])
-    title = f"Gain over GP, mean over levels (n = {n}; {count:,} recordings)"
-    dots(axes["a"], marks, horizontal=True, title=title, xlabel="points")
-    axes["a"].axvline(0.0, color=GREY, linewidth=0.7)
-    axes["a"].set_yticks(range(len(faults)), [SENSOR_FAULTS[name].axis for name in faults])
+    counts = "; ".join(f"{name} {better[name]}" for name, _ in _AGAINST.values())
+    title = f"Sure gains, of {len(rows)} faults: {counts}"
+    xlabel = f"gain over GP (points), mean over levels (n = {n}; {count:,} recordings)"
+    forest(axes["a"], rows, zero=True, title=title, xlabel=xlabel)
     axes["a"].set_ylim(len(faults) + 0.2, -0.7)  # the legend lies below the last row
     axes["a"].legend(loc="lower center", ncols=3, **ON_WHITE)
     return figure

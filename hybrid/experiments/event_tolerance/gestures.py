@@ -23,6 +23,13 @@ from hybrid.runs.store import Json
 
 WINDOWS = 5
 FAULTS = (("centre", 24.0), ("dropped", 0.9), ("noise", 2.0))
+# Captions of faulty cameras.
+_COLUMNS = {
+    "centre": "blind centre",
+    "dropped": "{:.0%} of events lost",
+    "noise": "noise, {:g} per pixel per s",
+}
+SHOWN = ("hand clapping", "right arm clockwise", "air drums")
 _SHRINK = 4  # pixels of the camera that a pixel of a picture has on each side
 
 
@@ -74,16 +81,18 @@ def load() -> Json:
 
 
 def draw(record: Json) -> Figure:
-    """Draw the pictures of a record, a row for each gesture."""
-    figure, axes = canvas([["sheet"]], height=195.0)
+    """Draw the pictures of a few gestures, a row for each."""
+    figure, axes = canvas(["a"], height=77.0)
     labels = [f"window {i + 1}" for i in range(record["windows"])]
-    labels += [f"{name} {level:g}" for name, level in record["faults"]]
-    names = [
-        name.replace(" ", "\n", 1).replace("counter-clockwise", "counter-cl.")
-        for name in record["names"]
-    ]
-    rows = [[np.array(image) for image in images] for images in record["pictures"]]
-    event_images(axes["sheet"], rows, row_names=names, labels=[labels])
+    labels += [_COLUMNS[name].format(level) for name, level in record["faults"]]
+    pictures = dict(zip(record["names"], record["pictures"], strict=True))
+    rows = [[np.array(image) for image in pictures[name]] for name in SHOWN]
+    names = [name.replace(" ", "\n", 1) for name in SHOWN]
+    event_images(axes["a"], rows, row_names=names, labels=[labels])
+    length = np.mean(record["seconds"]) / record["windows"]
+    window = f"{record['windows']} windows of {length:.2f} s"
+    title = f"{len(SHOWN)} of {len(pictures)} gestures: {window}, then three faults"
+    axes["a"].set_title(f"{title} (red: brighter, blue: darker)\n")
     return figure
 
 

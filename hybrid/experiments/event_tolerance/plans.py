@@ -47,7 +47,7 @@ SMOKE = replace(
     _SMALL,
     label="digits",
     dataset="event_digits",
-    recordings=1_200,
+    recordings=800,
     tested=100,
     validation=200,
     dense=(Dense(size=128, plastic=True), Dense(size=10, plastic=True)),

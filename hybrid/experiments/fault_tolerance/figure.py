@@ -89,15 +89,14 @@ def draw_details(records: Records[Any, Any], label: str) -> Figure:
         learning(panels["a"], learned, "Learning, clean images")
     where = {"condition": "gaussian", "usual": True}
     variances = levels(own, **where)
+    rates = {m: samples(own, "rate 0", method=m, **where) for m in methods}
+    kept = 100.0 * rates["HP"][:, -1].mean() / max(rates["HP"][:, 0].mean(), 1e-9)
     lines(
         panels["b"],
-        [
-            Line(m, variances, samples(own, "rate 0", method=m, **where), COLOURS[m])
-            for m in methods
-        ],
+        [Line(m, variances, found, COLOURS[m]) for m, found in rates.items()],
         xlabel=_AXIS["gaussian"],
         ylabel="spikes per neuron and step",
-        title="Hidden firing rate",
+        title=f"Hidden neurons: {kept:.0f} % of HP's spikes are left",
     )
     panels["b"].set_ylim(bottom=0)
     seeds = set(own["seed"])
@@ -195,6 +194,7 @@ def _protocols(axes: Axes, own: Any, fault: str, title: str) -> None:
 
 def _other_noises(axes: Axes, own: Any, noises: Sequence[str]) -> None:
     """Draw accuracies at the highest level of the other noises."""
+    leads = [gap(own, "HP", "GP", condition=noise)[:, -1].mean() for noise in noises]
     width = 0.8 / len(MAIN)
     drawn = [
         Bar(
@@ -214,7 +214,7 @@ def _other_noises(axes: Axes, own: Any, noises: Sequence[str]) -> None:
         ticks={_TICKS.get(noise, noise): place for place, noise in enumerate(noises)},
         rotation=40 if len(noises) > 4 else 0,
         ylabel="accuracy (%)",
-        title="Other noises, highest level",
+        title=f"Other noises, highest level: HP {min(leads):+.1f} to {max(leads):+.1f} over GP",
         ylim=(0, 100),
     )
 
