@@ -249,7 +249,7 @@ def save(figure: Figure, name: str, folder: Path, about: Mapping[str, Any]) -> l
 def described(figure: Figure, name: str) -> str:
     """Return in words what a figure shows: the titles of its panels, which say what was found."""
     titles = {
-        axes.get_label(): re.sub(r"\s+", " ", title).strip()
+        axes.get_label(): re.sub(r"\s+", " ", re.sub(r"[$\\]", "", title)).strip()
         for axes in figure.axes
         if (title := axes.get_title() or axes.get_title(loc="left"))
     }

@@ -282,7 +282,7 @@ def test_runs_are_recorded_and_read_back(kept: tuple[Path, Records[Any, Any]]) -
     figure = draw(loaded)
     titles = [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes]
     assert any(title.startswith("Learning tiny: ") for title in titles)
-    assert any(title.startswith("All but ") and "points" in title for title in titles)
+    assert any(title.startswith("All but ") and "points at most" in title for title in titles)
     assert all(axes.get_xlabel() for axes in figure.axes)
 
 

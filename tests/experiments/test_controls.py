@@ -257,7 +257,7 @@ def test_the_figure_shows_every_way(kept: tuple[Path, Records[Any, Any]]) -> Non
     np.testing.assert_allclose(marks[names.index("GP, thresholds")], expected)
     rows = [text.get_text() for text in faults.get_yticklabels()]
     assert rows == ["noise 0.06", "blanked 4"]
-    assert any(title.startswith("GP, currents, stream: ") for title in by_title)
+    assert any(title.startswith("GP, homeostatic: ") for title in by_title)
 
 
 def test_a_record_is_verified_to_the_last_bit(kept: tuple[Path, Records[Any, Any]]) -> None:

@@ -30,6 +30,7 @@ _VARIANTS = {
     "hidden-only": "trace in hidden layer",
     "readout-only": "trace in read-out",
 }
+_BESIDE = {"IF": "rate", "adaptive": "rate"}  # variants of a variant
 _ORDER = ("LP", "GP", "HP")
 _REACH = 4.0  # points; a change beyond them is written as a number
 _Rows = dict[str, tuple[dict[str, Floats], float | None]]
@@ -98,13 +99,19 @@ def _codes(by_step: Axes, by_spikes: Axes, records: Records[Any, Any], base: str
         curves.append(Line(name, levels(records.frame, **where), right, COLOURS[name]))
         costs.append(Line(name, spikes.mean(0), right.mean(0), COLOURS[name], {"marker": "o"}))
     accuracy = "test accuracy (%)"
-    lines(by_step, curves, xlabel="steps", ylabel=accuracy, title=_early(curves))
+    lines(
+        by_step,
+        curves,
+        xlabel="steps",
+        ylabel=accuracy,
+        title=f"{_name(base)}, HP: {_early(curves)}",
+    )
     lines(
         by_spikes,
         costs,
         xlabel="spikes per image",
         ylabel=accuracy,
-        title=_dearest(costs),
+        title=f"{_name(base)}, HP: {_dearest(costs)}",
     )
     by_spikes.set_xlim(left=0)
 
@@ -177,7 +184,7 @@ def _changes(axes: Axes, records: Records[Any, Any], base: str) -> None:
         legend={"loc": "lower right"},
         xlim=(-_REACH - 0.3, _REACH + 0.3),
         xlabel=f"change of accuracy (points), {spoken(base)} (n = {n})",
-        title=f"All but {far} changes matter by at most {most:.1f} points",
+        title=f"All but {far} changes: {most:.1f} points at most on average",
     )
 
 
@@ -189,9 +196,11 @@ def _named_once(rows: dict[str, list[Dot]], name: str) -> list[Dot]:
 
 
 def _change(records: Records[Any, Any], base: str, label: str, method: str) -> Floats:
-    """Return a variant's accuracy minus that of its base [seeds of both]."""
+    """Return a variant's accuracy minus that of what it is a variant of [seeds of both]."""
     where: dict[str, Any] = {"method": method, "condition": "last", "usual": True}
-    one, other = (table(records.frame, label=own, **where)[0.0] for own in (label, base))
+    suffix = label.removeprefix(f"{base}-")
+    beside = f"{base}-{_BESIDE[suffix]}" if suffix in _BESIDE else base
+    one, other = (table(records.frame, label=own, **where)[0.0] for own in (label, beside))
     return np.asarray((one - other).dropna(), dtype=float)
 
 
@@ -216,17 +225,17 @@ def _ends(learned: dict[str, Floats]) -> str:
 def _early(curves: Sequence[Line]) -> str:
     """Return in words what an answer after the first step lacks, from least to most."""
     if not curves:
-        return "Answers by a step"
+        return "answers by a step"
     lacks = [curve.samples[:, -1].mean() - curve.samples[:, 0].mean() for curve in curves]
-    return f"Waiting for the last step gains {min(lacks):.1f} to {max(lacks):.1f} points"
+    return f"waiting gains {min(lacks):.1f} to {max(lacks):.1f} points"
 
 
 def _dearest(costs: Sequence[Line]) -> str:
     """Return in words which code is best in the end, and what it costs."""
     if not costs:
-        return "Accuracy against spikes"
+        return "spikes"
     best = max(costs, key=lambda curve: curve.samples[-1])
-    return f"Best: {best.name}, {best.samples[-1]:.1f} % for {best.x[-1]:.0f} spikes"
+    return f"{best.name}, {best.samples[-1]:.1f} %, {best.x[-1]:.0f} spikes"
 
 
 def _without_traces(own: pd.DataFrame) -> str:

@@ -112,7 +112,7 @@ def _added(own: pd.DataFrame) -> str:
     with suppress(KeyError):
         adds = gap(select(own, condition="final"), "HP", "sparse GP")[:, 0]
         if len(adds):
-            return f"HP minus masks alone: {Estimate.of(adds).with_interval} points"
+            return f"HP minus sparse GP: {Estimate.of(adds).with_interval}"
     return "The best methods"
 
 
@@ -125,14 +125,14 @@ def _representations(overlaps: Axes, shares: Axes, records: Records[Any, Any], l
             "overlap",
             1.0,
             "overlap of two tasks (cosine)",
-            "Overlap: {:.2f} with masks, {:.2f} without",
+            "Masks: {:.2f}, others: {:.2f}",
         ),
         (
             shares,
             "active",
             100.0,
             "neurons that spike for a task (%)",
-            "Neurons used: {:.0f} % with masks, {:.0f} % without",
+            "Masks: {:.0f} %, others: {:.0f} %",
         ),
     ):
         rows: dict[str, list[Dot]] = {}

@@ -29,7 +29,8 @@ from hybrid.experiments.deployment.supplements import (
     richest,
 )
 from hybrid.experiments.fault_tolerance.settings import FaultSettings
-from hybrid.report.figures import BLUE, COLOURS, GREY, ORANGE, VERMILION, canvas
+from hybrid.report.estimate import lost_or_gained
+from hybrid.report.figures import BLUE, COLOURS, GREY, ORANGE, VERMILION, canvas, spoken
 from hybrid.report.panels import SMALL, Bar, Dot, Line, absent, bars, chip_map, dots, forest, lines
 from hybrid.runs.store import Json
 from hybrid.tianjic.mapping import Mapping, map_network
@@ -58,7 +59,8 @@ def draw(records: Records[Any, Any], label: str) -> Figure:
     first = {method: records.results(label, method)[0] for method in methods}
     method, form = richest(first)
     result = first[method]
-    _map(axes["a"], chip.mapping(result, form), f"{method}, {form.partition(', ')[2]}")
+    name = f"{spoken(label)}, {method}"
+    _map(axes["a"], chip.mapping(result, form), name)
     _differences(axes["b"], own, methods)
     networks = {
         f"{name}, {kind.partition(', ')[2]}": (found, kind)
@@ -103,12 +105,13 @@ def _differences(axes: Axes, own: pd.DataFrame, methods: Sequence[str]) -> None:
                     Dot.of(0.0, difference, COLOURS[method])
                 ]
     most = max([0.0, *(-marks[0].value for marks in rows.values())])
+    n = own["seed"].nunique()
     forest(
         axes,
         rows,
         zero=True,
-        xlabel="chip minus floating point (points), mean over levels",
-        title=f"Whole numbers cost ≤ {most:.1f} points",
+        xlabel=f"chip minus floating point (points, n = {n})",
+        title=f"Cost: {most:.1f} points at most on average",
     )
 
 
@@ -124,7 +127,11 @@ def _phases(axes: Axes, networks: dict[str, tuple[Json, str]]) -> None:
             at = place + 0.4 * column - 0.2
             drawn.append(Bar(at, float(value), colour, 0.38, shown or name))
     ticks = {name: float(place) for place, name in enumerate(networks)}
-    title = "All work fits a phase" if longest == 1.0 else f"Phases stretch {longest:.2f} times"
+    title = (
+        "In time, all work fits a phase"
+        if longest == 1.0
+        else f"Phases stretch {longest:.2f} times"
+    )
     words: dict[str, Any] = {"title": title, "ylabel": "clocks of the busiest phase"}
     bars(axes, drawn, legend={"loc": "upper right", "ncols": 2}, ticks=ticks, rotation=20, **words)
     axes.axhline(length, color=GREY, linestyle="--", linewidth=0.8)
@@ -195,7 +202,7 @@ def _energies(
             shown = "_" if place else name
             marks.append(Dot(place + offset, middle, low, high, COLOURS[model], marker, shown))
     apart = [found["busy"][1] / found["naive"][1] for found in networks.values()]
-    title = f"Bounds of energy: {min(apart):.0f} to {max(apart):.0f} times apart"
+    title = f"Bounds {min(apart):.0f} to {max(apart):.0f} times apart"
     dots(axes, marks, title=title, ylabel=ENERGY)
     for place, name in enumerate(networks):
         if name in counted:
@@ -226,7 +233,7 @@ def _forms(axes: Axes, own: pd.DataFrame, result: Json, method: str, form: str) 
         key = shown if name == "float" else f"{shown} ({cores} cores)"
         rows[key] = [Dot.of(0.0, found, VERMILION if name == "no local current" else BLUE)]
     kept, none = (tried[name].mean() for name in ("history", "no local current"))
-    title = f"{method} without local current: {none - kept:+.0f} points"
+    title = f"With its own trace {method} {lost_or_gained(none - kept)}"
     forest(axes, rows, xlabel=ACCURACY, xlim=(0, 100), title=title)
     axes.tick_params(axis="y", labelsize=SMALL)
 

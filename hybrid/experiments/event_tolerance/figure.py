@@ -35,6 +35,7 @@ from hybrid.runs.store import Json
 _PER_ROW = 5  # faults beside each other
 _POLARITIES = ("darker", "brighter")
 _SHADES = (VERMILION, ORANGE, BLACK, GREY)  # of data sets
+_SETS = {"mnist": "simulated", "mnist-to-nmnist": "simulated to real"}
 _NAMES = {"currents-stream": "homeostatic"}  # as notebooks call it
 
 
@@ -62,10 +63,10 @@ def draw(records: Records[Any, Any], sound: Recordings, camera: Json) -> Figure:
         own = select(records.frame, label=label)
         for fault in faults_in(own):
             found = gap(own[own["level"] > 0.0], "HP", "GP", condition=fault).mean(1)
-            name = f"{spoken(label)} (n = {len(found)})" if fault == faults_in(own)[0] else "_"
+            name = f"{_set(label)} (n = {len(found)})" if fault == faults_in(own)[0] else "_"
             mark = Dot.of(0.22 * (number - (len(pairs) - 1) / 2), found, _SHADES[number % 4], name)
             lead_of[fault].append(mark._replace(marker="os^D"[number % 4]))
-            most = max(most, (float(found.mean()), _fault_name(fault), spoken(label)))
+            most = max(most, (float(found.mean()), _fault_name(fault), _set(label)))
     if not any(lead_of.values()):
         absent(axes["e"], "no data set with records of GP and HP")
         return figure
@@ -79,6 +80,11 @@ def draw(records: Records[Any, Any], sound: Recordings, camera: Json) -> Figure:
         xlabel="HP minus GP (points), mean over levels of a fault",
     )
     return figure
+
+
+def _set(label: str) -> str:
+    """Return the name of a set of recordings: those of MNIST and of N-MNIST's digits differ."""
+    return _SETS.get(label, spoken(label))
 
 
 def _fault_name(fault: str) -> str:
@@ -101,11 +107,13 @@ def draw_details(records: Records[Any, Any], label: str) -> Figure:
     figure, axes = canvas(rows, height=45.0 * len(rows))
     worst_of = {name: levels(own, condition=name)[-1] for name in faults}
     for name, letter in panel_of.items():
-        _fault(axes[letter], own, name, legend=faults.index(name) % _PER_ROW == 0)
+        _fault(axes[letter], own, name, first=faults.index(name) % _PER_ROW == 0)
+    named = axes[panel_of[faults[0]]].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=len(named[1]), handlelength=2.5)
     worst = "noise" if "noise" in faults else faults[-1]
     for letter, name, place, title in (
-        (last[0], faults[0], 0, "Evidence, intact camera"),
-        (last[1], worst, -1, f"Evidence, {worst} at {worst_of[worst]:g}"),
+        (last[0], faults[0], 0, f"{_set(label)}: evidence, intact camera"),
+        (last[1], worst, -1, f"{_set(label)}: evidence, {worst} at {worst_of[worst]:g}"),
     ):
         curves = []
         for method in records.methods(label):
@@ -181,7 +189,7 @@ def first_saccade(recordings: Recordings) -> Floats:
     return np.asarray(found[0, 1] - found[0, 0])
 
 
-def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
+def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, first: bool) -> None:
     """Draw the accuracy of each method under its usual protocol against the level of a fault.
 
     HP also with its trace at rest, as GP has none that could adapt to what is tested; and GP with
@@ -201,13 +209,12 @@ def _fault(axes: Axes, own: pd.DataFrame, fault: str, *, legend: bool) -> None:
     what, _, unit = SENSOR_FAULTS[fault].axis.partition(" (")
     counts = sorted({len(curve.samples) for curve in curves})
     n = f"{counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}"
-    shown = {"loc": "lower left", "fontsize": 5.0, **ON_WHITE}
     lines(
         axes,
         curves,
-        legend={**shown, "handlelength": 1.2} if legend else None,
+        legend=None,
         xlabel=unit.rstrip(")") or what,
-        ylabel=f"accuracy (%), n = {n}" if legend else "",
+        ylabel=f"accuracy (%), n = {n}" if first else "",
         title=what,
         ylim=(0, 100),
     )

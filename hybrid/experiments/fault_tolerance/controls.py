@@ -19,15 +19,15 @@ SHOWN = {
     "GP + offset": ("GP, one offset", COLOURS["offset"]),
     "GP + pixels": ("GP, mean image", COLOURS["pixels"]),
     "GP + thresholds": ("GP, thresholds", COLOURS["thresholds"]),
-    "GP + currents-batch": ("GP, currents, batch", COLOURS["currents-batch"]),
-    "GP + currents-stream": ("GP, currents, stream", COLOURS["currents-stream"]),
+    "GP + currents-batch": ("GP, homeostatic, batch", COLOURS["currents-batch"]),
+    "GP + currents-stream": ("GP, homeostatic", COLOURS["currents-stream"]),
 }
 # What is set against GP as it is, fault by fault.
 _AGAINST = {
     "HP": ("HP, batch", COLOURS["HP"]),
     "HP + stream": ("HP, stream", COLOURS["stream"]),
-    "GP + currents-stream": ("GP, currents, stream", COLOURS["currents-stream"]),
-    "HP + currents-stream": ("HP, currents, stream", COLOURS["currents-batch"]),
+    "GP + currents-stream": ("GP, homeostatic", COLOURS["currents-stream"]),
+    "HP + currents-stream": ("HP, homeostatic", COLOURS["currents-batch"]),
 }
 _FAULTS = {
     "gaussian": "noise {:g}",
@@ -55,8 +55,8 @@ _PROTOCOLS = {
     "frozen": "as it is",
     "batch": "batch",
     "stream": "stream",
-    "currents-batch": "currents, batch",
-    "currents-stream": "currents, stream",
+    "currents-batch": "homeostatic, batch",
+    "currents-stream": "homeostatic",
     "thresholds": "thresholds",
 }
 _CROP = 8.0  # half-width of a blanked square that is hard, and not yet hopeless

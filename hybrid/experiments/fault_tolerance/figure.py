@@ -23,7 +23,7 @@ from hybrid.experiments.core.records import (
 from hybrid.experiments.core.samples import class_names
 from hybrid.experiments.fault_tolerance.claims import MAIN, reported_gaps
 from hybrid.experiments.fault_tolerance.controls import draw_controls
-from hybrid.report.figures import BLACK, COLOURS, GREY, ON_WHITE, canvas
+from hybrid.report.figures import BLACK, COLOURS, GREY, ON_WHITE, canvas, spoken
 from hybrid.report.panels import Bar, Line, bars, images, learning, lines, matrix
 from hybrid.runs.seeds import numpy_stream
 
@@ -39,7 +39,7 @@ _TICKS = {
     "gaussian_unclipped": "noise, not\nclipped",
     "gaussian_centred": "noise,\nmean 0",
 }
-_NAMES = {"gaussian": "Noise", "crop": "Blanked"}
+_NAMES = {"gaussian": "noise", "crop": "blanked"}
 _AXIS = {"gaussian": FAULTS["gaussian"].axis, "crop": FAULTS["crop"].axis}
 
 
@@ -63,13 +63,13 @@ def draw(records: Records[Any, Any], label: str, seed: int = 0) -> Figure:
         x = levels(own, **where)
         curves = [Line(m, x, samples(own, method=m, **where), COLOURS[m]) for m in methods]
         mean = gap(faulty, "HP", "GP", condition=fault).mean()
-        title = f"{_NAMES[fault]}: HP {mean:+.1f} points over GP"
+        title = f"{spoken(label)}, {_NAMES[fault]}: HP minus GP {mean:+.1f}"
         lines(panels[letter], curves, legend={"loc": "lower left"}, **_words(fault, title))
         _chance(panels[letter], records, label)
     _gains(panels["c"], gap(own, "HP", "GP", condition="gaussian"), own, label)
     for letter, fault in (("e", "gaussian"), ("f", "crop")):
         frozen = gap(faulty, "HP + frozen", "GP", condition=fault).mean()
-        title = f"{_NAMES[fault]}, trace frozen: {frozen:+.1f} points"
+        title = f"{_NAMES[fault].capitalize()}: frozen HP minus GP {frozen:+.1f}"
         _protocols(panels[letter], own, fault, title)
         _chance(panels[letter], records, label)
     panels["b"].text(0.98, 0.98, f"n = {n}", transform=panels["b"].transAxes, ha="right", va="top")
@@ -96,7 +96,7 @@ def draw_details(records: Records[Any, Any], label: str) -> Figure:
         [Line(m, variances, found, COLOURS[m]) for m, found in rates.items()],
         xlabel=_AXIS["gaussian"],
         ylabel="spikes per neuron and step",
-        title=f"Hidden neurons: {kept:.0f} % of HP's spikes are left",
+        title=f"HP keeps {kept:.0f} % of its hidden spikes",
     )
     panels["b"].set_ylim(bottom=0)
     seeds = set(own["seed"])
@@ -118,7 +118,7 @@ def draw_details(records: Records[Any, Any], label: str) -> Figure:
         scale="share of true class (%)",
         xlabel="predicted class",
         ylabel="true class",
-        title=f"HP, noise {variances[-1]:g}: {given[most]:.0f} % called {classes[most]}",
+        title=f"{spoken(label)}, HP: {given[most]:.0f} % called {classes[most]}",
     )
     return figure
 
@@ -214,7 +214,7 @@ def _other_noises(axes: Axes, own: Any, noises: Sequence[str]) -> None:
         ticks={_TICKS.get(noise, noise): place for place, noise in enumerate(noises)},
         rotation=40 if len(noises) > 4 else 0,
         ylabel="accuracy (%)",
-        title=f"Other noises, highest level: HP {min(leads):+.1f} to {max(leads):+.1f} over GP",
+        title=f"HP minus GP: {min(leads):+.1f} to {max(leads):+.1f}",
         ylim=(0, 100),
     )
 

@@ -115,9 +115,11 @@ def draw_mechanism(
     lost = first[-2].samples[-1]
     pushed = _line("HP", found["HP"].trace, COLOURS["HP"]).samples[-1]
     words: dict[str, Any] = {"xlabel": "noise variance", "ylabel": "change of current (thresholds)"}
-    lines(axes["a"], first, title=f"Noise moves HP's current by {lost:+.2f}", **words)
+    lines(axes["a"], first, title=f"Noise moves HP's current by {lost:+.2f} thresholds", **words)
     second = [_line(name, made.trace, COLOURS[name]) for name, made in found.items()]
     lines(axes["b"], second, title=f"Its trace pushes back by {pushed:+.2f}", **words)
+    axes["b"].sharey(axes["a"])
+    axes["a"].set_ylim(top=0.1)
     _as_stream(axes["c"], stream)
     return figure
 
@@ -137,12 +139,18 @@ def draw_moment(streams: Mapping[str, Stream], number: int) -> Figure:
             trace = _smoothed(one.trace[:number])
             curves.append(Line(f"{name}, trace", x, trace, COLOURS["stream"]))
         lines(axes["b"], curves, legend={"loc": "upper left", "ncols": 3})
-    so_far = ", ".join(f"{n} {100 * one.right[:number].mean():.0f} %" for n, one in streams.items())
+    every = len(next(iter(streams.values())).weights)
+    begun = every // 2 if number > every // 2 else 0  # of what is as noisy as this image
+    so_far = ", ".join(
+        f"{n} {100 * one.right[begun:number].mean():.0f} %" for n, one in streams.items()
+    )
+    axes["b"].axvline(every // 2 + 0.5, color=GREY, linewidth=0.7)
     axes["b"].set(
-        xlim=(1, len(next(iter(streams.values())).weights)),
+        xlim=(1, every),
+        ylim=(-1.5, 0.5),
         xlabel="image",
         ylabel=f"current (thresholds, mean of {_SMOOTHED} images)",
-        title=f"Right so far: {so_far}",
+        title=f"Right so far, of {'noisy' if begun else 'clean'} images: {so_far}",
     )
     return figure
 
@@ -160,10 +168,10 @@ def _as_stream(axes: Axes, one: Stream) -> None:
         curves.append(Line(name, x, _smoothed(change), colour))
     moved, back = (curve.samples[-each // 2 :].mean() for curve in curves)
     share = -back / moved if moved else 0.0
-    title = f"As a stream it gives back {100 * share:.0f} %"
+    title = f"In a stream it gives back {100 * share:.0f} % in the end"
     axes.axvline(each + 0.5, color=GREY, linewidth=0.7)
     axes.annotate("noise", (each + 0.5, 1), (2, -6), ("data", "axes fraction"), "offset points")
-    ylabel = f"change of current (mean of {_SMOOTHED} images)"
+    ylabel = f"change of current (thresholds, mean of {_SMOOTHED})"
     lines(axes, curves, xlabel="image", ylabel=ylabel, title=title)
 
 

@@ -32,6 +32,7 @@ def draw(records: Records[Any, Any], label: str | None = None) -> Figure:
     _episode(axes["a"], example, white_is_high=settings["ink"] == "authors")
     _traces(axes["b"], np.array(example["traces"]))
     learned = select(own, condition="learning")
+    n = " to ".join(map(str, sorted({len(records.seeds(label, m)) for m in methods})))
     curves = [
         Line(m, levels(learned, method=m) / 1_000, samples(learned, method=m), COLOURS[m])
         for m in methods
@@ -42,7 +43,7 @@ def draw(records: Records[Any, Any], label: str | None = None) -> Figure:
         axes["c"],
         curves,
         legend={"loc": "center right", "fontsize": 5},
-        xlabel="training episodes (1,000)",
+        xlabel=f"training episodes (1,000), n = {n}",
         ylabel="validation accuracy (%)",
         title=f"Learning to learn, {size}: {_scores(own, size, ('HP', 'GP'))}",
         ylim=(0, 100),
@@ -51,7 +52,7 @@ def draw(records: Records[Any, Any], label: str | None = None) -> Figure:
     axes["c"].set_xlim(left=0)
     _sizes(axes["d"], records, label)
     _mixing(axes["e"], [r["examined"]["theta"] for r in results], settings["initial"]["mixing"])
-    _by(axes["f"], own, "wrong labels", 100.0, "wrong labels (%), of 5 shots")
+    _by(axes["f"], own, "wrong labels", 100.0, "wrong labels (%), of 5 shots", "to wrong labels")
     return figure
 
 
@@ -59,18 +60,27 @@ def draw_details(records: Records[Any, Any], label: str | None = None) -> Figure
     """Draw the supplement of Fig. 4: does it matter when the class asked for was shown?"""
     label = label or records.labels[0]
     figure, axes = canvas(["a"], width="single", height=60)
-    _by(axes["a"], select(records.frame, label=label), "position", 1.0, "place of the example")
+    _by(
+        axes["a"],
+        select(records.frame, label=label),
+        "position",
+        1.0,
+        "place of the example",
+        "from first to last place",
+    )
     return figure
 
 
-def _by(axes: Axes, own: pd.DataFrame, condition: str, factor: float, xlabel: str) -> None:
+def _by(
+    axes: Axes, own: pd.DataFrame, condition: str, factor: float, xlabel: str, why: str
+) -> None:
     """Draw accuracies of the methods that can remember; the title says what HP loses."""
     found = select(own, condition=condition)
     able = [m for m in found["method"].unique() if m not in ("LP", "GP")]
     x = factor * levels(found)
     curves = [Line(m, x, samples(found, method=m), COLOURS[m]) for m in able]
     means = samples(found, method="HP").mean(0)
-    title = f"HP {lost_or_gained(means[0] - means[-1])} from end to end"
+    title = f"HP {lost_or_gained(means[0] - means[-1])} {why}"
     words = {"xlabel": xlabel, "ylabel": _ACCURACY, "title": title}
     legend = {"loc": "lower left", "ncols": 2}
     lines(axes, curves, legend=legend, whole_x=condition == "position", ylim=(0, 101), **words)
