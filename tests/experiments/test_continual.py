@@ -187,7 +187,7 @@ def test_runs_are_recorded_and_read_back(kept: tuple[Path, Records[Any, Any]]) -
     figure = draw(loaded, np.zeros((3, 2, 28, 28)))
     titles = [axes.get_title() for axes in figure.axes]
     assert any(re.match(r"After the last task: GP \d+ %, HP \d+ %", title) for title in titles)
-    assert any(re.match(r"HP minus masks alone: -?\d", title) for title in titles)
+    assert any(re.match(r"HP minus sparse GP: -?\d", title) for title in titles)
     grids = [
         axes.images[0].get_array() for axes in figure.axes if "of what it knew" in axes.get_title()
     ]

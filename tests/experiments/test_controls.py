@@ -312,7 +312,7 @@ def test_noise_moves_currents_by_its_mean_and_the_trace_pushes_back() -> None:
         "Noise moves HP's current",
         "Its trace pushes back",
     ]
-    assert titles[2].startswith("As a stream it gives back ")
+    assert titles[2].startswith("In a stream it gives back ")
     moment = mechanism.draw_moment(streams, 3)
     assert moment.axes[0].get_title().startswith("Image 3: GP ")
     assert len(moment.axes[1].get_lines()[0].get_xdata()) == 3

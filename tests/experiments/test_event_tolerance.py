@@ -202,7 +202,7 @@ def drawn_as_told(records: Records[Any, Any]) -> None:
             where = {"method": method, "condition": fault, "protocol": protocol}
             np.testing.assert_array_equal(line.get_xdata(), levels(own, **where))
             np.testing.assert_allclose(line.get_ydata(), samples(own, **where).mean(0))
-    evidence = panels["Evidence, noise at 20"].get_lines()[2]
+    evidence = panels["tiny: evidence, noise at 20"].get_lines()[2]
     gathered = [result["evidence"]["noise"][-1] for result in records.results("tiny", "HP")]
     np.testing.assert_allclose(evidence.get_ydata(), np.mean(gathered, axis=0))
     assert {"Three saccades", "Events per recording"} <= set(panels)

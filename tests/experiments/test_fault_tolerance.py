@@ -297,18 +297,18 @@ def test_the_figure_draws_what_the_records_say(committed: Records[Any, Any]) -> 
     def names(title: str) -> list[str]:
         return [text.get_text() for text in by_title[title].get_legend().get_texts()]
 
-    assert names("Noise: HP +5.6 points over GP") == ["LP", "GP", "HP"]
+    assert names("Fashion-MNIST, noise: HP minus GP +5.6") == ["LP", "GP", "HP"]
     assert names("HP's lead: 0.6 at 0, 8.5 at 0.06") == ["ours (n = 5)", "authors", "rerun"]
     protocols = ["HP, batch", "HP, frozen", "HP, sample", "HP, stream", "GP"]
-    assert sorted(names("Noise, trace frozen: +0.6 points")) == sorted(protocols)
+    assert sorted(names("Noise: frozen HP minus GP +0.6")) == sorted(protocols)
     assert all(len(axes.get_title()) < 45 for axes in figure.axes), "or it runs into others"
     figure = draw_details(committed, "fashion_mnist")
     by_title |= {axes.get_title(): axes for axes in figure.axes}
     own = select(committed.frame, label="fashion_mnist", condition="salt", usual=True)
-    heights = [bar.get_height() for bar in by_title["Other noises, highest level"].patches]
+    heights = [bar.get_height() for bar in by_title["HP minus GP: -1.6 to +2.6"].patches]
     worst = [samples(own, method=method)[:, -1].mean() for method in ("LP", "GP", "HP")]
     np.testing.assert_allclose(heights[::4], worst)
-    (confusions,) = [axes for title, axes in by_title.items() if title.startswith("HP, noise 0.06")]
+    (confusions,) = [axes for title, axes in by_title.items() if title.startswith("Fashion-MNIST, HP: ")]
     shares = confusions.images[0].get_array()
     np.testing.assert_allclose(shares.sum(1), 100.0)
     noisy = select(committed.frame, label="fashion_mnist", condition="gaussian", usual=True)

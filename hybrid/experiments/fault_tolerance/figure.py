@@ -116,7 +116,7 @@ def draw_details(records: Records[Any, Any], label: str) -> Figure:
         100.0 * counts / counts.sum(-1, keepdims=True),
         names=(classes, classes),
         scale="share of true class (%)",
-        xlabel="predicted class",
+        xlabel=f"predicted class, noise {variances[-1]:g}",
         ylabel="true class",
         title=f"{spoken(label)}, HP: {given[most]:.0f} % called {classes[most]}",
     )
@@ -213,6 +213,7 @@ def _other_noises(axes: Axes, own: Any, noises: Sequence[str]) -> None:
         legend={"ncols": len(MAIN), "loc": "upper center", **ON_WHITE},
         ticks={_TICKS.get(noise, noise): place for place, noise in enumerate(noises)},
         rotation=40 if len(noises) > 4 else 0,
+        xlabel="other noises, highest level",
         ylabel="accuracy (%)",
         title=f"HP minus GP: {min(leads):+.1f} to {max(leads):+.1f}",
         ylim=(0, 100),
