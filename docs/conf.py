@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from docutils import nodes
@@ -117,7 +118,7 @@ def describe(app: Sphinx, doctree: nodes.document) -> None:
     figures = [
         json.loads(path.read_text("utf-8")) for path in Path(app.srcdir).glob("figures/*.json")
     ]
-    alt = {figure["sha256"]["png"]: figure["alt"] for figure in figures}
+    alt = {figure["sha256"]["png"]: figure.get("alt") for figure in figures}
     words = ""
     for node in reversed(list(doctree.findall())):
         if isinstance(node, nodes.title):
@@ -128,7 +129,9 @@ def describe(app: Sphinx, doctree: nodes.document) -> None:
                 words = node.astext()
         elif isinstance(node, nodes.image) and not node.get("alt"):
             section: nodes.Element = node
-            shown = Path(app.srcdir, node["uri"].lstrip("/")).read_bytes()
+            shown = b""  # of a picture that is not a file here
+            with suppress(OSError):
+                shown = Path(app.srcdir, node["uri"].lstrip("/")).read_bytes()
             while not isinstance(section, nodes.section | nodes.document):
                 section = section.parent
             title = section.next_node(nodes.title)

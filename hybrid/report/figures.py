@@ -176,7 +176,8 @@ def letter(axes: Axes, name: str) -> None:
 
 def spoken(label: str) -> str:
     """Return the label of some settings as readers write it: "fashion_mnist" as Fashion-MNIST."""
-    return re.sub("|".join(_SPOKEN), lambda found: _SPOKEN[found[0]], label)
+    known = rf"(?<!\w)({'|'.join(_SPOKEN)})(?!\w)"
+    return re.sub(known, lambda found: _SPOKEN[found[0]], label)
 
 
 def versions() -> dict[str, str]:
@@ -270,7 +271,9 @@ def picture(path: Path) -> Any:
 
     about = json.loads(path.with_suffix(".json").read_text("utf-8"))
     wide = plt.imread(path).shape[1] > 2 * _HALF
-    return Image(path, width=2 * _HALF if wide else round(1.5 * _HALF), alt=about["alt"])
+    return Image(
+        path, width=2 * _HALF if wide else round(1.5 * _HALF), alt=about.get("alt", path.stem)
+    )
 
 
 def _indented(value: Mapping[str, Any]) -> str:

@@ -115,7 +115,7 @@ def forest(
         axes: where.
         rows: marks of each row, by its name.
         zero: whether a line marks 0: values are differences.
-        within: what lies farther from 0 becomes an arrow with a number; None draws everything.
+        within: what lies farther from 0 becomes an arrow with numbers; None draws everything.
         legend: see `lines`; None for none.
         labels: see `lines`.
     """
@@ -128,9 +128,11 @@ def forest(
                 _mark(axes, mark, at, lying=True)
                 continue
             side, symbol = (1, ">") if mark.value > 0.0 else (-1, "<")
-            axes.plot(side * within, at, symbol, color=mark.colour, markersize=3)
+            look: dict[str, Any] = {"color": mark.colour, "markersize": 3, "label": mark.name}
+            axes.plot(side * within, at, symbol, **look)
+            ends = "" if mark.low is None else f" [{mark.low:.0f}, {mark.high:.0f}]"
             axes.annotate(
-                f"{mark.value:+.0f}",
+                f"{mark.value:+.0f}{ends}",
                 (side * within, at),
                 (-4 * side, 0),
                 textcoords="offset points",

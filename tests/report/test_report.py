@@ -1,5 +1,6 @@
 """Figures: sizes, letters, fonts, data, bytes and provenance; the scoreboard's verdicts."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -153,7 +154,7 @@ def test_a_forest_draws_rows_from_the_top_and_says_what_lies_beyond_it() -> None
     assert drawn[">"] == (4.0, 2.1)
     assert drawn["o"] == (-1.0, 0.1), "the last of the marks that have room"
     assert [text.get_text() for text in panels["a"].texts if len(text.get_text()) > 1] == [
-        "-57",
+        "-57 [-90, -20]",
         "+40",
     ]
     assert [text.get_text() for text in panels["a"].get_yticklabels()] == list(rows)
@@ -211,6 +212,36 @@ def test_pictures_tables_spikes_and_maps_draw_what_they_are_given() -> None:
     absent(panels["f"], "nothing was run")
     assert panels["f"].texts[-1].get_text() == "nothing was run"
     assert not panels["f"].axison
+
+
+def test_words_for_a_figure_are_its_titles(tmp_path: Path) -> None:
+    """In order, with their letters; a notebook's picture and the file beside it have them."""
+    figure, panels = figures.canvas(["ab"], height=50)
+    panels["a"].set_title("It\nrises to $\\alpha$")
+    panels["b"].set_title("It falls", loc="left")
+    words = "sketch: a, It rises to alpha; b, It falls"
+    assert figures.described(figure, "sketch") == words
+    panels["b"].set_title("", loc="left")
+    assert figures.described(figure, "sketch") == "sketch: It rises to alpha"
+    panels["b"].set_title("It falls", loc="left")
+    path, *_ = figures.save(figure, "sketch", tmp_path, {})
+    data, metadata = figures.picture(path)._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == words
+    assert base64.b64decode(data["image/png"]) == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("fashion_mnist-rate", "Fashion-MNIST-rate"),
+        ("mnist-to-nmnist", "MNIST-to-N-MNIST"),
+        ("omniglot", "Omniglot"),
+        ("kmnist", "kmnist"),
+        ("my_mnist_2", "my_mnist_2"),
+    ],
+)
+def test_data_sets_are_called_what_readers_call_them(label: str, name: str) -> None:
+    assert figures.spoken(label) == name
 
 
 def test_logarithmic_axes_have_plain_numbers() -> None:

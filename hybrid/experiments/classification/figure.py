@@ -9,7 +9,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hybrid.experiments.core.records import Drawn, Records, levels, samples, select, table
+from hybrid.experiments.core.records import (
+    Drawn,
+    Records,
+    gap,
+    levels,
+    samples,
+    select,
+    table,
+)
 from hybrid.report.estimate import Floats, lost_or_gained
 from hybrid.report.figures import BLACK, COLOURS, GREY, canvas, spoken
 from hybrid.report.panels import Dot, Line, absent, forest, learning, lines, raster
@@ -48,7 +56,7 @@ def draw(records: Records[Any, Any]) -> Figure:
         if {"GP", "HP"} <= set(records.methods(label)) and not _is_variant(label, labels)
     }
     main = main or {_name(first): (_accuracies(records, first), None)}  # of a part of a profile
-    _accuracy_rows(axes["a"], main, title=_leads(main))
+    _accuracy_rows(axes["a"], main, title=_leads(records))
     own = select(frame, label=first)
     learned = {m: samples(own, method=m, condition="learning") for m in records.methods(first)}
     learning(axes["b"], learned, f"Learning {_name(first)}: {_ends(learned)}")
@@ -150,7 +158,9 @@ def _accuracy_rows(axes: Axes, rows: _Rows, *, title: str) -> None:
             for i, m in enumerate(drawn)
         ]
         if reported is not None:
-            marks.append(Dot(0.0, reported, colour=BLACK, marker="D", name="reported (HP)"))
+            known = "_" if "reported" in named else "reported (HP)"
+            marks.append(Dot(0.0, reported, colour=BLACK, marker="D", name=known))
+            named.add("reported")
         named |= set(drawn)
         counts = ", ".join(map(str, sorted({len(found[m]) for m in drawn})))
         shown[f"{name}\n(n = {counts})"] = marks
@@ -160,22 +170,22 @@ def _accuracy_rows(axes: Axes, rows: _Rows, *, title: str) -> None:
 def _changes(axes: Axes, records: Records[Any, Any], base: str) -> None:
     """Draw what each change of a network does to its accuracy, seed by seed."""
     rows: dict[str, list[Dot]] = {}
+    counts: set[int] = set()
     for suffix, name in _VARIANTS.items():
         label = f"{base}-{suffix}"
         if label not in records.labels:
             continue
-        drawn = [m for m in ("GP", "HP") if m in records.methods(label)]
-        rows[name] = [
-            Dot.of(_off(i, drawn), _change(records, base, label, m), COLOURS[m], m)
-            for i, m in enumerate(drawn)
-        ]
-    if not rows:
-        absent(axes, "no variants in this profile")
+        found = {m: _change(records, base, label, m) for m in ("GP", "HP")}
+        drawn = [m for m, change in found.items() if len(change)]
+        rows[name] = [Dot.of(_off(i, drawn), found[m], COLOURS[m], m) for i, m in enumerate(drawn)]
+        counts |= {len(found[m]) for m in drawn}
+    if not any(rows.values()):
+        absent(axes, "no variants with a seed of the base")
         return
     values = [mark.value for marks in rows.values() for mark in marks]
     near = [abs(value) for value in values if abs(value) <= _REACH]
     far, most = len(values) - len(near), max(near, default=0.0)
-    n = len(records.of(base, "HP"))
+    n = " to ".join(map(str, sorted(counts)))
     forest(
         axes,
         {name: _named_once(rows, name) for name in rows},
@@ -200,7 +210,10 @@ def _change(records: Records[Any, Any], base: str, label: str, method: str) -> F
     where: dict[str, Any] = {"method": method, "condition": "last", "usual": True}
     suffix = label.removeprefix(f"{base}-")
     beside = f"{base}-{_BESIDE[suffix]}" if suffix in _BESIDE else base
-    one, other = (table(records.frame, label=own, **where)[0.0] for own in (label, beside))
+    try:
+        one, other = (table(records.frame, label=own, **where)[0.0] for own in (label, beside))
+    except KeyError:  # one of them has not run
+        return np.empty(0)
     return np.asarray((one - other).dropna(), dtype=float)
 
 
@@ -209,13 +222,17 @@ def _off(number: int, drawn: Sequence[str]) -> float:
     return 0.22 * (number - (len(drawn) - 1) / 2)
 
 
-def _leads(rows: _Rows) -> str:
-    """Return in words where HP lies beside GP."""
-    found = [values for values, _ in rows.values() if {"GP", "HP"} <= set(values)]
-    gains = [values["HP"].mean() - values["GP"].mean() for values in found]
+def _leads(records: Records[Any, Any]) -> str:
+    """Return in words where HP lies beside GP, over seeds of both, in networks that are drawn."""
+    gains = []
+    for label in records.labels:
+        if {"GP", "HP"} <= set(records.methods(label)) and not _is_variant(label, records.labels):
+            own = select(records.frame, label=label, condition="last")
+            found = gap(own, "HP", "GP")[:, 0]
+            gains += [found.mean()] if len(found) else []
     if not gains:
         return "Accuracy"
-    return f"HP minus GP: {min(gains):+.1f} to {max(gains):+.1f} points"
+    return f"HP minus GP: {min(gains):+z.1f} to {max(gains):+z.1f} points"
 
 
 def _ends(learned: dict[str, Floats]) -> str:

@@ -162,7 +162,7 @@ def _with_masks(rows: dict[str, list[Dot]], title: str) -> str:
         [marks[-1].value for method, marks in rows.items() if _GATED[method] is gated]
         for gated in (True, False)
     ]
-    return title.format(*map(np.mean, sides)) if all(sides) else title.partition(":")[0]
+    return title.format(*map(np.mean, sides)) if all(sides) else "Hidden layers, by method"
 
 
 def mean_overlap(tables: Floats) -> Floats:
@@ -211,7 +211,8 @@ def _densities(axes: Axes, records: Records[Any, Any], label: str) -> None:
         ylabel=_FINAL,
         title="By the density of masks",
     )
-    axes.legend(loc="best", fontsize=SMALL)
+    if found:
+        axes.legend(loc="best", fontsize=SMALL)
 
 
 def draw_all(records: Records[Any, Any], seed: int) -> Drawn:

@@ -262,7 +262,7 @@ def draw_all(records: Records[Any, Any], seed: int) -> Drawn:
             found["fig6_cost"] = (partial(draw_cost, records, label), [label])
         if planned[label].defects:
             found["fig6_broken"] = (partial(draw_broken, records, label), [label])
-    streamed = [label for label in labels if planned[label].streamed]
+    streamed = [n for n in labels if planned[n].streamed and "HP" in records.methods(n)]
     if streamed:
         found["fig6_stream"] = (partial(draw_streams, records, streamed), streamed)
     if others:

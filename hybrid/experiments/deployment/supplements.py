@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybrid.data.faults import FAULTS
-from hybrid.experiments.core.records import Records, levels, samples, select
+from hybrid.experiments.core.records import Records, levels, samples, select, shared_seeds
 from hybrid.experiments.deployment import chip
 from hybrid.experiments.deployment.broken import AROUND, AVOIDABLE, PLAIN
 from hybrid.experiments.deployment.claims import (
@@ -24,7 +24,7 @@ from hybrid.experiments.deployment.claims import (
 from hybrid.experiments.deployment.settings import Defect
 from hybrid.report.estimate import Estimate
 from hybrid.report.figures import BLUE, COLOURS, FAINT, GREY, ORANGE, SKY, canvas, spoken
-from hybrid.report.panels import SMALL, Bar, Dot, Line, bars, dots, forest, lines
+from hybrid.report.panels import SMALL, Bar, Dot, Line, absent, bars, dots, forest, lines
 from hybrid.runs.store import Json
 from hybrid.tianjic.chip import tianjic
 from hybrid.tianjic.cost import Energy, cost, operations, write_back
@@ -76,6 +76,9 @@ def draw_broken(records: Records[Any, Any], label: str) -> Figure:
     own = select(records.frame, label=label)
     for place, (kind, words) in zip("abcd", _KINDS.items(), strict=True):
         curves = []
+        if select(own, condition=kind).empty:
+            absent(axes[place], f"not tested: {kind}")
+            continue
         for method in records.methods(label):
             found = select(own, method=method, condition=kind)
             for protocol, look in ((PLAIN, {}), (AROUND, {"linestyle": "--", "marker": ""})):
@@ -153,7 +156,8 @@ def draw_others(records: Records[Any, Any], labels: Sequence[str]) -> Figure:
                 name = f"{', '.join(filter(None, words))}: {plain.mean():.1f} %"
                 rows[name] = [Dot.of(0.0, chips - plain, COLOURS[method])]
         most = max([0.0, *(-marks[0].value for marks in rows.values())])
-        n = len(records.seeds(label, records.methods(label)[0]))
+        counts = sorted({len(records.seeds(label, method)) for method in records.methods(label)})
+        n = " to ".join(map(str, counts))
         forest(
             axes[letter],
             rows,
@@ -179,10 +183,11 @@ def _beside_gp(own: pd.DataFrame, kind: str, words: str, wanted: float) -> str:
     """Return in words what HP loses beside GP at the level of a defect next to one wanted."""
     level = min(levels(own, condition=kind), key=lambda known: abs(known - wanted))
     said = words.format(level if kind == "dead cores" else 100.0 * level)
-    if not {"HP", "GP"} <= set(own["method"]):
+    both = shared_seeds(select(own, condition=kind), ("HP", "GP"))
+    if both.empty:
         return said
-    hp, gp = (lost_on_broken(own, method, kind, level) for method in ("HP", "GP"))
-    return f"{said}: HP minus GP {Estimate.of(gp - hp).with_interval}"
+    hp, gp = (lost_on_broken(both, method, kind, level) for method in ("HP", "GP"))
+    return f"{said}: HP's loss minus GP's {Estimate.of(hp - gp).with_interval}"
 
 
 def _least(own: pd.DataFrame, kind: str) -> float:

@@ -144,23 +144,27 @@ def draw_gains(records: Records[Any, Any], label: str) -> Figure:
     figure, axes = canvas(["a"], height=90)
     rows: dict[str, list[Dot]] = {}
     better: Counter[str] = Counter()
+    seeds: set[int] = set()
     for fault in faults:
         marks: list[Dot] = []
         for number, (way, (name, colour)) in enumerate(_AGAINST.items()):
             with suppress(KeyError):
                 found = gap(own, way, "GP", finest(own), condition=fault)[:, 1:].mean(1)
                 shown = "_" if rows else name
+                if not len(found):
+                    continue  # no seed in common
+                seeds.add(len(found))
                 mark = Dot.of(0.22 * (number - 1), found, colour, shown)
                 marks.append(mark)
                 better[name] += mark.low is not None and mark.low > 0.0
         rows[SENSOR_FAULTS[fault].axis] = marks
-    # Homeostatic GP needs records of GP alone, HP those of both.
-    seeds = sorted(set(own.groupby("method")["seed"].nunique().drop("LP", errors="ignore")))
-    n = " to ".join(map(str, seeds[:: max(1, len(seeds) - 1)]))
-    count = len(own["each"].dropna().iloc[0])
-    counts = "; ".join(f"{name} {better[name]}" for name, _ in _AGAINST.values())
-    title = f"Sure gains, of {len(rows)} faults: {counts}"
-    xlabel = f"gain over GP (points), mean over levels (n = {n}; {count:,} recordings)"
+    n = " to ".join(map(str, sorted(seeds)))
+    recordings = len(own["each"].dropna().iloc[0])
+    title = "Gain over GP by fault"
+    if min(seeds, default=1) > 1:  # intervals are known
+        counts = "; ".join(f"{name} {count}" for name, count in better.items())
+        title = f"Sure gains, of {len(rows)} faults: {counts}"
+    xlabel = f"gain over GP (points), mean over levels (n = {n}; {recordings:,} recordings)"
     forest(axes["a"], rows, zero=True, title=title, xlabel=xlabel)
     axes["a"].set_ylim(len(faults) + 0.2, -0.7)  # the legend lies below the last row
     axes["a"].legend(loc="lower center", ncols=3, **ON_WHITE)

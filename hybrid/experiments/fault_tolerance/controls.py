@@ -129,13 +129,18 @@ def _faults(axes: Axes, own: Any) -> None:
             for number, (way, (way_name, colour)) in enumerate(_AGAINST.items())
             if len(gains := _gain(own, way, fault))
         ]
-    leads = [name for name, marks in rows.items() if marks[0].low and marks[0].low > 0.0]
+    title = "Gain over GP as it is, by fault"
+    ends = [(marks[0].low, marks[0].high) for marks in rows.values() if marks]
+    if ends and None not in ends[0]:
+        gained = sum(low is not None and low > 0.0 for low, _ in ends)
+        lost = sum(high is not None and high < 0.0 for _, high in ends)
+        title = f"HP gains under {gained} of {len(rows)} faults, loses under {lost}"
     forest(
         axes,
         rows,
         zero=True,
         xlabel="gain over GP as it is (points)",
-        title=f"HP gains under {len(leads)} of {len(rows)} faults",
+        title=title,
     )
     axes.set_ylim(len(rows) + 0.8, -0.7)  # the legend lies below the last row
     axes.legend(loc="lower center", ncols=2, **ON_WHITE)

@@ -173,7 +173,7 @@ def _gains(axes: Axes, gains: np.ndarray, own: Any, label: str) -> None:
         drawn.append(Line(who, x, y, BLACK, style))
     xlabel, ylabel = _AXIS["gaussian"], "HP minus GP (points)"
     means = gains.mean(0)
-    title = "HP's lead: " + ", ".join(f"{means[i]:.1f} at {variances[i]:g}" for i in (0, -1))
+    title = "HP's lead: " + ", ".join(f"{means[i]:z.1f} at {variances[i]:g}" for i in (0, -1))
     lines(axes, drawn, xlabel=xlabel, ylabel=ylabel, title=title)
 
 

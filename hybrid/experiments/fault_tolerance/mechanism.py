@@ -82,11 +82,13 @@ class Stream(NamedTuple):
 def streamed(network: FullyConnected, images: Images, seed: int = 0, each: int = 100) -> Stream:
     """Show a trained network clean images one by one, then as many noisy ones.
 
-    The trace goes on from image to image, as in the "stream" protocol.
+    The trace goes on from image to image, as in the "stream" protocol. Of fewer than twice `each`
+    test images one half is clean and the other noisy.
     """
     network.eval()
     layer = network.layers[0]
     assert isinstance(layer, HybridLinear)
+    each = min(each, len(images.test) // 2)
     noisy = corrupt(images.test, "gaussian", VARIANCE, numpy_stream(seed, "mechanism", "stream"))
     pictures = np.concatenate([images.test[:each], noisy[each : 2 * each]])
     left, rows = network.stored(), []
@@ -112,7 +114,7 @@ def draw_mechanism(
     found = {name: currents(network, images, seed) for name, network in networks.items()}
     first = [_line(name, made.weights, COLOURS[name]) for name, made in found.items()]
     first += [_line(f"{n}, centred noise", m.mixed, GREY, "--") for n, m in found.items()][:1]
-    lost = first[-2].samples[-1]
+    lost = _line("HP", found["HP"].weights, COLOURS["HP"]).samples[-1]
     pushed = _line("HP", found["HP"].trace, COLOURS["HP"]).samples[-1]
     words: dict[str, Any] = {"xlabel": "noise variance", "ylabel": "change of current (thresholds)"}
     lines(axes["a"], first, title=f"Noise moves HP's current by {lost:+.2f} thresholds", **words)

@@ -66,12 +66,16 @@ def draw_comparisons(rows: Sequence[Row]) -> Figure:
         if row.claim.confidence == "ours" and row.estimate is not None:
             data = min(row.claim.text.split(sep)[0] for sep in (", ", ": "))
             groups.setdefault(data, {})[row.claim.text.removeprefix(data)[2:]] = row
+    if not groups:
+        figure, axes = canvas(["a"], height=40)
+        absent(axes["a"], "no comparison of ours has been run")
+        return figure
     largest = max(groups, key=lambda data: len(groups[data]))
     others = [data for data in groups if data != largest]
     heights = [len(groups[data]) + 2 for data in others]  # with room for a title
-    mosaic = [["a", letter] for letter in "bcdefgh"[: len(others)]]
-    height = min(25.0 + 8.0 * sum(heights), HIGHEST)
-    figure, axes = canvas(mosaic, height=height, height_ratios=heights)
+    mosaic = [["a", letter] for letter in "bcdefgh"[: len(others)]] or [["a"]]
+    height = min(25.0 + 8.0 * max(sum(heights), len(groups[largest])), HIGHEST)
+    figure, axes = canvas(mosaic, height=height, height_ratios=heights or None)
     for letter, data in zip("abcdefgh", [largest, *others], strict=False):
         held = sum(row.verdict == "holds" for row in groups[data].values())
         title = f"{data}: {held} of {len(groups[data])} hold"
