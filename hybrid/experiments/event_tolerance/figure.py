@@ -29,7 +29,7 @@ from hybrid.experiments.event_tolerance.camera import statistics_in
 from hybrid.experiments.event_tolerance.claims import faults_in
 from hybrid.report.estimate import Floats
 from hybrid.report.figures import BLACK, COLOURS, GREY, ON_WHITE, ORANGE, VERMILION, canvas, spoken
-from hybrid.report.panels import Bar, Dot, Line, absent, bars, forest, images, lines
+from hybrid.report.panels import SMALL, Bar, Dot, Line, absent, bars, forest, images, lines
 from hybrid.runs.store import Json
 
 _PER_ROW = 5  # faults beside each other
@@ -239,7 +239,7 @@ def _camera(axes: dict[str, Axes], camera: Json) -> None:
     lines(
         axes["b"],
         curves,
-        legend={"loc": "upper right", "fontsize": 4.5},
+        legend={"loc": "upper right", "fontsize": SMALL},
         xlabel="time (ms)",
         ylabel="events per ms",
         title="Three saccades",
