@@ -29,7 +29,7 @@ test: ready ## run every check: style, types, unit tests, notebooks compared
 	$(BIN)/python -m pytest --nbval $(TWO) -p tests.conftest -p no:cacheprovider build/notebooks
 
 notebooks: ready ## run the notebooks in place and scrub their metadata
-	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	env $$($(BIN)/python -m hybrid.runs.instructions) $(BIN)/jupyter execute --inplace notebooks/*.ipynb
 	$(BIN)/python .ci/notebooks.py
 
 faults: ready ## attack in sixteen ways (25 minutes); writes data/results/faults.json, docs/faults.md

@@ -69,3 +69,7 @@ def _processor_name() -> str:
 
 if __name__ == "__main__":  # for the shell that starts workers of a cluster
     print(*(f"{name}={value}" for name, value in ENVIRONMENT.items()))
+
+
+if __name__ == "__main__":  # for `env`, before a process that is not ours
+    print(*(f"{name}={value}" for name, value in ENVIRONMENT.items()))

@@ -117,10 +117,10 @@ def test_of_continual_learning() -> None:
         overlaps[gated[method]].append(off.mean())
         active[gated[method]].append(100.0 * np.array([e["active"] for e in kept])[:, -1].mean())
     said = titles("fig5_details")
-    assert said["b"] == "Masks: {:.2f}, others: {:.2f}".format(
+    assert said["b"] == "Layer 2, mean: {:.2f} with masks, {:.2f} without".format(
         *(np.mean(overlaps[told]) for told in (True, False))
     )
-    assert said["c"] == "Masks: {:.0f} %, others: {:.0f} %".format(
+    assert said["c"] == "Layer 2, mean: {:.0f} % with masks, {:.0f} % without".format(
         *(np.mean(active[told]) for told in (True, False))
     )
 

@@ -252,7 +252,7 @@ def _dearest(costs: Sequence[Line]) -> str:
     if not costs:
         return "spikes"
     best = max(costs, key=lambda curve: curve.samples[-1])
-    return f"{best.name}, {best.samples[-1]:.1f} %, {best.x[-1]:.0f} spikes"
+    return f"{best.name} is best, for {best.x[-1]:.0f} spikes"
 
 
 def _without_traces(own: pd.DataFrame) -> str:

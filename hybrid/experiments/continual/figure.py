@@ -125,14 +125,14 @@ def _representations(overlaps: Axes, shares: Axes, records: Records[Any, Any], l
             "overlap",
             1.0,
             "overlap of two tasks (cosine)",
-            "Masks: {:.2f}, others: {:.2f}",
+            "Layer 2, mean: {:.2f} with\nmasks, {:.2f} without",
         ),
         (
             shares,
             "active",
             100.0,
             "neurons that spike for a task (%)",
-            "Masks: {:.0f} %, others: {:.0f} %",
+            "Layer 2, mean: {:.0f} % with\nmasks, {:.0f} % without",
         ),
     ):
         rows: dict[str, list[Dot]] = {}

@@ -163,7 +163,7 @@ def draw_others(records: Records[Any, Any], labels: Sequence[str]) -> Figure:
             rows,
             zero=True,
             xlabel=f"chip minus floating point (points, n = {n})",
-            title=f"{spoken(label)}: the chip costs {most:.1f} points at most",
+            title=f"{spoken(label)}: at most {most:.1f} points lost on average",
         )
     return figure
 

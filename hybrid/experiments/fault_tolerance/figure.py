@@ -39,6 +39,7 @@ _TICKS = {
     "gaussian_unclipped": "noise, not\nclipped",
     "gaussian_centred": "noise,\nmean 0",
 }
+_FAR = 5.0  # points, of a lead that a title tells of
 _NAMES = {"gaussian": "noise", "crop": "blanked"}
 _AXIS = {"gaussian": FAULTS["gaussian"].axis, "crop": FAULTS["crop"].axis}
 
@@ -64,6 +65,9 @@ def draw(records: Records[Any, Any], label: str, seed: int = 0) -> Figure:
         curves = [Line(m, x, samples(own, method=m, **where), COLOURS[m]) for m in methods]
         mean = gap(faulty, "HP", "GP", condition=fault).mean()
         title = f"{spoken(label)}, {_NAMES[fault]}: HP minus GP {mean:+.1f}"
+        ahead = gap(own, "LP", "HP", condition=fault)[:, -1].mean()
+        if ahead > _FAR:
+            title = f"{spoken(label)}: LP {ahead:.0f} points above HP at {x[-1]:g}"
         lines(panels[letter], curves, legend={"loc": "lower left"}, **_words(fault, title))
         _chance(panels[letter], records, label)
     _gains(panels["c"], gap(own, "HP", "GP", condition="gaussian"), own, label)
@@ -109,16 +113,20 @@ def draw_details(records: Records[Any, Any], label: str) -> Figure:
         axis=0,
     )
     classes = class_names(settings["dataset"], len(counts))
-    given = 100.0 * counts.sum(0) / counts.sum()
-    most = int(given.argmax())
+    shares = 100.0 * counts / counts.sum(-1, keepdims=True)
+    given, known = 100.0 * counts.sum(0) / counts.sum(), shares.diagonal()
+    most, least = int(given.argmax()), int(known.argmin())
+    many = given[most] > 300.0 / len(counts)  # of answers, beside what is asked
+    title = f"{given[most]:.0f} % called {classes[most]}"
+    title = title if many else f"{classes[least]} known to {known[least]:.0f} %"
     matrix(
         panels["c"],
-        100.0 * counts / counts.sum(-1, keepdims=True),
+        shares,
         names=(classes, classes),
         scale="share of true class (%)",
         xlabel=f"predicted class, noise {variances[-1]:g}",
         ylabel="true class",
-        title=f"{spoken(label)}, HP: {given[most]:.0f} % called {classes[most]}",
+        title=f"{spoken(label)}, HP: {title}",
     )
     return figure
 
@@ -160,7 +168,7 @@ def gallery(seed: int) -> tuple[list[str], list[list[np.ndarray]], list[Sequence
         ("3", "6", "9", "12"),
         ("salt", "pepper", "salt & p.", "speckle"),
     ]
-    return ["noise", "crop", "other"], [list(row) for row in rows], captions
+    return ["noise", "blanked", "other"], [list(row) for row in rows], captions
 
 
 def _gains(axes: Axes, gains: np.ndarray, own: Any, label: str) -> None:
@@ -173,7 +181,9 @@ def _gains(axes: Axes, gains: np.ndarray, own: Any, label: str) -> None:
         drawn.append(Line(who, x, y, BLACK, style))
     xlabel, ylabel = _AXIS["gaussian"], "HP minus GP (points)"
     means = gains.mean(0)
-    title = "HP's lead: " + ", ".join(f"{means[i]:z.1f} at {variances[i]:g}" for i in (0, -1))
+    peak = int(means.argmax())
+    shown = (0, -1) if peak == len(means) - 1 else (peak, -1)
+    title = "HP's lead: " + ", ".join(f"{means[i]:z.1f} at {variances[i]:g}" for i in shown)
     lines(axes, drawn, xlabel=xlabel, ylabel=ylabel, title=title)
 
 

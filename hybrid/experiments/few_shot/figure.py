@@ -83,7 +83,8 @@ def _by(
     title = f"HP {lost_or_gained(means[0] - means[-1])} {why}"
     words = {"xlabel": xlabel, "ylabel": _ACCURACY, "title": title}
     legend = {"loc": "lower left", "ncols": 2}
-    lines(axes, curves, legend=legend, whole_x=condition == "position", ylim=(0, 101), **words)
+    limits = None if condition == "position" else (0, 101)  # where all are alike: zoomed in
+    lines(axes, curves, legend=legend, whole_x=condition == "position", ylim=limits, **words)
 
 
 def _episode(axes: Axes, example: Json, *, white_is_high: bool) -> None:
